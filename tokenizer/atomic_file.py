@@ -1,0 +1,68 @@
+"""Write a file beside its place and rename it: a reader sees the old file or the new one, never half of one.
+
+It stands on the ground floor because everything above writes files.
+"""
+
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import BinaryIO
+
+__all__ = ["open_atomic", "sync_directory", "write_bytes", "write_text"]
+
+
+@contextmanager
+def open_atomic(path: str | Path) -> Iterator[BinaryIO]:
+    """Open a temporary file beside `path`; rename it to `path` when the block ends without an error.
+
+    Raises:
+        OSError: the folder is missing or read-only, the disk is full; nothing is left behind.
+    """
+    path = Path(path)
+    # mkstemp makes the file readable by its owner alone; the rights of an ordinary new file are put back below.
+    descriptor, temporary_name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
+    temporary_path = Path(temporary_name)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        temporary_path.chmod(_rights_of(path))
+        temporary_path.replace(path)
+    except BaseException:
+        with suppress(OSError):
+            temporary_path.unlink()
+        raise
+    sync_directory(path.parent)
+
+
+def write_bytes(path: str | Path, content: bytes) -> None:
+    """Write `content` to `path` in one stroke."""
+    with open_atomic(path) as file:
+        file.write(content)
+
+
+def write_text(path: str | Path, content: str) -> None:
+    """Write `content` as UTF-8 to `path` in one stroke."""
+    write_bytes(path, content.encode("utf-8"))
+
+
+def sync_directory(path: str | Path) -> None:
+    """Make renames inside the folder `path` survive a power cut, where the system can."""
+    with suppress(OSError):  # some file systems (and Windows) cannot open or sync a folder
+        descriptor = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+def _rights_of(path: Path) -> int:
+    """Permission bits that `path` has, or that a new file would get."""
+    with suppress(OSError):
+        return path.stat().st_mode & 0o777
+    umask = os.umask(0)
+    os.umask(umask)
+    return 0o666 & ~umask

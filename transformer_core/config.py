@@ -1,0 +1,202 @@
+"""ModelConfig: the architecture of a model, written as config.json beside its weights.
+
+Imports no torch, so that the command line can offer its presets and defaults without loading it.
+"""
+
+import json
+from dataclasses import asdict, dataclass, field, fields, replace
+from typing import Any, Literal, Self, TypeVar, get_args, get_origin
+
+from transformer_core.errors import ConfigError, ModelError
+
+__all__ = [
+    "FORMAT_VERSION",
+    "PRESETS",
+    "Activation",
+    "Mixer",
+    "ModelConfig",
+    "Positions",
+    "SinusoidForm",
+    "StackConfig",
+    "TieEmbeddings",
+]
+
+FORMAT_VERSION = 1
+
+Mixer = Literal["attention"]
+Activation = Literal["relu", "gelu"]
+Positions = Literal["sinusoidal", "learned"]
+SinusoidForm = Literal["marian", "fairseq", "vaswani"]
+TieEmbeddings = Literal["all", "decoder", "none"]
+
+# Far beyond any model that fits a machine; a config.json that asks for more is damaged or hostile.
+MAX_LAYERS = 512
+MAX_WIDTH = 1 << 16
+MAX_VOCABULARY = 1 << 24
+MAX_POSITIONS = 1 << 20
+
+_Record = TypeVar("_Record")
+
+
+@dataclass(frozen=True, kw_only=True)
+class StackConfig:
+    """Depth and width of the encoder or the decoder.
+
+    The paper's N, d_model, h and d_ff; encoder and decoder each have their own, so they stand in a record of
+    their own instead of under two prefixes.
+    """
+
+    num_layers: int = 6  # layers of the stack
+    d_model: int = 512  # width of the residual stream
+    num_heads: int = 8  # attention heads; d_model is divided among them
+    d_ff: int = 2048  # inner width of the feed-forward
+    mixer: Mixer = "attention"  # the sequence layer
+
+    def __post_init__(self) -> None:
+        _require_range("num_layers", self.num_layers, 1, MAX_LAYERS)
+        _require_range("d_model", self.d_model, 2, MAX_WIDTH)
+        _require_range("num_heads", self.num_heads, 1, MAX_WIDTH)
+        _require_range("d_ff", self.d_ff, 1, MAX_WIDTH)
+        _require_choice("mixer", self.mixer, get_args(Mixer))
+        if self.d_model % self.num_heads:
+            raise ConfigError(f"d_model ({self.d_model}) must be divisible by num_heads ({self.num_heads})")
+
+    @property
+    def d_head(self) -> int:
+        """Width of one attention head."""
+        return self.d_model // self.num_heads
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelConfig:
+    """Everything that decides which tensors a model has and what they compute."""
+
+    source_vocabulary_size: int  # rows of the source embedding, special tokens included
+    target_vocabulary_size: int  # rows of the target embedding
+    pad_id: int  # fills a batch; never attended to
+    bos_id: int  # the decoder's first input
+    eos_id: int  # ends a hypothesis, and every source
+    encoder: StackConfig = field(default_factory=StackConfig)
+    decoder: StackConfig = field(default_factory=StackConfig)
+    norm_first: bool = True  # LayerNorm before each sublayer and once at the end (True), or after each residual sum
+    activation: Activation = "relu"  # of the feed-forward
+    positions: Positions = "sinusoidal"  # how a token knows its place
+    sinusoid_form: SinusoidForm = "marian"  # which sinusoids (layers/embedding.py)
+    max_positions: int = 1024  # rows of learned positions: their hard limit; sinusoids have none
+    tie_embeddings: TieEmbeddings = "all"  # source, target and output share a matrix; the last two; none do
+    dropout: float = 0.1  # share of the embeddings' and sublayers' outputs zeroed in training
+    attention_dropout: float = 0.0  # share of attention weights zeroed in training
+    activation_dropout: float = 0.0  # share of feed-forward activations zeroed in training
+
+    def __post_init__(self) -> None:
+        _require_range("source_vocabulary_size", self.source_vocabulary_size, 1, MAX_VOCABULARY)
+        _require_range("target_vocabulary_size", self.target_vocabulary_size, 1, MAX_VOCABULARY)
+        _require_range("max_positions", self.max_positions, 1, MAX_POSITIONS)
+        _require_choice("activation", self.activation, get_args(Activation))
+        _require_choice("positions", self.positions, get_args(Positions))
+        _require_choice("sinusoid_form", self.sinusoid_form, get_args(SinusoidForm))
+        _require_choice("tie_embeddings", self.tie_embeddings, get_args(TieEmbeddings))
+        for name in ("pad_id", "bos_id", "eos_id"):
+            smaller_vocabulary_size = min(self.source_vocabulary_size, self.target_vocabulary_size)
+            _require_range(name, getattr(self, name), 0, smaller_vocabulary_size - 1)
+        for name in ("dropout", "attention_dropout", "activation_dropout"):
+            value = getattr(self, name)
+            if not isinstance(value, int | float) or not 0 <= value < 1:
+                raise ConfigError(f"{name} ({value}) must be at least 0 and below 1")
+        if self.positions == "sinusoidal" and (self.encoder.d_model % 2 or self.decoder.d_model % 2):
+            raise ConfigError("sinusoidal positions need an even d_model: each frequency has a sine and a cosine")
+        if self.tie_embeddings == "all":
+            if self.encoder.d_model != self.decoder.d_model:
+                raise ConfigError(
+                    f"tie_embeddings 'all' needs one width, but the encoder's d_model is {self.encoder.d_model} "
+                    f"and the decoder's {self.decoder.d_model}; use 'decoder' or 'none'"
+                )
+            if self.source_vocabulary_size != self.target_vocabulary_size:
+                raise ConfigError(
+                    "tie_embeddings 'all' needs a joint vocabulary, but source and target have "
+                    f"{self.source_vocabulary_size} and {self.target_vocabulary_size} entries; use 'decoder' or 'none'"
+                )
+
+    def to_json(self) -> str:
+        """The text of config.json."""
+        return json.dumps({"format_version": FORMAT_VERSION, **asdict(self)}, indent=2) + "\n"
+
+    @classmethod
+    def from_json(cls, text: str, name: str = "config.json") -> Self:
+        """Read the text of a config.json; `name` is the file that messages speak of.
+
+        Raises:
+            ModelError: the text is not JSON, a key is unknown or missing, or a value is absurd.
+        """
+        try:
+            values = json.loads(text)
+        except (ValueError, RecursionError) as error:
+            raise ModelError(f"{name}: is not JSON ({error}); the model folder is damaged") from None
+        if not isinstance(values, dict):
+            raise ModelError(f"{name}: must hold a JSON object; the model folder is damaged")
+        version = values.pop("format_version", None)
+        if version != FORMAT_VERSION:
+            raise ModelError(
+                f"{name}: has format_version {version!r}, this version of transduce reads {FORMAT_VERSION}; "
+                "use the version that wrote it (metadata.json names it)"
+            )
+        try:
+            stacks = {side: _build(StackConfig, values.pop(side, None), side) for side in ("encoder", "decoder")}
+            return _build(cls, {**values, **stacks}, "the top level")
+        except ConfigError as error:
+            raise ModelError(f"{name}: {error}") from None
+
+    def resized(self, source_vocabulary_size: int, target_vocabulary_size: int) -> Self:
+        """The same architecture over other vocabularies."""
+        return replace(
+            self, source_vocabulary_size=source_vocabulary_size, target_vocabulary_size=target_vocabulary_size
+        )
+
+
+PRESETS: dict[str, StackConfig] = {
+    "tiny": StackConfig(num_layers=4, d_model=128, num_heads=4, d_ff=256),
+    "small": StackConfig(num_layers=3, d_model=512, num_heads=8, d_ff=1024),
+    "base": StackConfig(num_layers=6, d_model=512, num_heads=8, d_ff=2048),
+    "big": StackConfig(num_layers=6, d_model=1024, num_heads=16, d_ff=4096),
+}
+
+
+def _build(record: type[_Record], values: object, where: str) -> _Record:
+    """Make a config record from parsed JSON, which may hold anything.
+
+    Raises:
+        ConfigError: a key is unknown or missing, or a value has another type than its field.
+    """
+    if not isinstance(values, dict):
+        raise ConfigError(f"{where} must be a JSON object")
+    known = {item.name: item.type for item in fields(record)}  # type: ignore[arg-type]
+    if unknown := sorted(set(values) - set(known)):
+        raise ConfigError(f"unknown key {unknown[0]!r} in {where}")
+    for key, value in values.items():
+        if not _fits(value, known[key]):
+            raise ConfigError(f"{key} is {value!r}, which is not of its kind")
+    try:
+        return record(**values)
+    except TypeError as error:  # a required key is missing
+        raise ConfigError(f"{where}: {error}") from None
+
+
+def _fits(value: object, kind: Any) -> bool:
+    """Tell whether a JSON value has the type of a field."""
+    if get_origin(kind) is Literal:
+        return isinstance(value, str)
+    if kind is float:
+        return isinstance(value, int | float) and not isinstance(value, bool)
+    if kind is int:
+        return isinstance(value, int) and not isinstance(value, bool)
+    return isinstance(value, kind)
+
+
+def _require_range(name: str, value: int, low: int, high: int) -> None:
+    if not low <= value <= high:
+        raise ConfigError(f"{name} ({value}) must be between {low} and {high}")
+
+
+def _require_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
+    if value not in choices:
+        raise ConfigError(f"{name} ({value!r}) must be one of {', '.join(choices)}")

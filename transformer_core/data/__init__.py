@@ -1,0 +1,1 @@
+"""Text and token ids: lines, shards on disk, batches. Imports no model."""

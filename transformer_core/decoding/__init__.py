@@ -1,0 +1,1 @@
+"""From a source to hypotheses: search, the stepping model, the translator, scoring."""

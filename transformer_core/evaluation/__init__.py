@@ -1,0 +1,1 @@
+"""How good an output is: metrics with their signatures, and how sure that is. Imports no torch."""

@@ -1,0 +1,1 @@
+"""What needs training and decoding together: training from text files, the demo."""

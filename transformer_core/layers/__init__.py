@@ -1,0 +1,1 @@
+"""Sequence layers: a sequence in, a sequence out, one contract."""

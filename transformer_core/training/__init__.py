@@ -1,0 +1,1 @@
+"""From batches to weights: loss, optimizer, schedule, checkpoints and the loop."""
