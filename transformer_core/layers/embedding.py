@@ -1,0 +1,104 @@
+"""A vector per token plus its place (Vaswani et al. 2017, sections 3.4 and 3.5).
+
+Attention is blind to order, so the place of a token is added to its vector: from a table of sinusoids, computed as far
+as a sequence needs it, or from a learned table, whose last row is a hard limit.
+"""
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from transformer_core.config import ModelConfig
+from transformer_core.errors import ConfigError
+
+__all__ = ["SINUSOID_FORMS", "SequenceEmbedding", "Sinusoids", "sinusoids"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sinusoids:
+    """One of the forms in which the field computes sinusoidal positions.
+
+    Frequencies fall geometrically from 1 to about 1/10000: 10000^(-i / divisor) for i = 0 … d_model/2 - 1.
+    """
+
+    full_divisor: bool  # divisor d_model/2 (the paper) or d_model/2 - 1 (tensor2tensor: the last is exactly 1/10000)
+    interleaved: bool  # sine and cosine of a frequency side by side, or all sines and then all cosines
+    first_position: int  # the position of the first token
+
+
+SINUSOID_FORMS: dict[str, Sinusoids] = {
+    "marian": Sinusoids(full_divisor=True, interleaved=False, first_position=0),
+    "fairseq": Sinusoids(full_divisor=False, interleaved=False, first_position=2),  # also M2M100 and NLLB
+    "vaswani": Sinusoids(full_divisor=True, interleaved=True, first_position=0),
+}
+
+
+def sinusoids(num_positions: int, d_model: int, form: Sinusoids) -> Tensor:
+    """Compute the position encodings of the first positions.
+
+    Returns:
+        (num_positions, d_model) float32.
+    """
+    half = d_model // 2
+    divisor = half if form.full_divisor else max(half - 1, 1)
+    frequencies = torch.exp(torch.arange(half, dtype=torch.float64) * (-math.log(10000.0) / divisor))
+    positions = torch.arange(form.first_position, form.first_position + num_positions, dtype=torch.float64)
+    angles = positions[:, None] * frequencies[None, :]
+    if form.interleaved:  # (num_positions, half, 2) -> (num_positions, d_model)
+        return torch.stack((angles.sin(), angles.cos()), dim=-1).flatten(1).float()
+    return torch.cat((angles.sin(), angles.cos()), dim=1).float()
+
+
+class SequenceEmbedding(nn.Module):
+    """Token ids to the first residual stream: token_embedding · √d_model + position_encoding, then dropout.
+
+    √d_model brings the token vectors, drawn with variance 1/d_model because the same matrix may project the output, to
+    the size of the positions.
+    """
+
+    def __init__(self, vocabulary_size: int, d_model: int, config: ModelConfig) -> None:
+        super().__init__()
+        self.d_model = d_model
+        self.token_embedding = nn.Embedding(vocabulary_size, d_model)
+        nn.init.normal_(self.token_embedding.weight, std=d_model**-0.5)
+        self.position_embedding: nn.Embedding | None = None
+        self._form = SINUSOID_FORMS[config.sinusoid_form]
+        if config.positions == "learned":
+            self.position_embedding = nn.Embedding(config.max_positions, d_model)
+            nn.init.normal_(self.position_embedding.weight, std=d_model**-0.5)
+        self.dropout = nn.Dropout(config.dropout)
+        self._table: Tensor | None = None  # sinusoids computed so far; no part of the model's weights
+
+    def forward(self, token_ids: Tensor, first_position: int = 0) -> Tensor:
+        """Embed a stretch of a sequence.
+
+        Args:
+            token_ids: (batch, length) int64.
+            first_position: how many tokens stand before the stretch (decoding step by step).
+
+        Returns:
+            (batch, length, d_model).
+
+        Raises:
+            ConfigError: the sequence is longer than a learned table of positions.
+        """
+        tokens = self.token_embedding(token_ids) * math.sqrt(self.d_model)
+        return self.dropout(tokens + self._positions(first_position, token_ids.size(1), tokens))  # type: ignore[no-any-return]
+
+    def _positions(self, first: int, length: int, like: Tensor) -> Tensor:
+        """Position encodings first … first + length - 1: (length, d_model)."""
+        if self.position_embedding is not None:
+            if first + length > self.position_embedding.num_embeddings:
+                raise ConfigError(
+                    f"a sequence of {first + length} tokens is longer than the {self.position_embedding.num_embeddings} "
+                    "learned positions of this model"
+                )
+            return self.position_embedding.weight[first : first + length]
+        if self._table is None or self._table.size(0) < first + length:
+            num_positions = max(256, 2 * (first + length))
+            self._table = sinusoids(num_positions, self.d_model, self._form)
+        if self._table.device != like.device or self._table.dtype != like.dtype:
+            self._table = self._table.to(like.device, like.dtype)
+        return self._table[first : first + length]

@@ -1,0 +1,64 @@
+"""The contract of a sequence mixer: the part of a layer in which positions speak to one another.
+
+A sequence-to-sequence model needs a layer that turns a sequence into a sequence. Recurrence, convolution and
+self-attention all do; everything else in a layer works on each position alone. So a mixer is the one interchangeable
+part, and it has three faces:
+
+- `forward` over a whole sequence with a padding mask (the encoder);
+- the same under causality, where position t sees nothing after t (the decoder in training);
+- `step` on one new position with an explicit state that holds what the positions before it left behind (decoding).
+
+Stepping through a sequence gives what the causal forward gives at once; a test holds every mixer to that.
+"""
+
+from abc import ABC, abstractmethod
+from typing import Protocol
+
+from torch import Tensor, nn
+
+__all__ = ["MixerState", "SequenceMixer"]
+
+
+class MixerState(Protocol):
+    """What a mixer remembers of the positions decoded so far, one row per hypothesis."""
+
+    def select(self, row_indices: Tensor) -> None:
+        """Replace the rows by those at `row_indices`: drops, repeats or reorders them.
+
+        Args:
+            row_indices: (new_rows,) int64.
+        """
+
+
+class SequenceMixer(nn.Module, ABC):
+    """A sequence in, a sequence of the same shape out."""
+
+    @abstractmethod
+    def forward(self, sequence: Tensor, mask: Tensor | None, *, causal: bool) -> Tensor:
+        """Mix a whole sequence.
+
+        Args:
+            sequence: (batch, length, d_model).
+            mask: (batch, length) bool, True = a real token; None where every position is real, or where padding
+                stands only at the end of a causal sequence (no real position sees it).
+            causal: position t may see nothing after t.
+
+        Returns:
+            (batch, length, d_model); what stands at padding has no meaning.
+        """
+
+    @abstractmethod
+    def start(self, num_rows: int, like: Tensor) -> MixerState:
+        """Make the state before the first position; `like` gives dtype and device."""
+
+    @abstractmethod
+    def step(self, position: Tensor, state: MixerState) -> Tensor:
+        """Mix one new position and append it to the state.
+
+        Args:
+            position: (rows, 1, d_model).
+            state: made by `start`, one row per row of `position`.
+
+        Returns:
+            (rows, 1, d_model).
+        """
