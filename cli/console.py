@@ -1,0 +1,255 @@
+"""Where words go: results to stdout, everything else to stderr.
+
+    console.write_line(text)                  a result, to stdout
+    console.info(text)                        what is going on; -q silences it
+    console.detail(text)                      only with -v
+    console.warn(text)                        "transduce: warning: text"; -qq silences it
+    console.error(text)                       "transduce: error: text"; always shown
+    with console.progress("reading", unit="lines") as advance:
+        advance(1)                            a bar on a terminal, a line now and then elsewhere
+
+In a job of several processes only the first one speaks: the others call `switch_off()`. Rich is imported when a
+progress bar or the training display is first shown, not before: most commands end sooner than it loads.
+"""
+
+import os
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import IO, TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from rich.console import Console as RichConsole
+    from rich.progress import Progress, TaskID
+
+__all__ = [
+    "configure",
+    "detail",
+    "error",
+    "flush",
+    "has_color",
+    "info",
+    "is_quiet",
+    "is_terminal",
+    "is_verbose",
+    "progress",
+    "reset",
+    "rich_console",
+    "switch_off",
+    "warn",
+    "write_line",
+]
+
+PROGRAM = "transduce"
+LOG_EVERY_SECONDS = 30.0  # between progress lines where there is no terminal
+REDRAW_EVERY_SECONDS = 0.1  # Rich takes a lock for every update: too dear to do for every line of a corpus
+
+
+@dataclass
+class _State:
+    """How loud this process is."""
+
+    quiet: int = 0  # 1: no information and no progress; 2: no warnings either
+    verbose: int = 0  # 1: details
+    color: bool = True  # False after --no-color
+    is_on: bool = True  # False in every process of a job but the first
+    live: "RichConsole | None" = None  # the console of the display that is being drawn, so that lines go above it
+
+
+_state = _State()
+
+
+def configure(*, quiet: int | None = None, verbose: int | None = None, color: bool | None = None) -> None:
+    """Set how loud and how colourful the program is; None leaves a setting as it is."""
+    if quiet is not None:
+        _state.quiet = quiet
+    if verbose is not None:
+        _state.verbose = verbose
+    if color is not None:
+        _state.color = color
+
+
+def reset() -> None:
+    """Go back to the defaults: several runs in one process (tests) must not inherit each other's loudness."""
+    _state.quiet, _state.verbose, _state.color, _state.is_on, _state.live = 0, 0, True, True, None
+
+
+def switch_off() -> None:
+    """Be silent but for errors: this process is not the first of its job."""
+    _state.is_on = False
+
+
+def is_quiet() -> bool:
+    """Tell whether information and progress are unwanted."""
+    return _state.quiet > 0 or not _state.is_on
+
+
+def is_verbose() -> bool:
+    """Tell whether details are wanted."""
+    return _state.verbose > 0 and _state.is_on
+
+
+def is_terminal() -> bool:
+    """Tell whether a live display can be drawn: stderr is a terminal that can move its cursor."""
+    return sys.stderr.isatty() and os.environ.get("TERM") not in ("dumb", "unknown")
+
+
+def has_color() -> bool:
+    """Tell whether stderr may be coloured: a terminal, and neither NO_COLOR, TERM=dumb nor --no-color."""
+    return _state.color and not os.environ.get("NO_COLOR") and is_terminal()
+
+
+def write_line(text: str = "") -> None:
+    r"""Write a result and "\n" to stdout, as UTF-8 whatever the locale."""
+    stream = _result_stream()
+    stream.write(text.encode("utf-8", errors="surrogateescape") + b"\n")
+    if sys.stdout.isatty():
+        stream.flush()
+
+
+def flush() -> None:
+    """Hand every result written so far to whoever reads stdout.
+
+    Raises:
+        OSError: the disk is full, or the reader is gone.
+    """
+    if sys.stdout is not None:
+        sys.stdout.flush()
+
+
+def info(text: str) -> None:
+    """Say what is going on."""
+    if not is_quiet():
+        _say(text)
+
+
+def detail(text: str) -> None:
+    """Say what only -v asks for."""
+    if is_verbose():
+        _say(text)
+
+
+def warn(text: str) -> None:
+    """Say that something is not as it should be, though the work goes on."""
+    if _state.quiet < 2 and _state.is_on:
+        _say(text, label="warning", color_code="33")
+
+
+def error(text: str) -> None:
+    """Say in one line why the work ends; no level silences it."""
+    _say(" ".join(text.split()), label="error", color_code="31")
+
+
+def rich_console() -> "RichConsole":
+    """Make a Rich console on stderr that obeys NO_COLOR and --no-color, for displays of one's own."""
+    from rich.console import Console
+
+    return Console(file=sys.stderr, no_color=not has_color(), highlight=False)
+
+
+@contextmanager
+def live_on(rich: "RichConsole") -> Iterator[None]:
+    """Send messages above the live display of `rich` while the block runs."""
+    _state.live = rich
+    try:
+        yield
+    finally:
+        _state.live = None
+
+
+@contextmanager
+def progress(
+    description: str, *, total: int | None = None, unit: str = "lines", writes_results: bool = False
+) -> Iterator[Callable[[int], None]]:
+    """Show how far the work is; yields a function that is told how many units were just done.
+
+    Args:
+        description: what is being done ("learning the vocabulary").
+        total: units there are, where that is known.
+        unit: what is counted, in the plural.
+        writes_results: results are written meanwhile; if they go to a terminal, no bar disturbs them.
+    """
+    if is_quiet() or (writes_results and sys.stdout.isatty()):
+        yield lambda count: None
+    elif is_terminal():
+        with _bar(description, total, unit) as advance:
+            yield advance
+    else:
+        yield _ProgressLog(description, total, unit).advance
+
+
+@contextmanager
+def _bar(description: str, total: int | None, unit: str) -> Iterator[Callable[[int], None]]:
+    """Draw a bar that goes away when the work is done."""
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+    count = MofNCompleteColumn() if total is not None else TextColumn("{task.completed:,.0f}")
+    bar = BarColumn() if total is not None else SpinnerColumn()
+    columns = (TextColumn("{task.description}"), bar, count, TextColumn(unit), TimeElapsedColumn())
+    rich = rich_console()
+    with Progress(*columns, console=rich, transient=True, refresh_per_second=4) as display, live_on(rich):
+        counter = _ProgressBar(display, display.add_task(description, total=total))
+        yield counter.advance
+        counter.draw()
+
+
+class _ProgressBar:
+    """Counts units and passes the sum on to Rich a few times a second."""
+
+    def __init__(self, display: "Progress", task: "TaskID") -> None:
+        self.display = display
+        self.task = task
+        self.num_done = 0
+        self.drawn_at = time.monotonic()
+
+    def advance(self, count: int) -> None:
+        """Count `count` more units."""
+        self.num_done += count
+        if time.monotonic() - self.drawn_at >= REDRAW_EVERY_SECONDS:
+            self.draw()
+
+    def draw(self) -> None:
+        """Show the count."""
+        self.drawn_at = time.monotonic()
+        self.display.update(self.task, completed=self.num_done)
+
+
+class _ProgressLog:
+    """Counts units and says so in a line now and then."""
+
+    def __init__(self, description: str, total: int | None, unit: str) -> None:
+        self.description = description
+        self.goal = "" if total is None else f" of {total:,}"
+        self.unit = unit
+        self.num_done = 0
+        self.said_at = time.monotonic()
+
+    def advance(self, count: int) -> None:
+        """Count `count` more units."""
+        self.num_done += count
+        now = time.monotonic()
+        if now - self.said_at >= LOG_EVERY_SECONDS:
+            self.said_at = now
+            info(f"{self.description}: {self.num_done:,}{self.goal} {self.unit}")
+
+
+def _result_stream() -> IO[bytes]:
+    """The bytes below sys.stdout, in step with what was printed to it before."""
+    sys.stdout.flush()
+    return sys.stdout.buffer
+
+
+def _say(text: str, label: str = "", color_code: str = "") -> None:
+    """Write a line to stderr, above the live display where there is one."""
+    head = f"{PROGRAM}: {label}: " if label else ""
+    if head and has_color():
+        head = f"{PROGRAM}: \x1b[{color_code}m{label}:\x1b[0m "
+    if _state.live is not None:
+        from rich.text import Text
+
+        _state.live.print(Text.from_ansi(head + text), soft_wrap=True)
+    else:
+        sys.stderr.write(f"{head}{text}\n")
+        sys.stderr.flush()

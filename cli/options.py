@@ -1,0 +1,332 @@
+"""Options that several commands share, each declared once.
+
+A command uses them as the type of a parameter of the same name; the default comes from the dataclass it configures:
+
+    def translate(
+        model: options.Model,
+        input: options.Input = options.STANDARD_STREAM,
+        beam_size: options.BeamSize = SearchConfig.beam_size,
+    ) -> None:
+
+Conventions, kept by cli/settings.py and by a test:
+
+- The first long name is the option's name: it is what the help shows, what the parameter is called (`--beam-size`,
+  `beam_size`), what stands in a configuration file and in the environment (TRANSDUCE_TRANSLATE_BEAM_SIZE).
+  Further long names are aliases from other tools: accepted, not shown.
+- A fixed set of values is a Literal, so that it completes and a mistyped value gets the nearest one suggested.
+- A path says `readable=False`: whether a file can be read is the library's to say, with the exit code of bad data.
+- -c/--config, --print-config, -q, -v, --no-color, --debug and -h are on every command already.
+"""
+
+import re
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+__all__ = [
+    "DECODING",
+    "INPUT_OUTPUT",
+    "MODEL",
+    "RUNTIME",
+    "STANDARD_STREAM",
+    "TRAINING",
+    "BatchSize",
+    "BatchType",
+    "BatchTypeChoice",
+    "BeamSize",
+    "Device",
+    "Errors",
+    "ErrorsChoice",
+    "Format",
+    "FormatChoice",
+    "Input",
+    "Inputs",
+    "Json",
+    "LengthPenalty",
+    "LengthPenaltyChoice",
+    "LengthPenaltyType",
+    "Model",
+    "ModelOutput",
+    "Models",
+    "Output",
+    "Overwrite",
+    "Precision",
+    "PrecisionChoice",
+    "Seed",
+    "Source",
+    "Sources",
+    "Target",
+    "Targets",
+    "Threads",
+    "TokenizerFile",
+    "TrainSources",
+    "TrainTargets",
+]
+
+STANDARD_STREAM = Path("-")
+
+# Panels of the help, in the order in which they appear.
+INPUT_OUTPUT = "Input and output"
+MODEL = "Model"
+DECODING = "Decoding"
+TRAINING = "Training"
+RUNTIME = "Runtime"
+
+ErrorsChoice = Literal["strict", "replace"]
+FormatChoice = Literal["text", "tsv", "jsonl"]
+PrecisionChoice = Literal["auto", "fp32", "bf16"]
+LengthPenaltyChoice = Literal["avg", "gnmt", "none"]
+BatchTypeChoice = Literal["tokens", "sentences"]
+
+DEVICES = ("auto", "cpu", "cuda", "cuda:0", "mps")
+
+
+def _parse_device(text: str) -> str:
+    """Check the form of a device name; whether the machine has it is seen when it is used."""
+    if not re.fullmatch(r"auto|cpu|mps|cuda(:\d+)?", text):
+        raise typer.BadParameter(f"{text!r} is no device; use auto, cpu, cuda, cuda:N or mps")
+    return text
+
+
+def _complete_device(incomplete: str) -> list[str]:
+    return [name for name in DEVICES if name.startswith(incomplete)]
+
+
+# --- Input and output
+
+Input = Annotated[
+    Path,
+    typer.Option(
+        "--input",
+        "-i",
+        "--src",
+        metavar="FILE",
+        readable=False,
+        help="Text to read, one item per line; - is standard input; .gz, .xz and .zst are unpacked.",
+        rich_help_panel=INPUT_OUTPUT,
+    ),
+]
+Inputs = Annotated[
+    list[Path],
+    typer.Option(
+        "--input",
+        "-i",
+        metavar="FILE",
+        readable=False,
+        help="Text to read, one item per line; repeat it for several files; - is standard input.",
+        rich_help_panel=INPUT_OUTPUT,
+    ),
+]
+Output = Annotated[
+    Path,
+    typer.Option(
+        "--output",
+        "-o",
+        "--out",
+        metavar="FILE",
+        readable=False,
+        help="Where results go; - is standard output; a file appears only when it is complete.",
+        rich_help_panel=INPUT_OUTPUT,
+    ),
+]
+ModelOutput = Annotated[
+    Path,
+    typer.Option(
+        "--output",
+        "-o",
+        "--save-dir",
+        "--model-dir",
+        "--output-dir",
+        metavar="FOLDER",
+        readable=False,
+        help="Folder to write the model to.",
+        rich_help_panel=INPUT_OUTPUT,
+    ),
+]
+Source = Annotated[
+    Path,
+    typer.Option(
+        "--src",
+        "-s",
+        "--source",
+        metavar="FILE",
+        readable=False,
+        help="Source sentences, one per line.",
+        rich_help_panel=INPUT_OUTPUT,
+    ),
+]
+Target = Annotated[
+    Path,
+    typer.Option(
+        "--tgt",
+        "-t",
+        "--target",
+        metavar="FILE",
+        readable=False,
+        help="Target sentences, line by line beside the source.",
+        rich_help_panel=INPUT_OUTPUT,
+    ),
+]
+Sources = Annotated[
+    list[Path],
+    typer.Option(
+        "--src",
+        "-s",
+        "--source",
+        metavar="FILE",
+        readable=False,
+        help="Source sentences, one per line; repeat it for several files.",
+        rich_help_panel=INPUT_OUTPUT,
+    ),
+]
+Targets = Annotated[
+    list[Path],
+    typer.Option(
+        "--tgt",
+        "-t",
+        "--target",
+        metavar="FILE",
+        readable=False,
+        help="Target sentences, line by line beside the source; as many files as sources.",
+        rich_help_panel=INPUT_OUTPUT,
+    ),
+]
+TrainSources = Annotated[
+    list[Path],
+    typer.Option(
+        "--train-src",
+        "-s",
+        "--source",
+        "--src",
+        metavar="FILE",
+        readable=False,
+        help="Source side of the training pairs, one per line; repeat it for several files.",
+        rich_help_panel=INPUT_OUTPUT,
+    ),
+]
+TrainTargets = Annotated[
+    list[Path],
+    typer.Option(
+        "--train-tgt",
+        "-t",
+        "--target",
+        "--tgt",
+        metavar="FILE",
+        readable=False,
+        help="Target side of the training pairs, line by line beside the source.",
+        rich_help_panel=INPUT_OUTPUT,
+    ),
+]
+Errors = Annotated[
+    ErrorsChoice,
+    typer.Option(
+        "--errors",
+        help="What bytes that are not UTF-8 do: strict ends with the file and line, replace puts U+FFFD and counts.",
+        rich_help_panel=INPUT_OUTPUT,
+    ),
+]
+Format = Annotated[
+    FormatChoice,
+    typer.Option("--format", help="What a line of the results looks like.", rich_help_panel=INPUT_OUTPUT),
+]
+Json = Annotated[bool, typer.Option("--json", help="Write the results as JSON.", rich_help_panel=INPUT_OUTPUT)]
+Overwrite = Annotated[
+    bool, typer.Option("--overwrite", help="Replace what is there already.", rich_help_panel=INPUT_OUTPUT)
+]
+
+# --- Model
+
+Model = Annotated[
+    Path,
+    typer.Option("--model", "-m", metavar="FOLDER", readable=False, help="Model folder.", rich_help_panel=MODEL),
+]
+Models = Annotated[
+    list[Path],
+    typer.Option(
+        "--model",
+        "-m",
+        "--models",
+        metavar="FOLDER",
+        readable=False,
+        help="Model folder; repeat it for several.",
+        rich_help_panel=MODEL,
+    ),
+]
+TokenizerFile = Annotated[
+    Path,
+    typer.Option(
+        "--tokenizer", metavar="FILE", readable=False, help="Tokenizer file (tokenizer.json).", rich_help_panel=MODEL
+    ),
+]
+
+# --- Decoding
+
+BeamSize = Annotated[
+    int,
+    typer.Option(
+        "--beam-size",
+        "-b",
+        "--beam",
+        "--num-beams",
+        min=1,
+        help="Hypotheses kept at each step; 1 is greedy search.",
+        rich_help_panel=DECODING,
+    ),
+]
+LengthPenalty = Annotated[
+    float,
+    typer.Option(
+        "--length-penalty",
+        "--lenpen",
+        "--alpha",
+        "--length-penalty-alpha",
+        help="How much longer hypotheses are favoured; 0 ranks by log-probability alone.",
+        rich_help_panel=DECODING,
+    ),
+]
+LengthPenaltyType = Annotated[
+    LengthPenaltyChoice,
+    typer.Option(
+        "--length-penalty-type",
+        help="avg: divide by length^alpha; gnmt: Wu et al. 2016, equation 14; none.",
+        rich_help_panel=DECODING,
+    ),
+]
+
+# --- Runtime
+
+BatchSize = Annotated[
+    int,
+    typer.Option("--batch-size", min=1, help="Size of a batch, in units of --batch-type.", rich_help_panel=RUNTIME),
+]
+BatchType = Annotated[
+    BatchTypeChoice,
+    typer.Option("--batch-type", help="What --batch-size counts.", rich_help_panel=RUNTIME),
+]
+Device = Annotated[
+    str,
+    typer.Option(
+        "--device",
+        parser=_parse_device,
+        metavar="auto|cpu|cuda[:N]|mps",
+        autocompletion=_complete_device,
+        help="Where to compute; auto takes an accelerator if there is one.",
+        rich_help_panel=RUNTIME,
+    ),
+]
+Threads = Annotated[
+    int | None,
+    typer.Option(
+        "--threads",
+        "--cpu-threads",
+        min=1,
+        help="Processor threads to compute with; as many as there are cores if not given.",
+        rich_help_panel=RUNTIME,
+    ),
+]
+Precision = Annotated[
+    PrecisionChoice,
+    typer.Option("--precision", "--dtype", help="Numbers to compute with.", rich_help_panel=RUNTIME),
+]
+Seed = Annotated[int, typer.Option("--seed", min=0, help="Start of every random choice.", rich_help_panel=RUNTIME)]
