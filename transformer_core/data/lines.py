@@ -1,0 +1,306 @@
+r"""Bytes to lines and back: the one place that knows what a line is.
+
+A line is UTF-8 and ends at "\n", nowhere else: "\x0b", "\x85" or "\u2028", at which `str.splitlines` would cut, stay
+inside their line, so that line counts agree with `wc -l`. One "\r" before the "\n" is dropped (files from Windows), and
+so is a byte order mark at the start of a file. The last line of a file may lack its "\n". Files that end in .gz, .xz or
+.zst are compressed.
+"""
+
+import errno
+import os
+import sys
+from collections import deque
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from itertools import zip_longest
+from pathlib import Path
+from types import TracebackType
+from typing import BinaryIO, Literal, Self
+
+from tokenizer.atomic_file import open_atomic
+from transformer_core.data.byte_input import STANDARD_STREAM, ByteInput
+from transformer_core.data.compression import open_compressor
+from transformer_core.errors import ConfigError, DataError
+
+__all__ = ["STANDARD_STREAM", "Errors", "LineReader", "LineWriter", "open_output", "read_lines", "read_pairs"]
+
+Errors = Literal["strict", "replace"]
+
+_BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+
+
+class LineReader:
+    """Iterates over the lines of a file or of standard input; opens it at once, and closes it at its end.
+
+    Memory is bounded by the longest line and, for `windows`, by a window. Lines before a fault are handed over first.
+
+    Args:
+        path: a file, or "-" for standard input.
+        errors: what to do with bytes that are not UTF-8: "strict" raises, "replace" puts U+FFFD in their place.
+
+    Attributes:
+        name: what messages call the input: the path, or "standard input".
+        line_number: lines handed over so far.
+        num_invalid: lines in which bytes were replaced.
+
+    Raises:
+        DataError: here when the input cannot be opened; while iterating when it is damaged or not UTF-8.
+    """
+
+    def __init__(self, path: str | Path, *, errors: Errors = "strict") -> None:
+        self._input = ByteInput(path)
+        self.name = self._input.name
+        self.line_number = 0
+        self.num_invalid = 0
+        self._errors = errors
+        self._lines: deque[str] = deque()  # decoded, not yet handed over
+        self._num_decoded = 0
+        self._unfinished: list[bytes] = []  # the start of a line whose end has not been read yet
+        self._failure: DataError | None = None  # raised once the lines before it have been handed over
+        self._has_ended = False
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the file; standard input stays open."""
+        self._has_ended = True
+        self._input.close()
+
+    def __iter__(self) -> Iterator[str]:
+        while self._wait_for_line():
+            self.line_number += 1
+            yield self._lines.popleft()
+
+    def windows(self, max_lines: int) -> Iterator[list[str]]:
+        """Hand over the lines in groups: full ones from a file, what there is when a pipe or a terminal pauses.
+
+        A program that writes one line and waits for the answer gets it, while a fast one fills every window.
+
+        Args:
+            max_lines: lines in a full window.
+
+        Yields:
+            1 to `max_lines` lines.
+        """
+        while self._wait_for_line():
+            while len(self._lines) < max_lines and not self._input.pauses() and self._read_chunk():
+                pass
+            window = [self._lines.popleft() for _ in range(min(max_lines, len(self._lines)))]
+            self.line_number += len(window)
+            yield window
+
+    def _wait_for_line(self) -> bool:
+        """Read until there is a line to hand over; False at the end of the input."""
+        while not self._lines and self._read_chunk():
+            pass
+        if not self._lines and self._failure is not None:
+            raise self._failure
+        return bool(self._lines)
+
+    def _read_chunk(self) -> bool:
+        """Read what one system call gives; False when the input has ended or failed."""
+        if self._has_ended:
+            return False
+        try:
+            chunk = self._input.read()
+        except DataError as error:
+            self._failure = error
+            self.close()
+            return False
+        if chunk is None:
+            rest = b"".join(self._unfinished)
+            self.close()
+            self._decode(rest, is_last=True)
+            return False
+        finished, newline, rest = chunk.rpartition(b"\n")
+        if newline:
+            self._unfinished.append(finished)
+            block = b"".join(self._unfinished)
+            self._unfinished = [rest] if rest else []
+            self._decode(block, is_last=False)
+        elif rest:
+            self._unfinished.append(rest)
+        return not self._has_ended
+
+    def _decode(self, block: bytes, *, is_last: bool) -> None:
+        r"""Turn lines that are joined by "\n" into text; the last line of a file counts only if it has bytes."""
+        if self._num_decoded == 0:
+            block = block.removeprefix(_BYTE_ORDER_MARK)
+        if is_last and not block:
+            return
+        try:
+            lines = block.decode("utf-8").split("\n")
+        except UnicodeDecodeError:
+            lines = self._decode_with_faults(block.split(b"\n"))
+        self._num_decoded += len(lines)
+        self._lines.extend(line.removesuffix("\r") for line in lines)
+
+    def _decode_with_faults(self, raw_lines: Sequence[bytes]) -> list[str]:
+        """Decode line by line: replace what is not UTF-8, or stop before it and keep the fault for later."""
+        lines: list[str] = []
+        for raw_line in raw_lines:
+            try:
+                lines.append(raw_line.decode("utf-8"))
+            except UnicodeDecodeError as error:
+                if self._errors == "strict":
+                    number = self._num_decoded + len(lines) + 1
+                    self._failure = DataError(
+                        f"{self.name}:{number}: is not UTF-8 ({_describe(error)}); "
+                        "convert the file or pass --errors replace"
+                    )
+                    self.close()
+                    break
+                self.num_invalid += 1
+                lines.append(raw_line.decode("utf-8", "replace"))
+        return lines
+
+
+class LineWriter:
+    r"""Writes lines, each ended by "\n".
+
+    What is written reads back as it was given, but for a newline inside a text, which becomes a space so that lines
+    keep their numbers. To that end a "\r" that ends a text and a U+FEFF that starts the first are written twice: a
+    reader drops one. A "\r" elsewhere is an ordinary character.
+
+    Args:
+        file: receives the bytes.
+        name: what messages call the output.
+    """
+
+    def __init__(self, file: BinaryIO, name: str) -> None:
+        self.name = name
+        self._file = file
+        self._has_begun = False
+
+    def write_line(self, text: str) -> None:
+        """Write one line.
+
+        Raises:
+            OSError: the disk is full; BrokenPipeError: nobody reads the pipe any more.
+        """
+        line = text.replace("\n", " ")
+        if line.endswith("\r"):
+            line += "\r"
+        if not self._has_begun and line.startswith("\ufeff"):
+            line = "\ufeff" + line
+        self._has_begun = True
+        with _blaming(self.name):
+            # Half a surrogate pair, which JSON can smuggle in, has no place in UTF-8: it becomes a question mark.
+            self._file.write(line.encode("utf-8", "replace") + b"\n")
+
+    def flush(self) -> None:
+        """Hand everything over to whoever reads.
+
+        Raises:
+            OSError: as for write_line.
+        """
+        with _blaming(self.name):
+            self._file.flush()
+
+
+@contextmanager
+def open_output(path: str | Path) -> Iterator[LineWriter]:
+    """Open a file, or standard output for "-", to write lines to.
+
+    A file appears under its name when the block ends without an error, whole or not at all. What is no ordinary file
+    (a named pipe, /dev/null) is written to directly.
+
+    Raises:
+        OSError: it cannot be written to; `filename` says which. BrokenPipeError: nobody reads the pipe any more.
+    """
+    if str(path) == STANDARD_STREAM:
+        writer = LineWriter(sys.stdout.buffer, "standard output")
+        yield writer
+        writer.flush()
+        return
+    with ExitStack() as stack:
+        with _blaming(str(path)):
+            file = stack.enter_context(_open_to_write(Path(path)))
+            packed = stack.enter_context(open_compressor(file, path))
+        yield LineWriter(packed, str(path))
+        with _blaming(str(path)):
+            stack.close()
+
+
+def read_lines(paths: Sequence[str | Path], errors: Errors = "strict") -> Iterator[str]:
+    """Yield the lines of several files, one file after the other.
+
+    Raises:
+        DataError: a file cannot be read or is not UTF-8.
+    """
+    for path in paths:
+        with LineReader(path, errors=errors) as reader:
+            yield from reader
+
+
+def read_pairs(
+    source_paths: Sequence[str | Path], target_paths: Sequence[str | Path], errors: Errors = "strict"
+) -> Iterator[tuple[str, str]]:
+    """Yield the pairs of line-aligned files: the first source file with the first target file, and so on.
+
+    Raises:
+        ConfigError: there are more files on one side, or standard input is named twice; raised before anything is read.
+        DataError: a file cannot be read or is not UTF-8, or one of a pair has more lines than the other.
+    """
+    if len(source_paths) != len(target_paths):
+        raise ConfigError(
+            f"{len(source_paths)} source files but {len(target_paths)} target files; "
+            "each source file needs the target file that belongs to it, in the same order"
+        )
+    if [str(path) for path in (*source_paths, *target_paths)].count(STANDARD_STREAM) > 1:
+        raise ConfigError("standard input (-) can be only one of the files")
+    return _pairs(source_paths, target_paths, errors)
+
+
+def _pairs(
+    source_paths: Sequence[str | Path], target_paths: Sequence[str | Path], errors: Errors
+) -> Iterator[tuple[str, str]]:
+    for source_path, target_path in zip(source_paths, target_paths, strict=True):
+        with LineReader(source_path, errors=errors) as source, LineReader(target_path, errors=errors) as target:
+            has_equal_length = True
+            for source_line, target_line in zip_longest(source, target):
+                if source_line is None or target_line is None:
+                    has_equal_length = False  # go on, to count the lines of the longer file
+                else:
+                    yield source_line, target_line
+            if not has_equal_length:
+                raise DataError(
+                    f"{source.name} has {source.line_number} lines but {target.name} has {target.line_number}; "
+                    "line N of one must belong to line N of the other"
+                )
+
+
+def _open_to_write(path: Path) -> AbstractContextManager[BinaryIO]:
+    """Open an ordinary file to be renamed into its place, anything else as it is."""
+    if path.is_dir():
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+    if path.exists() and not path.is_file():
+        return path.open("wb")
+    return open_atomic(os.path.realpath(path))  # the file that a link points to is replaced, not the link
+
+
+@contextmanager
+def _blaming(name: str) -> Iterator[None]:
+    """Name the output in an OSError, which knows the temporary file or nothing."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno is None:
+            raise
+        raise OSError(error.errno, error.strerror, name) from error
+
+
+def _describe(error: UnicodeDecodeError) -> str:
+    column = len(error.object[: error.start].decode("utf-8")) + 1
+    description = f"byte 0x{error.object[error.start]:02x} at column {column}"
+    if error.object.startswith((b"\xff\xfe", b"\xfe\xff")):
+        return f"{description}: it looks like UTF-16"
+    if error.object.startswith((b"\x1f\x8b", b"\xfd7zXZ", b"\x28\xb5\x2f\xfd")):
+        return f"{description}: it looks compressed, which only the suffix .gz, .xz or .zst announces"
+    return description
