@@ -93,7 +93,7 @@ class Decompressor:
             case ".xz":
                 import lzma
 
-                return lzma.LZMADecompressor(memlimit=_XZ_MEMORY_BYTES)
+                return lzma.LZMADecompressor(format=lzma.FORMAT_XZ, memlimit=_XZ_MEMORY_BYTES)
             case _:
                 import zstandard
 
