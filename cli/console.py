@@ -18,7 +18,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import IO, TYPE_CHECKING
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from rich.console import Console as RichConsole
@@ -34,11 +34,13 @@ __all__ = [
     "is_quiet",
     "is_terminal",
     "is_verbose",
+    "live_on",
     "progress",
     "reset",
     "rich_console",
     "switch_off",
     "warn",
+    "write",
     "write_line",
 ]
 
@@ -101,12 +103,17 @@ def has_color() -> bool:
     return _state.color and not os.environ.get("NO_COLOR") and is_terminal()
 
 
-def write_line(text: str = "") -> None:
-    r"""Write a result and "\n" to stdout, as UTF-8 whatever the locale."""
-    stream = _result_stream()
-    stream.write(text.encode("utf-8", errors="surrogateescape") + b"\n")
+def write(text: str) -> None:
+    """Write a result to stdout as it is, as UTF-8 whatever the locale."""
+    sys.stdout.flush()  # what was printed before comes before
+    sys.stdout.buffer.write(text.encode("utf-8", errors="surrogateescape"))
     if sys.stdout.isatty():
-        stream.flush()
+        sys.stdout.buffer.flush()
+
+
+def write_line(text: str = "") -> None:
+    r"""Write a result and "\n" to stdout."""
+    write(f"{text}\n")
 
 
 def flush() -> None:
@@ -233,12 +240,6 @@ class _ProgressLog:
         if now - self.said_at >= LOG_EVERY_SECONDS:
             self.said_at = now
             info(f"{self.description}: {self.num_done:,}{self.goal} {self.unit}")
-
-
-def _result_stream() -> IO[bytes]:
-    """The bytes below sys.stdout, in step with what was printed to it before."""
-    sys.stdout.flush()
-    return sys.stdout.buffer
 
 
 def _say(text: str, label: str = "", color_code: str = "") -> None:

@@ -1,0 +1,187 @@
+"""The edge where exceptions end: one line on stderr, and the exit code of the kind.
+
+    0 ok · 1 failure · 2 usage · 3 bad input data · 4 model or checkpoint · 5 out of memory
+    130 SIGINT · 141 SIGPIPE · 143 SIGTERM
+
+Whatever is none of the kinds below is a fault of this program and says so; --debug shows the traceback of any.
+"""
+
+import errno
+import os
+import re
+import signal
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from types import FrameType
+from typing import NoReturn
+
+import typer
+
+from cli import console
+from tokenizer.errors import TokenizerConfigError, TokenizerDataError, TokenizerError, TokenizerFileError
+from transformer_core.errors import (
+    ConfigError,
+    DataError,
+    Interrupted,
+    ModelError,
+    OutOfMemoryError,
+    TransduceError,
+)
+
+__all__ = ["Terminated", "error_edge", "exit_on_sigterm", "flush_results", "is_debug_wanted", "open_streams"]
+
+FAILURE = 1
+USAGE = 2
+OUT_OF_MEMORY = 5
+SIGINT = 130
+SIGPIPE = 141
+SIGTERM = 143
+
+EXIT_CODES: dict[type[Exception], int] = {
+    ConfigError: USAGE,
+    TokenizerConfigError: USAGE,
+    DataError: 3,
+    TokenizerDataError: 3,
+    ModelError: 4,
+    TokenizerFileError: 4,
+    OutOfMemoryError: OUT_OF_MEMORY,
+    TransduceError: FAILURE,
+    TokenizerError: FAILURE,
+}
+
+
+class Terminated(KeyboardInterrupt):
+    """SIGTERM came: like Ctrl-C it must unwind everything, so that no half-written file stays behind."""
+
+
+@contextmanager
+def error_edge() -> Iterator[None]:
+    """Turn every exception of the block into its line and exit code.
+
+    Raises:
+        typer.Exit: with the code; Typer leaves the program with it.
+    """
+    try:
+        yield
+        console.flush()
+    except (typer.Exit, typer.Abort) as error:
+        raise error if isinstance(error, typer.Exit) else typer.Exit(SIGINT) from None
+    except Terminated:
+        _leave(SIGTERM)
+    except KeyboardInterrupt:
+        _leave(SIGINT)
+    except BrokenPipeError:
+        discard_results()
+        _leave(SIGPIPE)
+    except Interrupted as error:
+        console.warn(str(error))
+        _leave(128 + error.signal_number)
+    except Exception as error:
+        if is_debug_wanted(sys.argv):
+            import traceback
+
+            traceback.print_exc()
+        code, message = describe(error)
+        if message:
+            console.error(message)
+        if isinstance(error, OSError):
+            discard_results()  # what could not be written now cannot be written at exit either
+        _leave(code)
+
+
+def describe(error: Exception) -> tuple[int, str]:
+    """The exit code and the line of an exception."""
+    for kind, code in EXIT_CODES.items():
+        if isinstance(error, kind):
+            return code, str(error)
+    if isinstance(error, typer.TyperException):  # a command line that does not parse
+        from cli.usage import describe_usage_error
+
+        return error.exit_code, describe_usage_error(error)
+    if _is_out_of_memory(error):
+        return OUT_OF_MEMORY, "out of memory; make the batch smaller (--batch-size), or the model"
+    if isinstance(error, OSError) and error.errno is not None:
+        return FAILURE, _describe_os_error(error)
+    return FAILURE, (
+        f"this is a fault of transduce, not yours: {type(error).__name__}: {error}; "
+        "run it again with --debug (or TRANSDUCE_DEBUG=1) for the traceback, and please report it"
+    )
+
+
+def is_debug_wanted(arguments: list[str]) -> bool:
+    """Tell whether tracebacks are wanted; read from the arguments because parsing them may be what fails."""
+    options = arguments[1 : arguments.index("--")] if "--" in arguments else arguments[1:]
+    return "--debug" in options or os.environ.get("TRANSDUCE_DEBUG", "0") not in ("", "0", "false", "no")
+
+
+def exit_on_sigterm() -> None:
+    """Let SIGTERM unwind the program instead of killing it on the spot."""
+
+    def terminate(signal_number: int, frame: FrameType | None) -> None:
+        raise Terminated
+
+    with suppress(ValueError):  # not the main thread: then somebody else handles signals
+        signal.signal(signal.SIGTERM, terminate)
+
+
+def open_streams() -> None:
+    r"""Make standard streams that are there, UTF-8 and end lines in "\n", whatever locale and system say."""
+    if sys.stdin is None:
+        sys.stdin = open(os.devnull, encoding="utf-8")  # noqa: SIM115 - a standard stream lives as long as the program
+    if sys.stdout is None:  # closed by the caller (>&-): a descriptor that refuses what is written to it
+        sys.stdout = open(os.open(os.devnull, os.O_RDONLY), "w", encoding="utf-8")  # noqa: SIM115
+    if sys.stderr is None:
+        sys.stderr = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115
+    for stream, errors in ((sys.stdout, "surrogateescape"), (sys.stderr, "backslashreplace")):
+        with suppress(AttributeError):  # replaced by a stream that cannot be set (tests, notebooks)
+            stream.reconfigure(encoding="utf-8", errors=errors, newline="\n")  # type: ignore[union-attr]
+
+
+def flush_results(code: int) -> int:
+    """Write out what stdout still holds; returns the exit code, which a full disk or a gone reader changes."""
+    try:
+        with error_edge():
+            console.flush()
+    except typer.Exit as exit_request:
+        return code or exit_request.exit_code
+    return code
+
+
+def discard_results() -> None:
+    """Point stdout to nowhere, so that the interpreter's own last flush has nothing to complain about."""
+    with suppress(OSError, ValueError, AttributeError):
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, sys.stdout.fileno())
+        os.close(nowhere)
+
+
+def _leave(code: int) -> NoReturn:
+    raise typer.Exit(code) from None
+
+
+def _describe_os_error(error: OSError) -> str:
+    """Name the file and what the system said of it."""
+    reason = {
+        errno.ENOSPC: "the disk is full",
+        errno.EROFS: "the file system is read-only",
+        errno.EACCES: "permission denied",
+        errno.ENOENT: "no such file or folder",
+        errno.EISDIR: "is a folder, not a file",
+    }.get(error.errno or 0, error.strerror or str(error))
+    if error.filename is None:
+        return f"cannot write: {reason}" if error.errno in (errno.ENOSPC, errno.EROFS) else reason
+    # The temporary name under which tokenizer.atomic_file writes means nothing to the user.
+    name = re.sub(r"(^|[/\\])\.([^/\\]+)\.[^./\\]{8}\.tmp$", r"\1\2", os.fsdecode(error.filename))
+    return f"{name}: {reason}"
+
+
+def _is_out_of_memory(error: Exception) -> bool:
+    """Recognise memory running out, on the machine or an accelerator, without importing torch to name its classes."""
+    if isinstance(error, MemoryError):
+        return True
+    names = {kind.__name__ for kind in type(error).__mro__ if kind.__module__.partition(".")[0] == "torch"}
+    if "OutOfMemoryError" in names:
+        return True
+    text = str(error)
+    return isinstance(error, RuntimeError) and ("can't allocate memory" in text or "out of memory" in text)

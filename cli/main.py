@@ -1,0 +1,118 @@
+"""The program: the table of commands, the options before the command, and the way in and out.
+
+A command is imported when it is called. Neither this file nor what it imports may load torch, numpy or anything
+else that takes time: the help must come at once (benchmarks/startup.py measures it, tests/test_layers.py watches).
+"""
+
+import sys
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from typer.core import TyperOption
+
+from cli import console
+from cli.command import Debug, NoColor, Quiet, Verbose
+from cli.edge import exit_on_sigterm, flush_results, open_streams
+from cli.lazy_group import Entry, LazyGroup
+
+if TYPE_CHECKING:  # Typer's own signatures speak of these; no name of its inside is needed to run
+    from typer._click.core import Context, Parameter
+
+__all__ = ["COMMANDS", "app", "main"]
+
+DATA = "Data"
+MODELS = "Models"
+RESULTS = "Results"
+
+INSPECT_COMMANDS = (
+    Entry(
+        "model",
+        "Architecture, parameters, tokenizer, scores and origin of a model.",
+        module="inspect_model",  # a module called inspect would hide the standard library's
+    ),
+)
+
+COMMANDS = (
+    Entry("demo", "Learn to pronounce English, or to read dates: the whole path in minutes."),
+    Entry("tokenizer", "Learn a vocabulary; encode, decode, look inside.", DATA, attribute="app"),
+    Entry("train", "Train a model on pairs of lines; run it again to resume.", MODELS),
+    Entry("average", "Average the weights of several checkpoints.", MODELS),
+    Entry("inspect", "Look at what was made.", MODELS, entries=INSPECT_COMMANDS),
+    Entry("translate", "Lines in, lines out: beam search, greedy, sampling.", RESULTS),
+    Entry("decode", "The same as translate.", RESULTS, alias_of="translate"),
+    Entry("predict", "The same as translate.", RESULTS, alias_of="translate", is_hidden=True),
+    Entry("generate", "The same as translate.", RESULTS, alias_of="translate", is_hidden=True),
+    Entry("score", "Log-probability of given pairs; for BLEU and the like, see evaluate.", RESULTS),
+    Entry("evaluate", "BLEU, chrF, TER, WER, CER and exact match against references.", RESULTS),
+    Entry("eval", "The same as evaluate.", RESULTS, alias_of="evaluate", is_hidden=True),
+)
+
+
+class Program(LazyGroup):
+    """The top of the command tree."""
+
+    def __init__(self, **attributes: Any) -> None:  # noqa: ANN401 - whatever Typer hands on
+        super().__init__(**attributes)
+        self.add_entries(COMMANDS)
+
+    def get_params(self, ctx: "Context") -> "list[Parameter]":
+        """Show all options in one panel."""
+        options = super().get_params(ctx)
+        for option in options:
+            if isinstance(option, TyperOption):
+                option.rich_help_panel = None
+        return options
+
+
+app = typer.Typer(
+    name=console.PROGRAM,
+    cls=Program,
+    help="Learn to turn one sequence into another: two text files in, a model out, a filter that fits a shell pipe.",
+    epilog="Two files of lines that belong together are enough: transduce train -s source.txt -t target.txt -o model",
+    no_args_is_help=True,
+    invoke_without_command=True,
+    suggest_commands=False,  # cli/usage.py does
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+    context_settings={
+        "help_option_names": ["-h", "--help"],
+        "auto_envvar_prefix": "TRANSDUCE",
+        # --beam_size is --beam-size, inverse_sqrt is inverse-sqrt
+        "token_normalize_func": lambda token: token.replace("_", "-"),
+    },
+)
+
+
+@app.callback()
+def program(
+    context: typer.Context,
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version", allow_from_autoenv=False, help="Show the version; with -v those of Python and torch, too."
+        ),
+    ] = False,
+    quiet: Quiet = 0,
+    verbose: Verbose = 0,
+    no_color: NoColor = False,
+    debug: Debug = False,
+) -> None:
+    """Answer --version; the other options have taken effect by themselves."""
+    if version:
+        from cli.version import describe_version
+
+        console.write(describe_version())
+        raise typer.Exit
+    if context.invoked_subcommand is None:
+        context.fail("Missing command.")
+
+
+def main() -> None:
+    """Run the program and leave with its exit code."""
+    open_streams()
+    exit_on_sigterm()
+    try:
+        app(prog_name=console.PROGRAM)
+    except SystemExit as exit_request:
+        code = exit_request.code
+    sys.exit(flush_results(code if isinstance(code, int) else 0))
