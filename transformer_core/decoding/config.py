@@ -1,0 +1,146 @@
+"""SearchConfig and BatchConfig: how a translation is looked for, and how lines are put together while it is.
+
+Imports no torch, so that the command line can offer the defaults without loading it.
+"""
+
+import math
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+from transformer_core.errors import ConfigError
+
+__all__ = [
+    "LENGTH_MARGIN",
+    "BatchConfig",
+    "BatchType",
+    "LengthPenaltyType",
+    "LongInput",
+    "Precision",
+    "SearchConfig",
+]
+
+LengthPenaltyType = Literal["avg", "gnmt", "none"]
+BatchType = Literal["tokens", "sentences"]
+LongInput = Literal["split", "truncate", "error"]
+Precision = Literal["auto", "fp32", "bf16"]
+
+# A translation may always be this many tokens longer than max_length_ratio allows: a ratio says little about one word.
+LENGTH_MARGIN = 10
+DEFAULT_BATCH_SIZES: dict[BatchType, int] = {"tokens": 4096, "sentences": 64}
+
+
+@dataclass(frozen=True, kw_only=True)
+class SearchConfig:
+    """Which hypotheses are looked for, and what ranks them."""
+
+    beam_size: int = 5  # live hypotheses per sentence; 1 is greedy
+    n_best: int = 1  # hypotheses to give per sentence: the best of a beam, or so many samples
+    length_penalty: float = 1.0  # the exponent of the length penalty
+    length_penalty_type: LengthPenaltyType = "avg"  # score = log_probability / penalty, see `score`
+    max_length: int | None = None  # target tokens, the end token aside; None leaves it to max_length_ratio
+    max_length_ratio: float = (
+        3.0  # target tokens per source token, beyond LENGTH_MARGIN; training stores the data's own
+    )
+    min_length: int = 0  # target tokens before the end token may come
+    sample: bool = False  # draw each token instead of searching for the best ones
+    temperature: float = 1.0  # of sampling; below 1 sharpens the distribution, above 1 flattens it
+    top_k: int = 0  # sample from the k most probable tokens; 0 from all
+    top_p: float = 1.0  # sample from the fewest tokens that hold this share of the probability
+    seed: int = 1  # of sampling; with the line's number it decides the sample
+    ban_unk: bool = False  # never produce the unknown token
+
+    def __post_init__(self) -> None:
+        for name in ("beam_size", "n_best"):
+            if getattr(self, name) < 1:
+                raise ConfigError(f"{name} ({getattr(self, name)}) must be at least 1")
+        if self.length_penalty_type not in get_args(LengthPenaltyType):
+            choices = ", ".join(get_args(LengthPenaltyType))
+            raise ConfigError(f"length_penalty_type ({self.length_penalty_type!r}) must be one of {choices}")
+        if not math.isfinite(self.length_penalty) or self.length_penalty < 0:
+            raise ConfigError(f"length_penalty ({self.length_penalty}) must be a number of at least 0")
+        self._check_lengths()
+        self._check_sampling()
+
+    def length_limit(self, num_source_tokens: int) -> int:
+        """Count the tokens that the translation of so many source tokens may have, both without their end token."""
+        limit = math.ceil(self.max_length_ratio * num_source_tokens) + LENGTH_MARGIN
+        if self.max_length is not None:
+            limit = min(limit, self.max_length)
+        return max(limit, self.min_length)
+
+    def score(self, log_probability: float, num_tokens: int) -> float:
+        """Divide a log-probability by the length penalty: this number ranks the hypotheses of a sentence.
+
+        The penalty is length ** length_penalty for "avg", ((5 + length) / 6) ** length_penalty for "gnmt" (equation 14
+        of Wu et al. 2016) and 1 for "none". Without it the shorter of two hypotheses wins too often: every token makes
+        the log-probability smaller.
+
+        Args:
+            log_probability: natural logarithm, of the whole hypothesis.
+            num_tokens: its length, the end token included; 0 for a blank line, whose score is its log-probability.
+        """
+        if num_tokens == 0:
+            return log_probability
+        match self.length_penalty_type:
+            case "avg":
+                return log_probability / float(num_tokens**self.length_penalty)
+            case "gnmt":
+                return log_probability / float(((5 + num_tokens) / 6) ** self.length_penalty)
+            case "none":
+                return log_probability
+
+    def _check_lengths(self) -> None:
+        if self.min_length < 0:
+            raise ConfigError(f"min_length ({self.min_length}) must be at least 0")
+        if self.max_length is not None and self.max_length < max(1, self.min_length):
+            raise ConfigError(f"max_length ({self.max_length}) must be at least 1 and at least min_length")
+        if not 0 < self.max_length_ratio <= 1000:
+            raise ConfigError(f"max_length_ratio ({self.max_length_ratio}) must be above 0 and at most 1000")
+
+    def _check_sampling(self) -> None:
+        if self.sample and self.beam_size != 1:
+            raise ConfigError(f"sampling keeps no beam: beam_size ({self.beam_size}) must be 1 with sample")
+        if not self.sample and self.n_best > self.beam_size:
+            raise ConfigError(
+                f"n_best ({self.n_best}) must not exceed beam_size ({self.beam_size}): "
+                "a beam finds no more hypotheses than it keeps"
+            )
+        if not (math.isfinite(self.temperature) and self.temperature > 0):
+            raise ConfigError(f"temperature ({self.temperature}) must be above 0; greedy search is its limit at 0")
+        if self.top_k < 0:
+            raise ConfigError(f"top_k ({self.top_k}) must be at least 0; 0 samples from all tokens")
+        if not 0 < self.top_p <= 1:
+            raise ConfigError(f"top_p ({self.top_p}) must be above 0 and at most 1")
+        if not self.sample:
+            for name, is_given in (
+                ("temperature", self.temperature != 1.0),
+                ("top_k", self.top_k != 0),
+                ("top_p", self.top_p != 1.0),
+            ):
+                if is_given:
+                    raise ConfigError(f"{name} needs sample: without it nothing is drawn")
+
+
+@dataclass(frozen=True, kw_only=True)
+class BatchConfig:
+    """How many lines are worked on at once, what happens to a long one, and in which precision."""
+
+    batch_type: BatchType = "tokens"  # what batch_size counts
+    batch_size: int | None = None  # source tokens, padding and beams included, or sentences; None: DEFAULT_BATCH_SIZES
+    long_input: LongInput = "split"  # a line above max_source_length is split and rejoined, cut short, or an error
+    max_source_length: int = 1024  # source tokens that are translated at once, the end token aside
+    precision: Precision = "auto"  # of the matrix products; auto is fp32 on a CPU and bf16 on an accelerator
+
+    def __post_init__(self) -> None:
+        for name, kind in (("batch_type", BatchType), ("long_input", LongInput), ("precision", Precision)):
+            if getattr(self, name) not in get_args(kind):
+                raise ConfigError(f"{name} ({getattr(self, name)!r}) must be one of {', '.join(get_args(kind))}")
+        if self.batch_size is not None and self.batch_size < 1:
+            raise ConfigError(f"batch_size ({self.batch_size}) must be at least 1")
+        if self.max_source_length < 1:
+            raise ConfigError(f"max_source_length ({self.max_source_length}) must be at least 1")
+
+    @property
+    def effective_batch_size(self) -> int:
+        """The batch size, or the default of its type."""
+        return DEFAULT_BATCH_SIZES[self.batch_type] if self.batch_size is None else self.batch_size
