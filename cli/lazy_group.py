@@ -92,8 +92,6 @@ def load(entry: Entry) -> "AnyCommand":
         lazy_group = LazyGroup(name=entry.name, help=entry.summary, no_args_is_help=True, suggest_commands=False)
         lazy_group.add_entries(entry.entries)
         return lazy_group
-    from cli.command import Command
-
     name = entry.alias_of or entry.name
     module = entry.module or name
     target: typer.Typer | Callable[..., object] = getattr(

@@ -1,0 +1,29 @@
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+# One thread in this process and in those it starts: tests compare sums whose order depends on the number of threads,
+# and several tests may run side by side. Set before anything imports torch.
+os.environ["OMP_NUM_THREADS"] = "1"
+
+SHARED_DATA = Path(__file__).resolve().parent.parent.parent / "shared" / "data"
+
+
+@pytest.fixture(autouse=True)
+def _fresh_console() -> Iterator[None]:
+    """No test inherits the loudness of another."""
+    from cli import console
+
+    console.reset()
+    yield
+    console.reset()
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """The folder of corpora beside the checkout."""
+    if not SHARED_DATA.is_dir():
+        pytest.skip("shared/data is missing")
+    return SHARED_DATA
