@@ -135,6 +135,10 @@ class Command(TyperCommand):
 
     def parse_args(self, ctx: "Context", args: list[str]) -> list[str]:
         """Parse; --print-config asks for no required option, because there is nothing to be done with it."""
+        for option in self.params:
+            # Typer would name the variable after the parameter of the function, which may be called otherwise.
+            if isinstance(option, TyperOption) and option.allow_from_autoenv:
+                option.envvar = settings.variable_of(ctx, option)
         if not _is_config_wanted(args):
             return super().parse_args(ctx, args)
         with _nothing_required(self.params):

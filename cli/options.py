@@ -10,9 +10,9 @@ A command uses them as the type of a parameter of the same name; the default com
 
 Conventions, kept by cli/settings.py and by a test:
 
-- The first long name is the option's name: it is what the help shows, what the parameter is called (`--beam-size`,
-  `beam_size`), what stands in a configuration file and in the environment (TRANSDUCE_TRANSLATE_BEAM_SIZE).
-  Further long names are aliases from other tools: accepted, not shown.
+- The first long name is the option's name: `--beam-size` on the command line and in the help, `beam_size` in a
+  configuration file, TRANSDUCE_TRANSLATE_BEAM_SIZE in the environment, and `beam_size` the parameter unless that is
+  a bad name for a variable. Further long names are aliases from other tools: accepted, not shown.
 - A fixed set of values is a Literal, so that it completes and a mistyped value gets the nearest one suggested.
 - A path says `readable=False`: whether a file can be read is the library's to say, with the exit code of bad data.
 - -c/--config, --print-config, -q, -v, --no-color, --debug and -h are on every command already.

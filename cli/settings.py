@@ -145,16 +145,16 @@ def origin_of(context: "Context", name: str) -> str:
         case "COMMANDLINE":
             return "command line"
         case "ENVIRONMENT":
-            return variable_of(context, name)
+            return variable_of(context, next(item for item in _shown(context) if item.name == name))
         case "DEFAULT_MAP":
             return str(_sources(context).config_path)
         case _:
             return MODEL_DEFAULTS_FILE if name in _sources(context).from_model else BUILT_IN
 
 
-def variable_of(context: "Context", name: str) -> str:
-    """The environment variable that sets the option `name`."""
-    return f"{context.auto_envvar_prefix}_{name.upper()}"
+def variable_of(context: "Context", parameter: "Parameter") -> str:
+    """The environment variable that sets an option."""
+    return f"{context.auto_envvar_prefix}_{key_of(parameter).upper()}"
 
 
 def to_toml(context: "Context") -> str:

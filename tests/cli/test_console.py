@@ -2,7 +2,7 @@ import io
 import os
 import pty
 import sys
-from pathlib import Path
+import time
 
 import pytest
 
@@ -29,9 +29,10 @@ def test_results_and_words_go_different_ways(capfdbinary: pytest.CaptureFixture[
 
 
 def test_what_was_printed_before_comes_before(capfdbinary: pytest.CaptureFixture[bytes]) -> None:
-    print("first", end="\n")
+    sys.stdout.write("first\n")
     console.write_line("second")
-    print("third", flush=True)
+    sys.stdout.write("third\n")
+    console.flush()
     assert capfdbinary.readouterr().out == b"first\nsecond\nthird\n"
 
 
@@ -88,7 +89,7 @@ def test_progress_away_from_a_terminal_is_a_line_now_and_then(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     clock = iter([0.0, 10.0, 31.0, 40.0, 62.0])
-    monkeypatch.setattr(console.time, "monotonic", lambda: next(clock))
+    monkeypatch.setattr(time, "monotonic", lambda: next(clock))
     with console.progress("reading", total=4000, unit="lines") as advance:
         for _ in range(4):
             advance(1000)
@@ -123,14 +124,11 @@ def test_no_progress_when_quiet_nor_over_results_on_the_terminal(monkeypatch: py
     assert terminal.getvalue() == ""
 
 
-def test_a_result_on_a_terminal_is_there_at_once(tmp_path: Path) -> None:
+def test_a_result_on_a_terminal_is_there_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     main_side, program_side = pty.openpty()
-    stream = open(program_side, "w", encoding="utf-8", newline="\n")
-    sys.stdout, before = stream, sys.stdout
-    try:
+    with open(program_side, "w", encoding="utf-8", newline="\n") as stream:
+        monkeypatch.setattr(sys, "stdout", stream)
         console.write_line("now")
         assert os.read(main_side, 100) == b"now\r\n"  # the terminal adds the carriage return
-    finally:
-        sys.stdout = before
-        stream.close()
-        os.close(main_side)
+        monkeypatch.undo()
+    os.close(main_side)
