@@ -11,10 +11,11 @@ import os
 import re
 import signal
 import sys
-from collections.abc import Iterator
+import warnings
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from types import FrameType
-from typing import NoReturn
+from typing import NoReturn, TextIO
 
 import typer
 
@@ -29,7 +30,7 @@ from transformer_core.errors import (
     TransduceError,
 )
 
-__all__ = ["Terminated", "error_edge", "exit_on_sigterm", "flush_results", "is_debug_wanted", "open_streams"]
+__all__ = ["EXIT_CODES", "Terminated", "describe", "error_edge", "run"]
 
 FAILURE = 1
 USAGE = 2
@@ -55,6 +56,19 @@ class Terminated(KeyboardInterrupt):
     """SIGTERM came: like Ctrl-C it must unwind everything, so that no half-written file stays behind."""
 
 
+def run(app: Callable[..., object]) -> NoReturn:
+    """Run a Typer app as a program: streams as we need them, a clean way out whatever happens."""
+    _open_streams()
+    _exit_on_sigterm()
+    warnings.showwarning = _show_warning
+    code: object = 0
+    try:
+        app(prog_name=console.PROGRAM)
+    except SystemExit as exit_request:
+        code = exit_request.code
+    sys.exit(_flush_results(code if isinstance(code, int) else FAILURE))
+
+
 @contextmanager
 def error_edge() -> Iterator[None]:
     """Turn every exception of the block into its line and exit code.
@@ -65,29 +79,30 @@ def error_edge() -> Iterator[None]:
     try:
         yield
         console.flush()
-    except (typer.Exit, typer.Abort) as error:
-        raise error if isinstance(error, typer.Exit) else typer.Exit(SIGINT) from None
-    except Terminated:
-        _leave(SIGTERM)
-    except KeyboardInterrupt:
-        _leave(SIGINT)
+    except typer.Exit:
+        raise
     except BrokenPipeError:
-        discard_results()
-        _leave(SIGPIPE)
+        _discard_results()
+        raise typer.Exit(SIGPIPE) from None
+    except KeyboardInterrupt as error:
+        console.warn("terminated" if isinstance(error, Terminated) else "interrupted")
+        raise typer.Exit(SIGTERM if isinstance(error, Terminated) else SIGINT) from None
     except Interrupted as error:
         console.warn(str(error))
-        _leave(128 + error.signal_number)
+        raise typer.Exit(128 + error.signal_number) from None
     except Exception as error:
-        if is_debug_wanted(sys.argv):
+        if _is_debug_wanted(sys.argv):
             import traceback
 
             traceback.print_exc()
         code, message = describe(error)
         if message:
             console.error(message)
-        if isinstance(error, OSError):
-            discard_results()  # what could not be written now cannot be written at exit either
-        _leave(code)
+        try:
+            console.flush()  # results that came before the fault are results
+        except OSError:
+            _discard_results()  # what cannot be written now cannot be written at exit either
+        raise typer.Exit(code) from None
 
 
 def describe(error: Exception) -> tuple[int, str]:
@@ -109,13 +124,13 @@ def describe(error: Exception) -> tuple[int, str]:
     )
 
 
-def is_debug_wanted(arguments: list[str]) -> bool:
+def _is_debug_wanted(arguments: list[str]) -> bool:
     """Tell whether tracebacks are wanted; read from the arguments because parsing them may be what fails."""
     options = arguments[1 : arguments.index("--")] if "--" in arguments else arguments[1:]
     return "--debug" in options or os.environ.get("TRANSDUCE_DEBUG", "0") not in ("", "0", "false", "no")
 
 
-def exit_on_sigterm() -> None:
+def _exit_on_sigterm() -> None:
     """Let SIGTERM unwind the program instead of killing it on the spot."""
 
     def terminate(signal_number: int, frame: FrameType | None) -> None:
@@ -125,7 +140,7 @@ def exit_on_sigterm() -> None:
         signal.signal(signal.SIGTERM, terminate)
 
 
-def open_streams() -> None:
+def _open_streams() -> None:
     r"""Make standard streams that are there, UTF-8 and end lines in "\n", whatever locale and system say."""
     if sys.stdin is None:
         sys.stdin = open(os.devnull, encoding="utf-8")  # noqa: SIM115 - a standard stream lives as long as the program
@@ -138,7 +153,19 @@ def open_streams() -> None:
             stream.reconfigure(encoding="utf-8", errors=errors, newline="\n")  # type: ignore[union-attr]
 
 
-def flush_results(code: int) -> int:
+def _show_warning(
+    message: Warning | str,
+    category: type[Warning],
+    filename: str,
+    lineno: int,
+    file: TextIO | None = None,
+    line: str | None = None,
+) -> None:
+    """Show what a library warns of with -v only: it is said to programmers, not to users."""
+    console.detail(f"{category.__name__}: {message} ({filename}:{lineno})")
+
+
+def _flush_results(code: int) -> int:
     """Write out what stdout still holds; returns the exit code, which a full disk or a gone reader changes."""
     try:
         with error_edge():
@@ -148,16 +175,12 @@ def flush_results(code: int) -> int:
     return code
 
 
-def discard_results() -> None:
+def _discard_results() -> None:
     """Point stdout to nowhere, so that the interpreter's own last flush has nothing to complain about."""
     with suppress(OSError, ValueError, AttributeError):
         nowhere = os.open(os.devnull, os.O_WRONLY)
         os.dup2(nowhere, sys.stdout.fileno())
         os.close(nowhere)
-
-
-def _leave(code: int) -> NoReturn:
-    raise typer.Exit(code) from None
 
 
 def _describe_os_error(error: OSError) -> str:
@@ -168,9 +191,10 @@ def _describe_os_error(error: OSError) -> str:
         errno.EACCES: "permission denied",
         errno.ENOENT: "no such file or folder",
         errno.EISDIR: "is a folder, not a file",
+        errno.EBADF: "standard output is closed",
     }.get(error.errno or 0, error.strerror or str(error))
     if error.filename is None:
-        return f"cannot write: {reason}" if error.errno in (errno.ENOSPC, errno.EROFS) else reason
+        return f"cannot write: {reason}" if error.errno in (errno.ENOSPC, errno.EROFS, errno.EBADF) else reason
     # The temporary name under which tokenizer.atomic_file writes means nothing to the user.
     name = re.sub(r"(^|[/\\])\.([^/\\]+)\.[^./\\]{8}\.tmp$", r"\1\2", os.fsdecode(error.filename))
     return f"{name}: {reason}"

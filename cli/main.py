@@ -4,7 +4,6 @@ A command is imported when it is called. Neither this file nor what it imports m
 else that takes time: the help must come at once (benchmarks/startup.py measures it, tests/test_layers.py watches).
 """
 
-import sys
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -12,7 +11,7 @@ from typer.core import TyperOption
 
 from cli import console
 from cli.command import Debug, NoColor, Quiet, Verbose
-from cli.edge import exit_on_sigterm, flush_results, open_streams
+from cli.edge import run
 from cli.lazy_group import Entry, LazyGroup
 
 if TYPE_CHECKING:  # Typer's own signatures speak of these; no name of its inside is needed to run
@@ -109,10 +108,4 @@ def program(
 
 def main() -> None:
     """Run the program and leave with its exit code."""
-    open_streams()
-    exit_on_sigterm()
-    try:
-        app(prog_name=console.PROGRAM)
-    except SystemExit as exit_request:
-        code = exit_request.code
-    sys.exit(flush_results(code if isinstance(code, int) else 0))
+    run(app)
