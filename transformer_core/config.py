@@ -5,7 +5,7 @@ Imports no torch, so that the command line can offer its presets and defaults wi
 
 import json
 from dataclasses import asdict, dataclass, field, fields, replace
-from typing import Any, Literal, Self, TypeVar, get_args, get_origin
+from typing import Literal, Self, TypeVar, get_args, get_origin
 
 from transformer_core.errors import ConfigError, ModelError
 
@@ -153,14 +153,6 @@ class ModelConfig:
         )
 
 
-PRESETS: dict[str, StackConfig] = {
-    "tiny": StackConfig(num_layers=4, d_model=128, num_heads=4, d_ff=256),
-    "small": StackConfig(num_layers=3, d_model=512, num_heads=8, d_ff=1024),
-    "base": StackConfig(num_layers=6, d_model=512, num_heads=8, d_ff=2048),
-    "big": StackConfig(num_layers=6, d_model=1024, num_heads=16, d_ff=4096),
-}
-
-
 def _build(record: type[_Record], values: object, where: str) -> _Record:
     """Make a config record from parsed JSON, which may hold anything.
 
@@ -181,7 +173,7 @@ def _build(record: type[_Record], values: object, where: str) -> _Record:
         raise ConfigError(f"{where}: {error}") from None
 
 
-def _fits(value: object, kind: Any) -> bool:
+def _fits(value: object, kind: object) -> bool:
     """Tell whether a JSON value has the type of a field."""
     if get_origin(kind) is Literal:
         return isinstance(value, str)
@@ -189,7 +181,7 @@ def _fits(value: object, kind: Any) -> bool:
         return isinstance(value, int | float) and not isinstance(value, bool)
     if kind is int:
         return isinstance(value, int) and not isinstance(value, bool)
-    return isinstance(value, kind)
+    return isinstance(kind, type) and isinstance(value, kind)
 
 
 def _require_range(name: str, value: int, low: int, high: int) -> None:
@@ -200,3 +192,11 @@ def _require_range(name: str, value: int, low: int, high: int) -> None:
 def _require_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
     if value not in choices:
         raise ConfigError(f"{name} ({value!r}) must be one of {', '.join(choices)}")
+
+
+PRESETS: dict[str, StackConfig] = {
+    "tiny": StackConfig(num_layers=4, d_model=128, num_heads=4, d_ff=256),
+    "small": StackConfig(num_layers=3, d_model=512, num_heads=8, d_ff=1024),
+    "base": StackConfig(num_layers=6, d_model=512, num_heads=8, d_ff=2048),
+    "big": StackConfig(num_layers=6, d_model=1024, num_heads=16, d_ff=4096),
+}

@@ -90,10 +90,10 @@ class SequenceEmbedding(nn.Module):
     def _positions(self, first: int, length: int, like: Tensor) -> Tensor:
         """Position encodings first … first + length - 1: (length, d_model)."""
         if self.position_embedding is not None:
-            if first + length > self.position_embedding.num_embeddings:
+            limit = self.position_embedding.num_embeddings
+            if first + length > limit:
                 raise ConfigError(
-                    f"a sequence of {first + length} tokens is longer than the {self.position_embedding.num_embeddings} "
-                    "learned positions of this model"
+                    f"a sequence of {first + length} tokens is longer than this model's {limit} learned positions"
                 )
             return self.position_embedding.weight[first : first + length]
         if self._table is None or self._table.size(0) < first + length:

@@ -1,0 +1,158 @@
+"""Batches of similar length under a token budget, in an order that follows from seed and epoch alone.
+
+Pairs of about the same length stand together, so that little of a batch is padding (random batches of translation
+data are more than half padding), and the order of the batches is shuffled. Any batch of any epoch can be named by two
+numbers, which is what a resumed run needs to go on where it stopped.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from transformer_core.data.shards import Corpus, Ids, Shard
+
+__all__ = ["Batch", "Batching", "pad_rows"]
+
+Indices = NDArray[np.int64]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Batch:
+    """Some pairs, ready for the model."""
+
+    source: Tensor  # (batch, source_length) int64, ends with eos, padded
+    source_mask: Tensor | None  # (batch, source_length) bool, True = a real token; None where all are
+    target_input: Tensor  # (batch, target_length) int64, begins with bos, padded
+    target_output: Tensor  # (batch, target_length) int64, ends with eos, padded
+    num_target_tokens: int  # real ones, end tokens included
+
+    def to(self, device: torch.device) -> "Batch":
+        """The same batch on another device."""
+        if device.type == "cpu":
+            return self
+        return Batch(
+            source=self.source.to(device, non_blocking=True),
+            source_mask=None if self.source_mask is None else self.source_mask.to(device, non_blocking=True),
+            target_input=self.target_input.to(device, non_blocking=True),
+            target_output=self.target_output.to(device, non_blocking=True),
+            num_target_tokens=self.num_target_tokens,
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Batching:
+    """How a corpus is cut into batches."""
+
+    batch_size: int  # in units of batch_type
+    batch_type: Literal["tokens", "sentences"]  # tokens: padded tokens of the longer side, bos or eos included
+    seed: int  # start of the random order
+    pad_id: int
+    bos_id: int
+    eos_id: int
+
+    def epoch(self, corpus: Corpus, epoch: int, first: int = 0) -> Iterator[Batch]:
+        """Give the batches of an epoch from number `first` on, in shuffled order."""
+        for shard_number in self._order("shards", epoch, 0).permutation(corpus.num_shards):
+            shard = corpus.shard(int(shard_number))
+            plan = self._plan(shard, self._order("pairs", epoch, int(shard_number)))
+            for number in range(min(first, len(plan)), len(plan)):
+                yield self._collate(shard, plan[number])
+            first = max(0, first - len(plan))
+
+    def in_order(self, corpus: Corpus) -> Iterator[Batch]:
+        """Give all pairs once, the same batches every time (validation)."""
+        for shard_number in range(corpus.num_shards):
+            shard = corpus.shard(shard_number)
+            for indices in self._plan(shard, None):
+                yield self._collate(shard, indices)
+
+    def num_batches(self, corpus: Corpus) -> int:
+        """Count the batches of the first epoch; later ones differ by a few."""
+        return sum(
+            len(self._plan(corpus.shard(number), self._order("pairs", 0, number)))
+            for number in range(corpus.num_shards)
+        )
+
+    def largest(self, corpus: Corpus) -> Batch:
+        """Give the batch of the first epoch that needs the most memory: its tokens times its longer side."""
+        best: tuple[int, Shard, Indices] | None = None
+        for number in range(corpus.num_shards):
+            shard = corpus.shard(number)
+            lengths = _padded_lengths(shard)
+            for indices in self._plan(shard, self._order("pairs", 0, number)):
+                longest = int(lengths[indices].max())
+                cost = len(indices) * longest * (longest + 64)
+                if best is None or cost > best[0]:
+                    best = (cost, shard, indices)
+        assert best is not None, "a corpus has at least one pair"
+        return self._collate(best[1], best[2])
+
+    def _order(self, what: Literal["shards", "pairs"], epoch: int, shard_number: int) -> np.random.Generator:
+        return np.random.Generator(np.random.PCG64([self.seed, epoch, shard_number, len(what)]))
+
+    def _plan(self, shard: Shard, order: np.random.Generator | None) -> list[Indices]:
+        """Cut a shard into batches of pairs of similar length; `order` shuffles pairs of one length and the batches."""
+        indices = np.arange(len(shard)) if order is None else order.permutation(len(shard))
+        source_lengths, target_lengths = shard.source_lengths()[indices], shard.target_lengths()[indices]
+        indices = indices[np.lexsort((source_lengths, target_lengths))]  # by target, then by source
+        lengths = _padded_lengths(shard)[indices].tolist()
+        cuts = [0]
+        longest = 0
+        for position, length in enumerate(lengths):
+            longest = max(longest, length)
+            num_rows = position + 1 - cuts[-1]
+            if (num_rows if self.batch_type == "sentences" else num_rows * longest) > self.batch_size and num_rows > 1:
+                cuts.append(position)
+                longest = length
+        plan = np.split(indices, cuts[1:])
+        return plan if order is None else [plan[number] for number in order.permutation(len(plan))]
+
+    def _collate(self, shard: Shard, indices: Indices) -> Batch:
+        """Pad the pairs at `indices` into tensors."""
+        sources = [shard.source(index) for index in indices]
+        targets = [shard.target(index) for index in indices]
+        source = pad_rows(sources, self.pad_id, last=self.eos_id)
+        lengths = torch.tensor([len(row) + 1 for row in sources])
+        source_mask = torch.arange(source.size(1)) < lengths[:, None]
+        return Batch(
+            source=source,
+            source_mask=None if bool(source_mask.all()) else source_mask,
+            target_input=pad_rows(targets, self.pad_id, first=self.bos_id),
+            target_output=pad_rows(targets, self.pad_id, last=self.eos_id),
+            num_target_tokens=sum(map(len, targets)) + len(targets),
+        )
+
+
+def pad_rows(rows: list[Ids], pad_id: int, *, first: int | None = None, last: int | None = None) -> Tensor:
+    """Stack rows of ids, padded at the end.
+
+    Args:
+        rows: the ids of each row.
+        pad_id: fills the rows up to the longest.
+        first: an id put before each row.
+        last: an id put after each row.
+
+    Returns:
+        (rows, longest) int64.
+    """
+    start = 0 if first is None else 1
+    width = max(map(len, rows)) + start + (0 if last is None else 1)
+    padded = np.full((len(rows), width), pad_id, dtype=np.int64)
+    if first is not None:
+        padded[:, 0] = first
+    for place, row in enumerate(rows):
+        padded[place, start : start + len(row)] = row
+        if last is not None:
+            padded[place, start + len(row)] = last
+    return torch.from_numpy(padded)
+
+
+def _padded_lengths(shard: Shard) -> Indices:
+    """Tokens of the longer side of each pair, with bos or eos, (pairs,)."""
+    longer: Indices = np.maximum(shard.source_lengths(), shard.target_lengths()) + 1
+    return longer

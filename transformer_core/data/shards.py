@@ -1,0 +1,220 @@
+"""A parallel corpus as token ids on disk, memory-mapped: memory does not grow with the corpus.
+
+A corpus is a folder: shard-00000.safetensors, … and corpus.json, which is written last and says that it is complete.
+A shard holds four tensors: the ids of all its sources one after the other, the offsets at which each begins, and the
+same for the targets. Ids are stored in 16 bits where the vocabulary allows it.
+"""
+
+import json
+import shutil
+from collections.abc import Callable, Iterable
+from dataclasses import asdict, dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save as serialize
+
+from tokenizer import Tokenizer
+from tokenizer.atomic_file import write_bytes, write_text
+from transformer_core.errors import DataError
+
+__all__ = ["Corpus", "CorpusStatistics", "Shard", "write_corpus"]
+
+SHARD_TOKENS = 1 << 24  # tokens of either side after which a shard is full: 32 MB a side at 16 bits
+LINES_AT_ONCE = 4096  # pairs tokenised together
+
+Ids = NDArray[np.uint16] | NDArray[np.uint32]
+Offsets = NDArray[np.int64]
+
+
+@dataclass(frozen=True, kw_only=True)
+class CorpusStatistics:
+    """What became of the pairs."""
+
+    num_pairs: int = 0  # kept
+    num_blank: int = 0  # dropped: no token on one side
+    num_long: int = 0  # dropped: more than max_length tokens on one side
+    num_source_tokens: int = 0  # of the kept pairs, end tokens not counted
+    num_target_tokens: int = 0
+    max_source_length: int = 0  # tokens of the longest kept source
+    max_target_length: int = 0
+
+
+@dataclass(frozen=True)
+class Shard:
+    """Some pairs of a corpus, in the order of the text."""
+
+    source_ids: Ids
+    source_offsets: Offsets  # (pairs + 1,)
+    target_ids: Ids
+    target_offsets: Offsets
+
+    def __len__(self) -> int:
+        return len(self.source_offsets) - 1
+
+    def source_lengths(self) -> Offsets:
+        """Tokens per source, (pairs,)."""
+        return np.diff(self.source_offsets)
+
+    def target_lengths(self) -> Offsets:
+        """Tokens per target, (pairs,)."""
+        return np.diff(self.target_offsets)
+
+    def source(self, index: int) -> Ids:
+        """The ids of one source."""
+        return self.source_ids[self.source_offsets[index] : self.source_offsets[index + 1]]
+
+    def target(self, index: int) -> Ids:
+        """The ids of one target."""
+        return self.target_ids[self.target_offsets[index] : self.target_offsets[index + 1]]
+
+
+class Corpus:
+    """A corpus on disk; shards are mapped into memory one at a time, when they are used.
+
+    Attributes:
+        statistics: what became of the pairs when it was written.
+        num_shards: shards it has.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        """Open the corpus at `folder`.
+
+        Raises:
+            DataError: the folder is incomplete or damaged.
+        """
+        self.folder = folder
+        try:
+            content = json.loads((folder / "corpus.json").read_text(encoding="utf-8"))
+            self.statistics = CorpusStatistics(**content["statistics"])
+            self.num_shards: int = content["num_shards"]
+            self.key: str = content["key"]
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise DataError(f"{folder}: is no complete corpus ({error}); remove it and run again") from None
+
+    def shard(self, number: int) -> Shard:
+        """Map a shard into memory."""
+        path = self.folder / _shard_name(number)
+        try:
+            # torch's framework maps the file; numpy's would copy it
+            with safe_open(path, framework="pt") as file:
+                return Shard(*(file.get_tensor(name).numpy() for name in _TENSORS))
+        except (SafetensorError, OSError) as error:
+            raise DataError(f"{path}: is damaged ({error}); remove its folder and run again") from None
+
+
+_TENSORS = ("source_ids", "source_offsets", "target_ids", "target_offsets")
+
+
+def write_corpus(
+    folder: Path,
+    pairs: Iterable[tuple[str, str]],
+    tokenizers: tuple[Tokenizer, Tokenizer],
+    *,
+    max_length: int,
+    key: str = "",
+    progress: Callable[[int], None] | None = None,
+) -> Corpus:
+    """Tokenise pairs into shards; what lay in `folder` goes.
+
+    Args:
+        folder: where the corpus goes.
+        pairs: source and target lines, read once.
+        tokenizers: of the source and of the target.
+        max_length: tokens a side may have; longer pairs are dropped.
+        key: what the corpus was made from; a caller compares it to know whether it can be used again.
+        progress: told how many pairs were just read.
+
+    Raises:
+        DataError: no pair is left.
+    """
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    writer = _ShardWriter(folder, [_id_type(tokenizer) for tokenizer in tokenizers])
+    num_blank = num_long = 0
+    iterator = iter(pairs)
+    while chunk := list(islice(iterator, LINES_AT_ONCE)):
+        sources, targets = (
+            tokenizer.encode_batch([pair[side] for pair in chunk]) for side, tokenizer in enumerate(tokenizers)
+        )
+        for source, target in zip(sources, targets, strict=True):
+            if not source or not target:
+                num_blank += 1
+            elif len(source) > max_length or len(target) > max_length:
+                num_long += 1
+            else:
+                writer.add(source, target)
+        if progress is not None:
+            progress(len(chunk))
+    writer.flush()
+    statistics = CorpusStatistics(**writer.counts(), num_blank=num_blank, num_long=num_long)
+    if not statistics.num_pairs:
+        raise DataError(
+            f"no pair is left: {num_blank} have a blank side, {num_long} are longer than {max_length} tokens; "
+            "look at the files, or raise --max-length"
+        )
+    content: dict[str, Any] = {"statistics": asdict(statistics), "num_shards": writer.num_shards, "key": key}
+    write_text(folder / "corpus.json", json.dumps(content, indent=2) + "\n")
+    return Corpus(folder)
+
+
+class _ShardWriter:
+    """Collects pairs and writes a shard whenever there are enough."""
+
+    def __init__(self, folder: Path, id_types: list[type[np.uint16] | type[np.uint32]]) -> None:
+        self.folder = folder
+        self.id_types = id_types
+        self.num_shards = 0
+        self.sides: tuple[list[list[int]], list[list[int]]] = ([], [])
+        self.num_pending = [0, 0]
+        self.num_pairs = 0
+        self.num_tokens = [0, 0]
+        self.max_lengths = [0, 0]
+
+    def add(self, source: list[int], target: list[int]) -> None:
+        for side, ids in enumerate((source, target)):
+            self.sides[side].append(ids)
+            self.num_pending[side] += len(ids)
+        if max(self.num_pending) >= SHARD_TOKENS:
+            self.flush()
+
+    def flush(self) -> None:
+        """Write the pairs collected so far as a shard."""
+        if not self.sides[0]:
+            return
+        lengths = [np.fromiter(map(len, side), np.int64, len(side)) for side in self.sides]
+        tensors = {}
+        for side, name in enumerate(("source", "target")):
+            ids = np.fromiter(
+                (token_id for ids in self.sides[side] for token_id in ids), self.id_types[side], self.num_pending[side]
+            )
+            tensors[f"{name}_ids"] = ids
+            tensors[f"{name}_offsets"] = np.concatenate(([0], np.cumsum(lengths[side])))
+            self.num_tokens[side] += self.num_pending[side]
+            self.max_lengths[side] = max(self.max_lengths[side], int(lengths[side].max()))
+            self.sides[side].clear()
+            self.num_pending[side] = 0
+        self.num_pairs += len(lengths[0])
+        write_bytes(self.folder / _shard_name(self.num_shards), serialize(tensors))
+        self.num_shards += 1
+
+    def counts(self) -> dict[str, Any]:
+        return {
+            "num_pairs": self.num_pairs,
+            "num_source_tokens": self.num_tokens[0],
+            "num_target_tokens": self.num_tokens[1],
+            "max_source_length": self.max_lengths[0],
+            "max_target_length": self.max_lengths[1],
+        }
+
+
+def _shard_name(number: int) -> str:
+    return f"shard-{number:05d}.safetensors"
+
+
+def _id_type(tokenizer: Tokenizer) -> type[np.uint16] | type[np.uint32]:
+    return np.uint16 if tokenizer.vocabulary_size <= 1 << 16 else np.uint32

@@ -1,0 +1,170 @@
+"""Checkpoints: everything that training needs to go on as if it had never stopped.
+
+    checkpoints/step-00004000/model.safetensors  optimizer.safetensors  state.json
+    checkpoints/snapshots/step-00004000.safetensors   weights for the mean at the end
+    checkpoints/LATEST                                the name of the newest complete checkpoint, written last
+
+A checkpoint is made in a folder of another name, synced and renamed; only then does LATEST point to it. So a kill at
+any instant leaves the one before. No random state has to be saved: every random choice follows from the seed and the
+number of the step.
+"""
+
+import shutil
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from tokenizer.atomic_file import sync_directory, write_text
+from transformer_core.errors import ModelError
+from transformer_core.model import Transformer
+from transformer_core.model_directory import (
+    checkpoint_path,
+    expected_shapes,
+    read_json,
+    read_weights,
+    weights_of,
+    write_json,
+    write_weights,
+)
+from transformer_core.training.optimizer import STATE_NAMES, load_optimizer_state, optimizer_state
+
+__all__ = ["Checkpoints", "TrainingState", "set_weights"]
+
+
+@dataclass(kw_only=True)
+class TrainingState:
+    """Where training stands; with the weights and the optimizer it decides all that follows."""
+
+    step: int = 0  # updates made
+    epoch: int = 0  # passes over the data completed
+    batch: int = 0  # batches of the running epoch already used
+    best_value: float | None = None  # of the metric, on the validation pairs
+    best_step: int = 0
+    num_worse: int = 0  # validations since the best one
+    num_skipped: int = 0  # updates left out because a gradient was not finite
+    num_skipped_in_a_row: int = 0
+    num_target_tokens: int = 0  # seen in all
+    elapsed_seconds: float = 0.0  # spent training, over all runs
+    window_loss_sum: float = 0.0  # since the last log line: smoothed loss in nats,
+    window_nll_sum: float = 0.0  # negative log-likelihood in nats,
+    window_tokens: int = 0  # and target tokens
+    snapshots: list[int] = field(default_factory=list)  # steps whose weights enter the mean, oldest first
+    metrics_bytes: int = 0  # length of metrics.jsonl when this was saved
+    log_bytes: int = 0  # length of train.log
+    is_extra: bool = False  # saved because of a signal or a time limit, not because it was due
+
+
+class Checkpoints:
+    """The checkpoints folder of a model."""
+
+    def __init__(self, model_folder: Path, keep_last: int) -> None:
+        self.model_folder = model_folder
+        self.folder = model_folder / "checkpoints"
+        self.keep_last = keep_last
+
+    def save(self, model: Transformer, optimizer: torch.optim.AdamW, state: TrainingState) -> None:
+        """Write a checkpoint of `state.step` and remove those that are no longer kept."""
+        name = _step_name(state.step)
+        temporary = self.folder / f".{name}.tmp"
+        shutil.rmtree(temporary, ignore_errors=True)
+        temporary.mkdir(parents=True)
+        write_weights(temporary / "model.safetensors", weights_of(model))
+        write_weights(temporary / "optimizer.safetensors", optimizer_state(model, optimizer))
+        write_json(temporary / "state.json", asdict(state))
+        if self._latest_name() == name:  # the same step again: an extra save that is now due, say
+            return self._replace_state(temporary, name)
+        shutil.rmtree(self.folder / name, ignore_errors=True)
+        temporary.rename(self.folder / name)
+        sync_directory(self.folder)
+        write_text(self.folder / "LATEST", f"{name}\n")
+        self._prune(state)
+
+    def load(self, model: Transformer, optimizer: torch.optim.AdamW) -> TrainingState | None:
+        """Put the newest checkpoint into model and optimizer; None if there is none yet.
+
+        Raises:
+            ModelError: the checkpoint is damaged.
+        """
+        for leftover in self.folder.glob(".step-*.tmp"):
+            shutil.rmtree(leftover, ignore_errors=True)
+        if not (self.folder / "LATEST").exists():
+            return None
+        weights_path = checkpoint_path(self.model_folder, "last")
+        shapes = expected_shapes(model)
+        set_weights(model, read_weights(weights_path, shapes))
+        state = _read_state(weights_path.with_name("state.json"))
+        if state.step:
+            state_shapes = {
+                f"{name}/{key}": () if key == "step" else shape for name, shape in shapes.items() for key in STATE_NAMES
+            }
+            load_optimizer_state(
+                model, optimizer, read_weights(weights_path.with_name("optimizer.safetensors"), state_shapes)
+            )
+        return state
+
+    def save_snapshot(self, model: Transformer, step: int) -> None:
+        """Write weights that may enter the mean."""
+        self._snapshots.mkdir(parents=True, exist_ok=True)
+        write_weights(self.snapshot_path(step), weights_of(model))
+
+    def snapshot_path(self, step: int) -> Path:
+        """Where the weights of a step lie."""
+        return self._snapshots / f"{_step_name(step)}.safetensors"
+
+    def remove(self) -> None:
+        """Remove all checkpoints, to start anew."""
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    @property
+    def _snapshots(self) -> Path:
+        return self.folder / "snapshots"
+
+    def _latest_name(self) -> str | None:
+        path = self.folder / "LATEST"
+        return path.read_text(encoding="utf-8").strip() if path.exists() else None
+
+    def _replace_state(self, temporary: Path, name: str) -> None:
+        """Renew the state of a checkpoint whose weights are the same."""
+        (temporary / "state.json").replace(self.folder / name / "state.json")
+        shutil.rmtree(temporary)
+
+    def _prune(self, state: TrainingState) -> None:
+        """Remove what neither a resumed run nor the user needs; the newest checkpoint is on disk by now."""
+        regular = []
+        for path in sorted(self.folder.glob("step-*")):
+            if path.name == _step_name(state.step):
+                continue
+            if _step_of(path.name) > state.step or _read_state(path / "state.json").is_extra:
+                shutil.rmtree(path, ignore_errors=True)
+            else:
+                regular.append(path)
+        for path in regular[: max(0, len(regular) + (0 if state.is_extra else 1) - self.keep_last)]:
+            shutil.rmtree(path, ignore_errors=True)
+        kept = {self.snapshot_path(step) for step in state.snapshots}
+        for path in self._snapshots.glob("*.safetensors"):
+            if path not in kept:
+                path.unlink(missing_ok=True)
+
+
+def set_weights(model: Transformer, weights: dict[str, Tensor]) -> None:
+    """Copy named weights into a model, whatever device it is on."""
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            parameter.copy_(weights[name])
+
+
+def _read_state(path: Path) -> TrainingState:
+    content = read_json(path)
+    if unknown := set(content) ^ {item.name for item in fields(TrainingState)}:
+        raise ModelError(f"{path}: unknown or missing key {sorted(unknown)[0]!r}; it was written by another version")
+    return TrainingState(**content)
+
+
+def _step_name(step: int) -> str:
+    return f"step-{step:08d}"
+
+
+def _step_of(name: str) -> int:
+    return int(name.removeprefix("step-"))

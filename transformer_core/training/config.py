@@ -1,0 +1,77 @@
+"""TrainingConfig: how a model is trained. Imports no torch, so that the command line can offer the defaults."""
+
+from dataclasses import dataclass, fields, replace
+from typing import Literal, Self, get_args
+
+from transformer_core.errors import ConfigError
+
+__all__ = ["BatchType", "Metric", "Precision", "Schedule", "TrainingConfig"]
+
+Schedule = Literal["inverse-sqrt", "cosine", "linear", "constant"]
+Metric = Literal["loss", "bleu", "chrf", "wer", "cer", "exact"]
+BatchType = Literal["tokens", "sentences"]
+Precision = Literal["auto", "fp32", "bf16"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingConfig:
+    """How a model is trained; what is None follows from the data (experiments/recipe.py)."""
+
+    batch_size: int = 4096  # size of a micro-batch in units of batch_type
+    batch_type: BatchType = "tokens"  # tokens: padded tokens of the longer side; sentences: pairs
+    accumulate: int = 1  # micro-batches summed into one update
+    learning_rate: float | None = None  # the schedule's peak
+    lr_schedule: Schedule = "cosine"  # how the rate falls after the warm-up
+    warmup_steps: int | None = None  # updates in which the rate rises from 0 to its peak
+    beta1: float = 0.9  # AdamW: decay of the mean of the gradients
+    beta2: float = 0.98  # AdamW: decay of the mean of their squares
+    weight_decay: float = 0.0  # AdamW: decay of matrices per unit of learning rate
+    label_smoothing: float = 0.1  # share of the target distribution spread over the vocabulary
+    clip_norm: float = 1.0  # gradients longer than this are scaled down to it; 0 leaves them
+    max_steps: int | None = None  # updates; with cosine and linear the rate reaches 0 there
+    max_epochs: int | None = None  # passes over the data
+    max_time: float | None = None  # minutes; stops the run, never shapes weights or schedule; go on by the same command
+    metric: Metric = "loss"  # what selects the best weights, on the validation pairs
+    patience: int = 10  # validations without a better value before training stops; 0 never stops
+    valid_every: int | None = None  # updates between validations
+    valid_beam_size: int = 1  # beam for the metrics that need a translation
+    save_every: int | None = None  # updates between checkpoints; None: valid_every
+    keep_last: int = 3  # checkpoints kept
+    average_last: int = 5  # snapshots, one per validation, whose mean is tried as the final weights; 0 tries none
+    log_every: int = 50  # updates between log lines
+    seed: int = 1  # start of every random choice
+    precision: Precision = "auto"  # of the matrix products; auto: bf16 where the processor has it
+    device: str = "auto"  # auto, cpu, cuda, cuda:N, mps
+    threads: int | None = None  # processor threads; None: as many as cores
+
+    def __post_init__(self) -> None:
+        for name, kind in (
+            ("batch_type", BatchType),
+            ("lr_schedule", Schedule),
+            ("metric", Metric),
+            ("precision", Precision),
+        ):
+            if getattr(self, name) not in get_args(kind):
+                raise ConfigError(f"{name} ({getattr(self, name)!r}) must be one of {', '.join(get_args(kind))}")
+        at_least = {
+            **dict.fromkeys(("batch_size", "accumulate", "keep_last", "log_every", "valid_beam_size"), 1),
+            **dict.fromkeys(("max_steps", "max_epochs", "valid_every", "save_every", "threads"), 1),
+            **dict.fromkeys(("warmup_steps", "patience", "average_last", "seed", "weight_decay", "clip_norm"), 0),
+        }
+        for name, low in at_least.items():
+            value = getattr(self, name)
+            if value is not None and not value >= low:
+                raise ConfigError(f"{name} ({value}) must be at least {low}")
+        for name in ("beta1", "beta2", "label_smoothing"):
+            if not 0 <= getattr(self, name) < 1:
+                raise ConfigError(f"{name} ({getattr(self, name)}) must be at least 0 and below 1")
+        for name in ("learning_rate", "max_time"):
+            value = getattr(self, name)
+            if value is not None and not 0 < value < float("inf"):
+                raise ConfigError(f"{name} ({value}) must be above 0")
+
+    def completed(self, **values: object) -> Self:
+        """Fill fields that are None; a field that has a value keeps it."""
+        known = {item.name for item in fields(self)}
+        assert known >= set(values), f"no such fields: {set(values) - known}"
+        return replace(self, **{name: value for name, value in values.items() if getattr(self, name) is None})  # type: ignore[arg-type]

@@ -1,0 +1,41 @@
+"""Turn SIGINT and SIGTERM into a wish that the training loop fulfils between two updates."""
+
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+__all__ = ["Interruption", "interruptible"]
+
+
+class Interruption:
+    """Whether somebody wants training to stop.
+
+    Attributes:
+        signal_number: the signal that came, or None.
+    """
+
+    def __init__(self) -> None:
+        self.signal_number: int | None = None
+
+    def _note(self, signal_number: int, frame: FrameType | None) -> None:
+        if self.signal_number is not None:  # asked a second time: do not wait for the save
+            signal.signal(signal_number, signal.SIG_DFL)
+            signal.raise_signal(signal_number)
+        self.signal_number = signal_number
+
+
+@contextmanager
+def interruptible() -> Iterator[Interruption]:
+    """Catch SIGINT and SIGTERM while the block runs; a second one ends the process at once."""
+    interruption = Interruption()
+    if threading.current_thread() is not threading.main_thread():  # only the main thread may set handlers
+        yield interruption
+        return
+    previous = {number: signal.signal(number, interruption._note) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield interruption
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)

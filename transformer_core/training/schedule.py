@@ -1,0 +1,32 @@
+"""The learning rate as a function of the step: a linear warm-up, then a fall.
+
+Nothing is remembered from step to step, so a resumed run has the same rates as one that was not interrupted.
+"""
+
+import math
+
+from transformer_core.training.config import Schedule
+
+__all__ = ["learning_rate_at"]
+
+
+def learning_rate_at(step: int, schedule: Schedule, peak: float, warmup_steps: int, max_steps: int) -> float:
+    """Give the rate of update number `step`, counted from 1.
+
+    - inverse-sqrt: peak · √(warmup / step) (Vaswani et al. 2017, equation 3, written with its peak);
+    - cosine: half a cosine from the peak to 0 at `max_steps` (Loshchilov and Hutter 2017);
+    - linear: a straight line from the peak to 0 at `max_steps`;
+    - constant: the peak.
+    """
+    if step < warmup_steps:
+        return peak * step / warmup_steps
+    share_done = min(1.0, (step - warmup_steps) / max(1, max_steps - warmup_steps))
+    match schedule:
+        case "inverse-sqrt":
+            return peak * math.sqrt(max(1, warmup_steps) / max(1, step))
+        case "cosine":
+            return peak * 0.5 * (1 + math.cos(math.pi * share_done))
+        case "linear":
+            return peak * (1 - share_done)
+        case "constant":
+            return peak
