@@ -1,0 +1,246 @@
+"""Scores of hypotheses against references: BLEU, chrF and TER by sacreBLEU; WER, CER and exact match beside them.
+
+    scores = evaluate_corpus(hypotheses, [references], ["bleu", "wer"])
+    for score in scores:
+        print(score.label, score.text(), score.signature)
+
+Post (2018), "A call for clarity in reporting BLEU scores": a score is worth something with its signature only.
+sacreBLEU and numpy are imported when a score is computed, not before.
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal, get_args
+
+from transformer_core.errors import ConfigError, DataError
+
+if TYPE_CHECKING:
+    from sacrebleu.metrics.base import Metric, Score
+
+    from transformer_core.evaluation.significance import ConfidenceInterval
+
+__all__ = [
+    "DEFAULT_METRICS",
+    "METRICS",
+    "BleuTokenizer",
+    "MetricName",
+    "MetricOptions",
+    "MetricScore",
+    "doubts",
+    "evaluate_corpus",
+    "evaluate_lines",
+    "higher_is_better",
+]
+
+MetricName = Literal["bleu", "chrf", "ter", "wer", "cer", "exact"]
+BleuTokenizer = Literal["13a", "none", "intl", "char", "zh", "ja-mecab", "ko-mecab", "flores101", "flores200"]
+
+METRICS: tuple[MetricName, ...] = get_args(MetricName)
+DEFAULT_METRICS: tuple[MetricName, ...] = ("bleu", "chrf")
+
+_ERROR_RATES = ("ter", "wer", "cer")
+_NUM_SUSPICIOUS_LINES = 100  # lines that end in " ." before sacreBLEU, too, suspects tokenised text
+
+
+@dataclass(frozen=True, kw_only=True)
+class MetricOptions:
+    """How to score; the defaults are sacreBLEU's, and so are the names."""
+
+    lowercase: bool = False  # BLEU, WER, CER, exact: letters that differ only in case are equal
+    tokenize: BleuTokenizer | None = None  # BLEU: how lines are cut into words; None is 13a, as in mteval
+    chrf_lowercase: bool = False  # chrF: letters that differ only in case are equal
+    chrf_word_order: int = 0  # chrF: longest word n-gram counted beside characters; 2 is chrF++
+    num_resamples: int = 0  # bootstrap draws for a confidence interval; 0 is none
+    seed: int = 12345  # of the bootstrap
+
+    def __post_init__(self) -> None:
+        if self.chrf_word_order not in range(7):
+            raise ConfigError(f"chrf_word_order ({self.chrf_word_order}) must be 0 to 6; chrF++ is 2")
+        if self.num_resamples < 0 or self.num_resamples == 1:
+            raise ConfigError(f"num_resamples ({self.num_resamples}) must be 0 (no interval) or at least 2")
+
+
+@dataclass(frozen=True, kw_only=True)
+class MetricScore:
+    """A score and what it takes to reproduce it."""
+
+    name: MetricName  # what asks for the metric
+    label: str  # what tables call it: "BLEU", "chrF2++"
+    value: float  # 0 to 100; error rates can exceed 100
+    signature: str  # "nrefs:1|case:mixed|eff:no|tok:13a|smooth:exp|version:2.6.0"
+    details: str  # the counts behind it: "55.1/30.2/... (BP = 0.98 ratio = ...)", "(edits = 3 ref_len = 7)"
+    interval: "ConfidenceInterval | None" = None  # 95 %, if asked for
+
+    def text(self, width: int = 1) -> str:
+        """The value with `width` digits after the point and its interval, as sacreBLEU writes them."""
+        text = f"{self.value:.{width}f}"
+        if self.interval is not None:
+            text += f" (μ = {self.interval.mean:.{width}f} ± {self.interval.half_width:.{width}f})"
+        return text
+
+
+def higher_is_better(name: MetricName) -> bool:
+    """Tell whether the better of two systems has the higher score; it has the lower one for error rates."""
+    return name not in _ERROR_RATES
+
+
+def evaluate_corpus(
+    hypotheses: Sequence[str],
+    references: Sequence[Sequence[str]],
+    metrics: Sequence[MetricName] = DEFAULT_METRICS,
+    options: MetricOptions | None = None,
+) -> list[MetricScore]:
+    """Score a whole test set.
+
+    Args:
+        hypotheses: what a system made, one item per line.
+        references: for each reference file its lines, as many as there are hypotheses.
+        metrics: names, in the order in which the scores are wanted.
+        options: how to score; None is the defaults.
+
+    Raises:
+        DataError: there are no lines, no references, or not equally many.
+        ConfigError: a tokenizer needs a package that is not installed.
+    """
+    options = options or MetricOptions()
+    _check_lengths(hypotheses, references)
+    return [_score_corpus(name, hypotheses, references, options) for name in metrics]
+
+
+def evaluate_lines(
+    hypotheses: Sequence[str],
+    references: Sequence[Sequence[str]],
+    metrics: Sequence[MetricName] = DEFAULT_METRICS,
+    options: MetricOptions | None = None,
+) -> Iterator[list[MetricScore]]:
+    """Score every line by itself; BLEU then counts the n-gram orders that the line is long enough for.
+
+    Yields:
+        For each line its scores, in the order of `metrics`.
+
+    Raises:
+        DataError: as for evaluate_corpus.
+        ConfigError: as for evaluate_corpus.
+    """
+    options = options or MetricOptions()
+    _check_lengths(hypotheses, references)
+    by_name = {name: _new_metric(name, options, is_sentence_level=True) for name in metrics}
+    for hypothesis, *line_references in zip(hypotheses, *references, strict=True):
+        yield [
+            _to_score(name, by_name[name], by_name[name].sentence_score(hypothesis, line_references))
+            for name in metrics
+        ]
+
+
+def doubts(
+    hypotheses: Sequence[str],
+    references: Sequence[Sequence[str]],
+    metrics: Sequence[MetricName],
+    options: MetricOptions | None = None,
+) -> list[str]:
+    """Name what often makes a score wrong: one sentence for each thing that the lines look like."""
+    options = options or MetricOptions()
+    found = []
+    looks_at_case = {"bleu", "wer", "cer", "exact"} if not options.lowercase else set()
+    if not options.chrf_lowercase:
+        looks_at_case |= {"chrf"}
+    if looks_at_case.intersection(metrics):
+        ours, theirs = _share_of_capitals(hypotheses), _share_of_capitals(line for file in references for line in file)
+        if max(ours, theirs) > 0.005 and min(ours, theirs) < 0.1 * max(ours, theirs):
+            found.append(
+                f"of the letters {ours:.1%} are capitals in the hypotheses, but {theirs:.1%} in the references; "
+                "--lowercase (and --chrf-lowercase) compares without case"
+            )
+    if "bleu" in metrics and options.tokenize != "none":
+        num_tokenized = sum(line.endswith(" .") for line in hypotheses)
+        if num_tokenized >= _NUM_SUSPICIOUS_LINES:
+            found.append(
+                f"{num_tokenized} hypotheses end in a separate full stop (' .'); BLEU wants detokenised text, "
+                "which it tokenises itself"
+            )
+    return found
+
+
+def _check_lengths(hypotheses: Sequence[str], references: Sequence[Sequence[str]]) -> None:
+    if not references:
+        raise DataError("there is no reference to compare with")
+    if not hypotheses:
+        raise DataError("there are no hypotheses to score")
+    for number, lines in enumerate(references, 1):
+        if len(lines) != len(hypotheses):
+            raise DataError(f"there are {len(hypotheses)} hypotheses but {len(lines)} lines in reference {number}")
+
+
+def _score_corpus(
+    name: MetricName, hypotheses: Sequence[str], references: Sequence[Sequence[str]], options: MetricOptions
+) -> MetricScore:
+    metric = _new_metric(name, options)
+    # These two steps are what `corpus_score` does; the counts between them are needed for the interval.
+    statistics = metric._extract_corpus_statistics(hypotheses, references)
+    score = metric._aggregate_and_compute(statistics)
+    if not options.num_resamples:
+        return _to_score(name, metric, score)
+
+    from transformer_core.evaluation.significance import bootstrap_interval
+
+    interval = bootstrap_interval(metric, statistics, options.num_resamples, options.seed)
+    metric.n_bootstrap, metric.seed = options.num_resamples, str(options.seed)  # for the signature
+    return _to_score(name, metric, score, interval)
+
+
+def _new_metric(name: MetricName, options: MetricOptions, *, is_sentence_level: bool = False) -> "Metric":
+    from sacrebleu.metrics.bleu import BLEU
+    from sacrebleu.metrics.chrf import CHRF
+    from sacrebleu.metrics.ter import TER
+
+    from transformer_core.evaluation.error_rates import CharacterErrorRate, ExactMatch, WordErrorRate
+
+    match name:
+        case "bleu":
+            try:
+                return BLEU(
+                    lowercase=options.lowercase,
+                    tokenize=options.tokenize,
+                    effective_order=is_sentence_level,
+                    force=True,  # its warning about tokenised text is one of our `doubts`
+                )
+            except (ImportError, OSError, RuntimeError) as error:
+                raise ConfigError(f"the tokenizer {options.tokenize} cannot be used: {_one_line(error)}") from error
+        case "chrf":
+            return CHRF(lowercase=options.chrf_lowercase, word_order=options.chrf_word_order)
+        case "ter":
+            return TER()
+        case "wer":
+            return WordErrorRate(options.lowercase)
+        case "cer":
+            return CharacterErrorRate(options.lowercase)
+        case "exact":
+            return ExactMatch(options.lowercase)
+        case _:
+            raise ConfigError(f"unknown metric {name!r}; use {', '.join(METRICS)}")
+
+
+def _to_score(
+    name: MetricName, metric: "Metric", score: "Score", interval: "ConfidenceInterval | None" = None
+) -> MetricScore:
+    return MetricScore(
+        name=name,
+        label=score.name,
+        value=float(score.score),
+        signature=metric.get_signature().format(),
+        details=score._verbose,
+        interval=interval,
+    )
+
+
+def _share_of_capitals(lines: Iterable[str]) -> float:
+    """Capitals among the letters that could be capitals."""
+    num_upper = num_lower = 0
+    for line in lines:
+        num_upper += sum(map(str.isupper, line))
+        num_lower += sum(map(str.islower, line))
+    return num_upper / max(1, num_upper + num_lower)
+
+
+def _one_line(error: BaseException) -> str:
+    return " ".join(str(error).split())
