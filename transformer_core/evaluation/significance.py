@@ -8,8 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from sacrebleu.metrics.base import Metric
-from sacrebleu.significance import estimate_ci
+from sacrebleu.metrics.base import Metric, Score
 
 __all__ = ["ConfidenceInterval", "bootstrap_interval"]
 
@@ -38,10 +37,11 @@ def bootstrap_interval(
     """
     generator = np.random.default_rng(seed)
     table = np.array(statistics, dtype=np.float32)  # (lines, counts)
-    scores = []
+    scores: list[Score] = []
     for _ in range(num_resamples):
         drawn = generator.choice(len(table), size=len(table), replace=True)
         # The hook that sacreBLEU's own significance tests use; there is no public one.
-        scores.append(metric._compute_score_from_stats(table[drawn].sum(0)).score)
-    mean, half_width = estimate_ci(np.array(scores))
-    return ConfidenceInterval(mean=float(mean), half_width=float(half_width))
+        scores.append(metric._compute_score_from_stats(table[drawn].sum(0)))
+    summary = Score("bootstrap", 0.0)
+    summary.estimate_ci(scores)
+    return ConfidenceInterval(mean=float(summary._mean), half_width=float(summary._ci))
