@@ -34,10 +34,10 @@ def _installed_version() -> str:
 def _describe_machine() -> list[str]:
     import torch
 
-    device = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
-    name = "cpu" if device is None else str(device)
-    if name.startswith("cuda"):
-        name = f"{name} ({torch.cuda.get_device_name()})"
+    from transformer_core.device import choose_device
+
+    device = choose_device("auto")
+    name = f"cuda ({torch.cuda.get_device_name()})" if device.type == "cuda" else device.type
     return [
         f"Python {platform.python_version()} on {platform.platform()}",
         f"torch {torch.__version__}, {torch.get_num_threads()} threads",

@@ -11,6 +11,17 @@ os.environ["OMP_NUM_THREADS"] = "1"
 SHARED_DATA = Path(__file__).resolve().parent.parent.parent / "shared" / "data"
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Skip what needs an accelerator where there is none; torch is asked only if such a test was collected."""
+    needy = [item for item in items if item.get_closest_marker("gpu")]
+    if needy:
+        import torch
+
+        if not torch.accelerator.is_available():
+            for item in needy:
+                item.add_marker(pytest.mark.skip(reason="gpu: there is no accelerator"))
+
+
 @pytest.fixture(autouse=True)
 def _fresh_console() -> Iterator[None]:
     """No test inherits the loudness of another."""
