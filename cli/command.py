@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, get_args
 
 import typer
 from typer.core import TyperCommand, TyperOption
@@ -153,12 +153,22 @@ class Command(TyperCommand):
         return super().invoke(ctx)
 
 
+# What stands for a value in the help where the option itself does not say.
+PLACEHOLDERS: dict[object, str] = {bool: "", int: "N", float: "NUMBER", str: "TEXT", Path: "PATH"}
+
+
 def tidy_help(parameter: "Parameter") -> None:
-    """Keep out of the help what is the same for every option: its variable, and "<bool>" beside a flag."""
-    if isinstance(parameter, TyperOption):
-        parameter.show_envvar = False
-        if parameter.is_flag and parameter.metavar is None:
-            parameter.metavar = ""
+    """Say in the help what the user types, not what Python calls it, and no variable that its option tells anyway."""
+    if not isinstance(parameter, TyperOption):
+        return
+    parameter.show_envvar = False
+    if parameter.metavar is None:
+        kind = parameter.type_descriptor
+        if kind.choices is not None:
+            parameter.metavar = "|".join(str(choice) for choice in kind.choices)
+        elif not kind.is_tuple:
+            item = kind.annotation if not kind.is_list else get_args(kind.annotation)[0]
+            parameter.metavar = PLACEHOLDERS.get(item)
 
 
 _PRINT_CONFIG = "cli.command.print_config"

@@ -159,8 +159,6 @@ def variable_of(context: "Context", parameter: "Parameter") -> str:
 
 def to_toml(context: "Context") -> str:
     """Every option of the running command with its value and origin, as TOML that -c reads."""
-    import tomli_w
-
     lines = []
     for parameter in _shown(context):
         key, value = key_of(parameter), _plain(context.params.get(parameter.name))
@@ -168,8 +166,7 @@ def to_toml(context: "Context") -> str:
             missing = "required" if parameter.required else "not set"
             lines.append(f"# {key} =  # {missing}")
         else:
-            text = tomli_w.dumps({key: value}).rstrip("\n")
-            lines.append(f"{text}  # {origin_of(context, parameter.name)}")
+            lines.append(f"{key} = {_literal(value)}  # {origin_of(context, parameter.name)}")
     return "\n".join(lines) + "\n"
 
 
@@ -205,6 +202,15 @@ def _fitting(value: object, parameter: "Parameter", where: str) -> object:
     if isinstance(value, list):
         raise ConfigError(f"{where} is a list, but the option takes one value")
     return value
+
+
+def _literal(value: object) -> str:
+    """A TOML value on one line."""
+    import tomli_w
+
+    if isinstance(value, list):
+        return f"[{', '.join(_literal(item) for item in value)}]"
+    return tomli_w.dumps({"key": value}).removeprefix("key = ").rstrip("\n")
 
 
 def _plain(value: object) -> object:

@@ -58,9 +58,14 @@ def did_you_mean(word: str, candidates: Iterable[str]) -> str:
     return f"; did you mean {by_letters[matches[0]]!r}?" if matches else ""
 
 
-def foreign_name(option: str) -> str:
-    """A half sentence that says what another tool's option is called here, or ""."""
-    if option not in FOREIGN_OPTIONS:
-        return ""
-    tool, ours = FOREIGN_OPTIONS[option]
-    return f"; {tool}'s {option} is {ours} here" if ours.startswith("-") else f"; {tool}'s {option} is {ours}"
+def foreign_name(option: str, names: Iterable[str]) -> str:
+    """A half sentence that says what another tool's option is called here, or "".
+
+    Args:
+        option: what was typed.
+        names: the options that there are; one that the command does not have is no help.
+    """
+    tool, ours = FOREIGN_OPTIONS.get(option, ("", ""))
+    if ours.startswith("-"):
+        return f"; {tool}'s {option} is {ours} here" if ours.split()[0] in names else ""
+    return f"; {tool}'s {option} is {ours}" if ours else ""

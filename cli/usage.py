@@ -30,17 +30,16 @@ def describe_usage_error(error: typer.TyperException) -> str:
 
 def _describe_option(name: str, context: "Context | None") -> str:
     """An option that the command does not have."""
-    text = f"no such option {name!r}"
-    if hint := foreign_name(name):
-        return text + hint
-    names = [shown for item in _parameters(context) for shown in (*item.opts, *item.secondary_opts)]
-    return text + did_you_mean(name, [shown for shown in names if shown.startswith("--")])
+    parameters = context.command.get_params(context) if context is not None else []
+    names = [shown for item in parameters for shown in (*item.opts, *item.secondary_opts)]
+    hint = foreign_name(name, names) or did_you_mean(name, [shown for shown in names if shown.startswith("--")])
+    return f"no such option {name!r}{hint}"
 
 
 def _describe_value(error: typer.BadParameter, parameter: "Parameter", context: "Context | None") -> str:
     """A value that its option does not take, or a value that is missing."""
-    label = parameter.opts[0] if not isinstance(parameter, TyperOption) else _longest(parameter.opts)
-    label = label if isinstance(parameter, TyperOption) else label.upper()
+    is_option = isinstance(parameter, TyperOption)
+    label = max(parameter.opts, key=len) if is_option else (parameter.metavar or parameter.name.upper())
     choices = [str(choice) for choice in getattr(parameter, "type_descriptor").choices or ()]  # noqa: B009 - untyped
     if type(error).__name__ == "MissingParameter":
         return f"{label} is missing" + (f"; it is one of {', '.join(choices)}" if choices else "")
@@ -65,14 +64,6 @@ def _nearest_command(error: typer.TyperException, context: "Context | None") -> 
     return did_you_mean(word, visible)
 
 
-def _parameters(context: "Context | None") -> "list[Parameter]":
-    return context.command.get_params(context) if context is not None else []
-
-
-def _longest(names: list[str]) -> str:
-    return max(names, key=len)
-
-
 def _quoted(message: str) -> str | None:
     """The word that a message of Typer's puts between quotes first."""
     parts = message.split("'")
@@ -80,8 +71,8 @@ def _quoted(message: str) -> str | None:
 
 
 def _sentence(message: str) -> str:
-    """A message of Typer's in our form: no capital, no full stop."""
-    text = " ".join(message.split()).rstrip(".")
+    """A message of Typer's in our form: no capital, no full stop, and "input" is an option of ours."""
+    text = " ".join(message.split()).rstrip(".").replace("Input should be", "must be")
     return text[:1].lower() + text[1:]
 
 

@@ -44,7 +44,7 @@ class MetricChoice(StrEnum):
 def evaluate(
     reference: Annotated[
         list[Path],
-        typer.Argument(metavar="REF...", readable=False, help="References: files of as many lines as the hypotheses."),
+        typer.Argument(metavar="REF", readable=False, help="References: files of as many lines as the hypotheses."),
     ],
     input: Annotated[
         list[Path],

@@ -233,7 +233,7 @@ def test_bad_inputs_end_in_one_line_and_their_exit_code(tmp_path: Path) -> None:
         ([reference, "-i", reference, "-tok", "13b"], 2, "--tokenize: '13b' is not one of 13a, none"),
         ([reference, "-i", reference, "-cw", "9"], 2, "chrf_word_order (9) must be 0 to 6"),
         ([reference, "-i", reference, "-sl", "--ci"], 2, "--sentence-level scores the lines of one system"),
-        ([], 2, "REFERENCE is missing"),
+        ([], 2, "REF is missing"),
     ):
         outcome = run_program("evaluate", *arguments)
         assert outcome.code == code, arguments

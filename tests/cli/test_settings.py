@@ -86,10 +86,7 @@ def test_print_config_names_every_origin_and_reads_back(tmp_path: Path) -> None:
         "beam_size = 1  # command line",
         "length_penalty = 0.5  # generation.json",
         "# max_length =  # not set",
-        "names = [",
-        '    "a b",',
-        '    "ü\\"]",',
-        f"]  # {path}",
+        f'names = ["a b", "ü\\"]"]  # {path}',
         f'errors = "replace"  # {path}',
         "greedy = true  # TRANSDUCE_SEARCH_GREEDY",
     ]
