@@ -1,0 +1,70 @@
+"""What follows from the data where nobody says otherwise: sizes, budget and regularisation.
+
+Each rule is one line of reason and one of arithmetic. They were chosen on corpora of 8 thousand to 90 thousand pairs
+(benchmarks/quality.py); for larger ones they follow what the field does. Imports no torch.
+"""
+
+import math
+from dataclasses import replace
+
+from transformer_core.data.shards import CorpusStatistics
+from transformer_core.experiments.config import ArchitectureConfig
+from transformer_core.training.config import TrainingConfig
+
+__all__ = ["complete_architecture", "complete_training", "default_vocabulary_size", "held_back_pairs"]
+
+NUM_EPOCHS = 40  # passes over a small corpus after which more of them bring little
+MIN_STEPS, MAX_STEPS = 2_000, 100_000
+NUM_VALIDATIONS = 40  # looks at the validation pairs in a whole run
+MAX_STEPS_BETWEEN_VALIDATIONS = 2_000
+FINE_TUNING_SHARE = 0.2  # of the learning rate, when training starts from a trained model
+
+
+def default_vocabulary_size(num_words: int) -> int:
+    """Choose the size of a joint vocabulary: it grows with the square root of the words, as the types of a text do.
+
+    29 thousand pairs of sentences (700 thousand words) get 10 thousand entries, 2 million pairs the most, 32 thousand.
+    """
+    return max(1_000, min(32_000, round(12 * math.sqrt(num_words), -2)))
+
+
+def held_back_pairs(num_pairs: int) -> int:
+    """Choose how many pairs to validate with when none are given: a twentieth, at most a thousand."""
+    return max(1, min(1_000, num_pairs // 20))
+
+
+def complete_architecture(config: ArchitectureConfig, statistics: CorpusStatistics) -> ArchitectureConfig:
+    """Choose the preset and the dropout that are not given."""
+    arch = config.arch
+    if arch is None:  # a model larger than its data learns them by heart
+        arch = "tiny" if statistics.num_pairs < 200_000 else "small" if statistics.num_pairs < 2_000_000 else "base"
+    dropout = config.dropout
+    if dropout is None:  # the fewer tokens, the more a model must be kept from learning them by heart
+        dropout = 0.3 if statistics.num_target_tokens < 2_000_000 else 0.1
+    return replace(config, arch=arch, dropout=dropout)
+
+
+def complete_training(
+    config: TrainingConfig, *, num_batches: int, d_model: int, is_fine_tuning: bool
+) -> TrainingConfig:
+    """Choose the budget and the rates that are not given.
+
+    Args:
+        config: as it was asked for.
+        num_batches: micro-batches of an epoch.
+        d_model: width of the decoder.
+        is_fine_tuning: training starts from a trained model.
+    """
+    steps_per_epoch = math.ceil(num_batches / config.accumulate)
+    num_epochs = config.max_epochs or NUM_EPOCHS
+    max_steps = config.max_steps or num_epochs * steps_per_epoch
+    if config.max_steps is None and config.max_epochs is None:
+        max_steps = max(MIN_STEPS, min(MAX_STEPS, max_steps))
+    # the wider the model, the smaller the steps it can take: 5e-3 for 128, 1.25e-3 for 512
+    learning_rate = 0.64 / d_model * (FINE_TUNING_SHARE if is_fine_tuning else 1.0)
+    return config.completed(
+        max_steps=max_steps,
+        learning_rate=learning_rate,
+        warmup_steps=min(4_000, max_steps // 10),
+        valid_every=max(1, min(MAX_STEPS_BETWEEN_VALIDATIONS, max_steps // NUM_VALIDATIONS)),
+    )

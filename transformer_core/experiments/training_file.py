@@ -1,0 +1,112 @@
+"""training.toml: the effective options of a run, in the form that `transduce train -c` reads.
+
+Its keys are the long names of the options. On resume the options asked for are held against it: one that would change
+what the run computes is named and refused.
+"""
+
+import tomllib
+from collections.abc import Mapping
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import tomli_w
+
+from tokenizer.atomic_file import write_text
+from transformer_core.errors import ConfigError, ModelError
+from transformer_core.experiments.config import ArchitectureConfig, DataConfig
+from transformer_core.training.config import TrainingConfig
+
+__all__ = [
+    "FREE_OPTIONS",
+    "OPTION_NAMES",
+    "option_values",
+    "read_training_file",
+    "refuse_changes",
+    "write_training_file",
+]
+
+# Fields whose option has another name; the rest have their own, with - for _.
+OPTION_NAMES = {
+    "learning_rate": "lr",
+    "vocabulary_size": "vocab-size",
+    "num_layers": "layers",
+    "num_encoder_layers": "enc-layers",
+    "num_decoder_layers": "dec-layers",
+    "encoder_d_model": "enc-d-model",
+    "decoder_d_model": "dec-d-model",
+    "num_heads": "heads",
+    "d_ff": "ffn-dim",
+    "encoder_d_ff": "enc-ffn-dim",
+    "decoder_d_ff": "dec-ffn-dim",
+}
+
+# Options that say when a run stops and what it keeps and shows, not what it computes: they may change on resume.
+FREE_OPTIONS = frozenset({"max-time", "max-epochs", "patience", "log-every", "save-every", "keep-last", "threads"})
+
+
+def option_values(*configs: DataConfig | ArchitectureConfig | TrainingConfig) -> dict[str, Any]:
+    """Give the values of config records by the names of their options; None and empty ones are left out."""
+    values: dict[str, Any] = {}
+    for config in configs:
+        for item in fields(config):
+            value = getattr(config, item.name)
+            if value is None or value == ():
+                continue
+            values[option_name(item.name)] = _plain(value)
+    return values
+
+
+def option_name(field: str) -> str:
+    """The option that sets a field."""
+    return OPTION_NAMES.get(field, field.replace("_", "-"))
+
+
+def write_training_file(folder: Path, values: Mapping[str, Any]) -> None:
+    """Write the effective options."""
+    head = (
+        "# The effective options of this run; `transduce train -c training.toml -o NEW` starts another one like it.\n"
+    )
+    write_text(folder / "training.toml", head + tomli_w.dumps(dict(values)))
+
+
+def read_training_file(folder: Path) -> dict[str, Any]:
+    """Read the effective options of an earlier run.
+
+    Raises:
+        ModelError: the file is missing or damaged.
+    """
+    path = folder / "training.toml"
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ModelError(f"{path}: cannot be read ({error}); start anew with --overwrite") from None
+
+
+def refuse_changes(folder: Path, stored: Mapping[str, Any], wanted: Mapping[str, Any]) -> None:
+    """Hold the options asked for against those of the run in `folder`.
+
+    Raises:
+        ConfigError: one would change what the run computes.
+    """
+    free = set(FREE_OPTIONS)
+    if stored.get("lr-schedule") in ("inverse-sqrt", "constant"):
+        free.add("max-steps")  # these schedules do not look at the end
+    for name, value in wanted.items():
+        if name in free or value == "auto":
+            continue
+        if name not in stored or stored[name] != value:
+            was = stored.get(name, "not given")
+            raise ConfigError(
+                f"--{name} was {was} when the run in {folder} began and is {value} now; give the same value to go on, "
+                "or --overwrite to start anew"
+            )
+
+
+def _plain(value: object) -> object:
+    """Turn a value into one of TOML's; paths are made absolute, so that the file can be used from anywhere."""
+    if isinstance(value, Path):
+        return str(value.resolve())
+    if isinstance(value, tuple):
+        return [_plain(item) for item in value]
+    return value
