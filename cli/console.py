@@ -209,7 +209,7 @@ class _ProgressBar:
         self.display = display
         self.task = task
         self.num_done = 0
-        self.drawn_at = time.monotonic()
+        self.drawn_at = float("-inf")  # the first count is shown at once
 
     def advance(self, count: int) -> None:
         """Count `count` more units."""
