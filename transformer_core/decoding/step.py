@@ -1,17 +1,24 @@
 """A model as the step function of a search: the last token of every row in, its best continuations out."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor
 
+from transformer_core.decoding.config import Precision
 from transformer_core.decoding.search import Candidates
+from transformer_core.device import has_fast_bf16
 from transformer_core.model import DecoderState, Transformer
 
-__all__ = ["ModelStep", "best_candidates"]
+__all__ = ["ModelStep", "best_candidates", "compute_dtype", "decoding_mode", "device_of"]
 
 # Tokens per chunk of the two-stage selection: the fastest of 16, 32, 64 and 128 for 10 and 32 thousand tokens.
 CHUNK_TOKENS = 64
+# Logits that stand in memory at once. On a CPU 4 MiB of them stay in its cache, and the allocator keeps the block; more
+# of them it gives back and faults in again, page by page, which can take longer than the product itself.
+CPU_LOGITS_AT_ONCE = 1 << 20
+DEVICE_LOGITS_AT_ONCE = 1 << 27
 
 
 class ModelStep:
@@ -28,21 +35,55 @@ class ModelStep:
         self._model = model
         self._eos_id = eos_id
         self._num_candidates = num_candidates
-        device = model.output_projection.weight.device
+        device = device_of(model)
         self._banned_ids = torch.tensor(banned_ids, dtype=torch.int64, device=device)
+        logits_at_once = CPU_LOGITS_AT_ONCE if device.type == "cpu" else DEVICE_LOGITS_AT_ONCE
+        self._rows_at_once = max(1, logits_at_once // model.config.target_vocabulary_size)
 
     def __call__(self, token_ids: Tensor, state: DecoderState) -> tuple[Candidates, DecoderState]:
         """Advance `state` by token_ids, (rows,) int64."""
-        logits = self._model.project(self._model.step(token_ids, state))  # (rows, vocabulary)
-        log_probabilities = torch.log_softmax(logits, dim=-1, dtype=torch.float32)
+        hidden = self._model.step(token_ids, state)  # (rows, d_model)
+        parts = [self._candidates(part) for part in torch.split(hidden, self._rows_at_once)]
+        if len(parts) == 1:
+            return parts[0], state
+        return Candidates(*(torch.cat(tensors) for tensors in zip(*parts, strict=True))), state
+
+    def _candidates(self, hidden: Tensor) -> Candidates:
+        """Project (rows, d_model) and pick."""
+        log_probabilities = torch.log_softmax(self._model.project(hidden), dim=-1, dtype=torch.float32)
         log_probabilities.index_fill_(1, self._banned_ids, -torch.inf)
         end = log_probabilities[:, self._eos_id].cpu()
         vocabulary = log_probabilities.size(1)
         if self._num_candidates is None:
-            ids = torch.arange(vocabulary).expand_as(log_probabilities)
-            return Candidates(ids, log_probabilities.cpu(), end), state
+            return Candidates(torch.arange(vocabulary).expand_as(log_probabilities), log_probabilities.cpu(), end)
         ids, best = best_candidates(log_probabilities, min(self._num_candidates, vocabulary))
-        return Candidates(ids.cpu(), best.cpu(), end), state
+        return Candidates(ids.cpu(), best.cpu(), end)
+
+
+def device_of(model: Transformer) -> torch.device:
+    """Where a model computes."""
+    return model.output_projection.weight.device
+
+
+def compute_dtype(precision: Precision, device: torch.device) -> torch.dtype:
+    """The numbers in which matrix products are computed; "auto" is fp32 on a CPU, where it is exact and fast enough."""
+    if precision == "auto":
+        precision = "bf16" if device.type == "cuda" and has_fast_bf16(device) else "fp32"
+    return torch.bfloat16 if precision == "bf16" else torch.float32
+
+
+@contextmanager
+def decoding_mode(model: Transformer, precision: Precision) -> Iterator[None]:
+    """Let a model decode while the block runs: no dropout, no gradients, the precision asked for."""
+    was_training = model.training
+    device = device_of(model)
+    dtype = compute_dtype(precision, device)
+    model.eval()
+    try:
+        with torch.inference_mode(), torch.autocast(device.type, dtype=dtype, enabled=dtype != torch.float32):
+            yield
+    finally:
+        model.train(was_training)
 
 
 def best_candidates(log_probabilities: Tensor, width: int) -> tuple[Tensor, Tensor]:
