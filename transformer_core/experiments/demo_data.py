@@ -19,7 +19,6 @@ import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
-from itertools import chain
 from pathlib import Path
 from typing import Literal, TypeVar
 
@@ -31,9 +30,11 @@ __all__ = ["TASKS", "DemoData", "DemoSizes", "DemoTask", "read_pronunciations", 
 DemoTask = Literal["pronounce", "dates"]
 Split = Literal["train", "valid", "test"]
 
+NOTICE_NAME = "NOTICE"
 INSTALL_HINT = "its data come with an extra: pip install 'transduce[demo]'"
 
-LOCALES = tuple("de el en en_GB es fi fr hu it ja nl pl pt ru sv tr".split())  # noqa: SIM905  fifteen languages
+# Fifteen languages; English twice.
+LOCALES = ("de", "el", "en", "en_GB", "es", "fi", "fr", "hu", "it", "ja", "nl", "pl", "pt", "ru", "sv", "tr")
 FIRST_DAY, LAST_DAY = datetime.date(1950, 1, 1), datetime.date(2049, 12, 31)
 ENGLISH_VARIANTS = ("MMMM d y", "d MMMM, y", "MMM d y", "EEEE, d MMMM y")
 ORDINAL_VARIANTS = ("{month} {day}{ending}, {year}", "{day}{ending} of {month} {year}", "{day}{ending} {month} {year}")
@@ -148,8 +149,9 @@ def _write_pronounce(folder: Path, sizes: DemoSizes, seed: int) -> DemoData:
     _write_pairs(data, "valid", ((word, pronunciations[word][0]) for word in valid))
     _write_pairs(data, "test", ((word, pronunciations[word][0]) for word in test))
     for index, path in enumerate(data.reference_paths()[1:], 1):
-        _write(path, (chain(pronunciations[word][index:], pronunciations[word]).__next__() for word in test))
-    _write(folder / "NOTICE", notice.splitlines())
+        listed = (pronunciations[word] for word in test)
+        _write(path, (phones[index] if index < len(phones) else phones[0] for phones in listed))
+    _write(folder / NOTICE_NAME, notice.split("\n")[:-1])
     return data
 
 
@@ -181,7 +183,7 @@ def _write_dates(folder: Path, sizes: DemoSizes, seed: int) -> DemoData:
     _write_pairs(data, "train", pairs(_pick(generator, train) for _ in range(sizes.num_train_dates)))
     _write_pairs(data, "valid", pairs(valid))
     _write_pairs(data, "test", pairs(test))
-    _write(folder / "NOTICE", CLDR_NOTICE.splitlines())
+    _write(folder / NOTICE_NAME, CLDR_NOTICE.split("\n")[:-1])
     return data
 
 
@@ -198,9 +200,8 @@ def _date_writers() -> list[list[Callable[[datetime.date], str]]]:
     writers = []
     for locale in LOCALES:
         patterns = [get_date_format(name, locale).pattern for name in ("full", "long", "medium", "short")]
-        patterns += [
-            re.sub(r"dd|MM(?!M)", lambda field: field[0][0], pattern) for pattern in patterns if "MMM" not in pattern
-        ]
+        digits_only = [pattern for pattern in patterns if "MMM" not in pattern]
+        patterns += [pattern.replace("dd", "d").replace("MM", "M") for pattern in digits_only]  # 06.03. and 6.3.
         patterns += ENGLISH_VARIANTS if locale == "en" else ()
         ways = [writer(pattern, locale) for pattern in dict.fromkeys(patterns) if not _is_ambiguous(pattern)]
         if locale == "en":
@@ -210,7 +211,7 @@ def _date_writers() -> list[list[Callable[[datetime.date], str]]]:
 
 
 def _is_ambiguous(pattern: str) -> bool:
-    """Whether a date in this format, all digits, could be read in two ways: the month first, or two digits of a year."""
+    """Whether a date in this format is all digits and starts with the month or with two digits of the year."""
     return "MMM" not in pattern and re.match(r"M|yy(?!y)", pattern) is not None
 
 
