@@ -141,15 +141,17 @@ def doubts(
     """Name what often makes a score wrong: one sentence for each thing that the lines look like."""
     options = options or MetricOptions()
     found = []
-    looks_at_case = {"bleu", "wer", "cer", "exact"} if not options.lowercase else set()
-    if not options.chrf_lowercase:
-        looks_at_case |= {"chrf"}
-    if looks_at_case.intersection(metrics):
+    flags = {
+        "--lowercase": not options.lowercase and {"bleu", "wer", "cer", "exact"}.intersection(metrics),
+        "--chrf-lowercase": not options.chrf_lowercase and "chrf" in metrics,
+    }
+    helpful = [flag for flag, helps in flags.items() if helps]
+    if helpful:
         ours, theirs = _share_of_capitals(hypotheses), _share_of_capitals(line for file in references for line in file)
         if max(ours, theirs) > 0.005 and min(ours, theirs) < 0.1 * max(ours, theirs):
             found.append(
                 f"of the letters {ours:.1%} are capitals in the hypotheses, but {theirs:.1%} in the references; "
-                "--lowercase (and --chrf-lowercase) compares without case"
+                f"to compare without case, pass {' and '.join(helpful)}"
             )
     if "bleu" in metrics and options.tokenize != "none":
         num_tokenized = sum(line.endswith(" .") for line in hypotheses)

@@ -137,11 +137,16 @@ def test_a_lowercased_system_against_cased_references_is_doubted() -> None:
     hypotheses = [line.lower() for line in references]
     (doubt,) = doubts(hypotheses, [references], ["bleu"])
     # 3 of the 24 letters are capitals.
-    assert doubt.startswith("of the letters 0.0% are capitals in the hypotheses, but 12.5% in the references; --lower")
+    assert doubt == (
+        "of the letters 0.0% are capitals in the hypotheses, but 12.5% in the references; "
+        "to compare without case, pass --lowercase"
+    )
+    assert doubts(hypotheses, [references], ["wer", "chrf"])[0].endswith("pass --lowercase and --chrf-lowercase")
+    lowercased = MetricOptions(lowercase=True)
+    assert doubts(hypotheses, [references], ["bleu", "chrf"], lowercased)[0].endswith("pass --chrf-lowercase")
     assert doubts(references, [hypotheses], ["chrf"])
     assert not doubts(hypotheses, [references], ["ter"])
-    assert not doubts(hypotheses, [references], ["bleu"], MetricOptions(lowercase=True))
-    assert doubts(hypotheses, [references], ["chrf"], MetricOptions(lowercase=True))
+    assert not doubts(hypotheses, [references], ["bleu"], lowercased)
     assert not doubts(references, [references], ["bleu"])
     assert not doubts(["猫"] * 10, [["犬"] * 10], ["bleu"])
 
