@@ -61,6 +61,14 @@ class SearchConfig:
         self._check_lengths()
         self._check_sampling()
 
+    def __str__(self) -> str:
+        """The circumstances that a number should be printed with."""
+        if self.sample:
+            cuts = f"top-k {self.top_k}, top-p {self.top_p:g}"
+            return f"sampling, temperature {self.temperature:g}, {cuts}, seed {self.seed}"
+        search = f"beam {self.beam_size}" if self.beam_size > 1 else "greedy"
+        return f"{search}, length penalty {self.length_penalty_type} {self.length_penalty:g}"
+
     def length_limit(self, num_source_tokens: int) -> int:
         """Count the tokens that the translation of so many source tokens may have, both without their end token."""
         limit = math.ceil(self.max_length_ratio * num_source_tokens) + LENGTH_MARGIN

@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from tests.transformer_core.decoding import references
+from tests.transformer_core.decoding.random_model import random_model
 from tests.transformer_core.decoding.references import (
     BOS,
     EOS,
@@ -12,7 +13,7 @@ from tests.transformer_core.decoding.references import (
     reference_beam,
     reference_greedy,
 )
-from transformer_core.config import ModelConfig, Positions, StackConfig
+from transformer_core.config import Positions
 from transformer_core.decoding import step as step_module
 from transformer_core.decoding.batching import pad
 from transformer_core.decoding.beam import BeamSearch
@@ -46,29 +47,6 @@ def test_best_candidates_are_ordered_and_ties_go_to_the_lower_id(width: int, voc
     ids, best = best_candidates(values, width)
     assert ids.tolist() == sorted_reference(values, width)
     assert torch.equal(best, values.gather(1, ids))
-
-
-def random_model(positions: Positions = "sinusoidal", seed: int = 3) -> Transformer:
-    """A model that is sharp enough to have favourites, and ends now and then."""
-    stack = StackConfig(num_layers=2, d_model=32, num_heads=4, d_ff=48)
-    config = ModelConfig(
-        source_vocabulary_size=VOCABULARY,
-        target_vocabulary_size=VOCABULARY,
-        pad_id=0,
-        bos_id=BOS,
-        eos_id=EOS,
-        encoder=stack,
-        decoder=stack,
-        positions=positions,
-        max_positions=64,
-        tie_embeddings="none",
-    )
-    torch.manual_seed(seed)
-    model = Transformer(config).eval()
-    with torch.no_grad():
-        model.output_projection.weight *= 3
-        model.output_projection.weight[EOS] *= 1.3
-    return model
 
 
 def random_sources(count: int) -> list[list[int]]:
@@ -109,7 +87,7 @@ def search_model(
 @pytest.mark.parametrize("positions", ["sinusoidal", "learned"])
 @pytest.mark.parametrize("beam_size", [1, 2, 5])
 def test_search_with_a_cache_in_a_batch_equals_the_reference_without(positions: Positions, beam_size: int) -> None:
-    model = random_model(positions)
+    model = random_model(VOCABULARY, positions)
     sources = random_sources(24)
     limits = [6 + index % 7 for index in range(24)]
     config = SearchConfig(beam_size=beam_size, n_best=beam_size)
@@ -133,7 +111,7 @@ def test_search_with_a_cache_in_a_batch_equals_the_reference_without(positions: 
 
 @pytest.mark.parametrize("beam_size", [1, 4])
 def test_logits_may_be_computed_some_rows_at_a_time(beam_size: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    model, sources = random_model(), random_sources(9)
+    model, sources = random_model(VOCABULARY), random_sources(9)
     config = SearchConfig(beam_size=beam_size)
     with torch.no_grad():
         whole = search_model(model, sources, config, [9] * 9)
@@ -143,7 +121,7 @@ def test_logits_may_be_computed_some_rows_at_a_time(beam_size: int, monkeypatch:
 
 
 def test_banned_tokens_keep_the_probabilities_of_the_others() -> None:
-    model = random_model()
+    model = random_model(VOCABULARY)
     memory = model.encode(torch.tensor([[7, 8, EOS]]), None)
     free, _ = ModelStep(model, EOS, [], None)(torch.tensor([BOS]), model.start(memory, None))
     bound, _ = ModelStep(model, EOS, BANNED, None)(torch.tensor([BOS]), model.start(memory, None))
@@ -163,7 +141,7 @@ def test_auto_precision_is_exact_on_a_cpu(monkeypatch: pytest.MonkeyPatch) -> No
 
 
 def test_decoding_mode_gives_the_model_back_as_it_was() -> None:
-    model = random_model().train()
+    model = random_model(VOCABULARY).train()
     with decoding_mode(model, "auto"):
         assert not model.training
         memory = model.encode(torch.tensor([[7, 8, EOS]]), None)
@@ -174,7 +152,7 @@ def test_decoding_mode_gives_the_model_back_as_it_was() -> None:
 
 
 def test_references_agree_with_each_other() -> None:
-    model = random_model()
+    model = random_model(VOCABULARY)
     with torch.no_grad():
         distribution = uncached(model, [7, 9, 11, EOS])
         greedy = reference_greedy(distribution, SearchConfig(beam_size=1), 8)

@@ -1,0 +1,239 @@
+import math
+from collections.abc import Sequence
+
+import pytest
+import torch
+from torch import Tensor
+
+from tests.transformer_core.decoding.random_model import random_lines, word_model, word_tokenizer
+from transformer_core.config import Positions
+from transformer_core.decoding.config import BatchConfig, SearchConfig
+from transformer_core.decoding.scoring import Scorer
+from transformer_core.decoding.translator import Translation, Translator
+from transformer_core.errors import DataError, ModelError, OutOfMemoryError
+from transformer_core.model import Transformer
+
+LINES = ["", *random_lines(40), "   ", *random_lines(60, seed=1), "ba", "qqq ba unknown", ""]
+GREEDY = SearchConfig(beam_size=1, max_length=12)
+BEAM = SearchConfig(beam_size=5, n_best=3, max_length=12)
+SAMPLE = SearchConfig(sample=True, beam_size=1, n_best=2, max_length=12, top_p=0.95)
+SEARCHES = [GREEDY, BEAM, SAMPLE]
+
+
+def make(
+    config: SearchConfig = GREEDY,
+    model: Transformer | None = None,
+    positions: Positions = "sinusoidal",
+    **batching: object,
+) -> Translator:
+    tokenizer = word_tokenizer()
+    batch_config = BatchConfig(**batching)  # type: ignore[arg-type]
+    return Translator(model or word_model(positions), tokenizer, tokenizer, config, batch_config)
+
+
+def assert_same(found: Sequence[Translation], expected: Sequence[Translation]) -> None:
+    assert [t.text for t in found] == [t.text for t in expected]
+    for ours, theirs in zip(found, expected, strict=True):
+        assert [h.text for h in ours.hypotheses] == [h.text for h in theirs.hypotheses]
+        for first, second in zip(ours.hypotheses, theirs.hypotheses, strict=True):
+            assert first.log_probability == pytest.approx(second.log_probability, abs=1e-4)
+            assert first.is_truncated == second.is_truncated
+
+
+@pytest.mark.parametrize("config", SEARCHES, ids=str)
+def test_same_translation_whatever_the_batch_size_and_order(config: SearchConfig) -> None:
+    expected = make(config).translate(LINES)
+    for batch_size in (1, 7, 64):
+        assert_same(make(config, batch_type="sentences", batch_size=batch_size).translate(LINES), expected)
+    if not config.sample:  # a sample belongs to its place in the input
+        assert_same(make(config).translate(LINES[::-1])[::-1], expected)
+        assert_same([make(config).translate([line])[0] for line in LINES], expected)
+
+
+def test_default_batches_give_the_same() -> None:
+    assert_same(make(BEAM, batch_size=60).translate(LINES), make(BEAM).translate(LINES))
+
+
+def test_sample_belongs_to_the_line_number() -> None:
+    whole = make(SAMPLE).translate(LINES)
+    windows = [make(SAMPLE).translate(LINES[start : start + 9], start + 1) for start in range(0, len(LINES), 9)]
+    assert_same([translation for window in windows for translation in window], whole)
+    alone = make(SearchConfig(sample=True, beam_size=1, max_length=12, top_p=0.95)).translate(LINES)
+    assert [translation.text for translation in alone] == [translation.text for translation in whole]
+    moved = make(SAMPLE).translate(LINES, first_line_number=2)
+    assert [translation.text for translation in moved] != [translation.text for translation in whole]
+    two_samples = [[h.text for h in translation.hypotheses] for translation in whole if not translation.is_blank]
+    assert sum(first != second for first, second in two_samples) > 50
+
+
+def test_blank_line_gives_a_blank_line_without_the_model(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = word_model()
+
+    def refuse(*arguments: object) -> Tensor:
+        raise AssertionError("the model was asked")
+
+    monkeypatch.setattr(model, "encode", refuse)
+    for config in SEARCHES:
+        for translation in make(config, model).translate(["", "  ", "\t"]):
+            assert (translation.text, translation.score, translation.log_probability) == ("", 0.0, 0.0)
+            assert translation.is_blank
+            assert not translation.is_truncated
+    assert make(GREEDY, model).translate([]) == []
+
+
+def test_n_best_is_ranked_and_consistent() -> None:
+    for translation in make(BEAM).translate(random_lines(30)):
+        assert len(translation.hypotheses) == 3
+        scores = [found.score for found in translation.hypotheses]
+        assert scores == sorted(scores, reverse=True)
+        assert len({found.text for found in translation.hypotheses}) == 3
+        for found in translation.hypotheses:
+            assert found.score == pytest.approx(found.log_probability / found.num_tokens)
+        assert translation.text == translation.hypotheses[0].text
+
+
+@pytest.mark.parametrize("config", SEARCHES, ids=str)
+@pytest.mark.parametrize("positions", ["sinusoidal", "learned"])
+def test_scoring_gives_what_translation_said(config: SearchConfig, positions: Positions) -> None:
+    tokenizer, model = word_tokenizer(), word_model(positions)
+    lines = random_lines(40)
+    pairs, said = [], []
+    for line, translation in zip(lines, make(config, model).translate(lines), strict=True):
+        for found in translation.hypotheses:
+            # a word that is unknown in the output is written as nothing, and then the ids are others
+            if len(tokenizer.encode(found.text)) == found.num_tokens - 1:
+                pairs.append((line, found.text))
+                said.append(found)
+    assert len(pairs) > 30
+    assert any(found.is_truncated for found in said)
+    scores = Scorer(model, tokenizer, tokenizer, config).score(pairs)
+    for pair_score, found in zip(scores, said, strict=True):
+        assert pair_score.log_probability == pytest.approx(found.log_probability, abs=1e-4)
+        assert pair_score.score == pytest.approx(found.score, abs=1e-4)
+
+
+def test_truncation_is_flagged() -> None:
+    found = [translation.hypotheses[0] for translation in make(GREEDY).translate(random_lines(40))]
+    truncated = [hypothesis for hypothesis in found if hypothesis.is_truncated]
+    assert 0 < len(truncated) < len(found)
+    assert {hypothesis.num_tokens for hypothesis in truncated} == {13}  # 12 and the end token
+    ratio = SearchConfig(beam_size=1, max_length_ratio=0.5)
+    for line, translation in zip(random_lines(40), make(ratio).translate(random_lines(40)), strict=True):
+        if translation.is_truncated:
+            assert translation.hypotheses[0].num_tokens == math.ceil(len(line.split()) / 2) + 10 + 1
+
+
+class TestLongInput:
+    line = " ".join(["ba be bi bo bu da de."] * 3).replace(".", " .")
+    # 7 words and an unknown full stop, three times
+
+    def test_split_and_rejoined(self) -> None:
+        (translation,) = make(BEAM, max_source_length=9).translate([self.line])
+        assert translation.is_split
+        pieces = make(BEAM).translate(["ba be bi bo bu da de .", "ba be bi bo bu da", "de . ba be bi bo bu da de ."])
+        assert len(translation.text.split()) > 3
+        assert translation.hypotheses[0].log_probability < pieces[0].log_probability
+        found = translation.hypotheses[0]
+        assert found.score == pytest.approx(found.log_probability / found.num_tokens)
+
+    def test_pieces_are_what_they_are_alone(self) -> None:
+        (translation,) = make(BEAM, max_source_length=4).translate(["ba be bi bo bu da de du"])
+        alone = make(BEAM).translate(["ba be bi bo", "bu da de du"])
+        assert [h.text for h in translation.hypotheses] == [
+            f"{first.text} {second.text}"
+            for first, second in zip(alone[0].hypotheses, alone[1].hypotheses, strict=True)
+        ]
+        assert translation.log_probability == pytest.approx(sum(t.log_probability for t in alone), abs=1e-4)
+
+    def test_truncated(self) -> None:
+        (translation,) = make(GREEDY, max_source_length=4, long_input="truncate").translate(["ba be bi bo bu da de du"])
+        assert translation.is_source_cut
+        assert translation.is_truncated
+        assert translation.text == make(GREEDY).translate(["ba be bi bo"])[0].text
+
+    def test_error_names_the_line(self) -> None:
+        with pytest.raises(DataError, match=r"^input:12: has 8 tokens, more than the 4 "):
+            make(GREEDY, max_source_length=4, long_input="error").translate(["ba", "ba be bi bo bu da de du"], 11)
+
+    def test_learned_positions_are_a_limit_that_is_never_passed(self) -> None:
+        line = " ".join(["ba"] * 200)
+        config = SearchConfig(beam_size=2, max_length_ratio=100.0)
+        model = word_model("learned")
+        with torch.no_grad():
+            model.output_projection.weight[2] = -10 * model.output_projection.weight[7]
+        short, long = make(config, model).translate(["ba be", line])
+        assert long.is_split
+        assert short.hypotheses[0].num_tokens <= 64
+
+
+def test_out_of_memory_makes_smaller_batches(monkeypatch: pytest.MonkeyPatch) -> None:
+    expected = make(BEAM).translate(LINES)
+    model = word_model()
+    encode = model.encode
+
+    def encode_few(source: Tensor, source_mask: Tensor | None) -> Tensor:
+        if len(source) > 3:
+            raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes")
+        return encode(source, source_mask)
+
+    monkeypatch.setattr(model, "encode", encode_few)
+    translator = make(BEAM, model)
+    assert_same(translator.translate(LINES), expected)
+    assert translator.num_halvings > 0
+
+
+def test_out_of_memory_for_one_line_names_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = word_model()
+
+    def refuse(*arguments: object) -> Tensor:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(model, "encode", refuse)
+    with pytest.raises(OutOfMemoryError, match=r"^input:7: "):
+        make(GREEDY, model).translate(["", "ba"], first_line_number=6)
+
+
+@pytest.mark.parametrize("config", SEARCHES, ids=str)
+def test_model_that_computes_nan_is_an_error(config: SearchConfig) -> None:
+    model = word_model()
+    with torch.no_grad():
+        model.target_embedding.token_embedding.weight[1] = math.nan
+    with pytest.raises(ModelError, match=r"NaN.*input:1"):
+        make(config, model).translate(["ba be"])
+
+
+def test_validation_may_translate_in_the_middle_of_training() -> None:
+    model = word_model().train()
+    expected = make(BEAM).translate(LINES)
+    assert_same(make(BEAM, model).translate(LINES), expected)
+    assert model.training
+    model(torch.tensor([[7, 8, 2]]), None, torch.tensor([[1, 9]])).sum().backward()
+    assert all(parameter.grad is not None for parameter in model.decoder.parameters())
+
+
+def test_ban_unk_leaves_the_unknown_token_out() -> None:
+    model = word_model()
+    with torch.no_grad():  # make it the favourite
+        model.output_projection.weight[3] = model.output_projection.weight[5:].sum(dim=0)
+    lines = random_lines(30)
+    unk_id = word_tokenizer().unk_id
+    free = Translator(model, word_tokenizer(), word_tokenizer(), GREEDY)
+    bound = make(SearchConfig(beam_size=1, max_length=12, ban_unk=True), model)
+
+    def count_unknown(translator: Translator) -> int:
+        pieces = [
+            piece for line in lines for piece in translator._source(line, word_tokenizer().encode(line), 1).pieces
+        ]
+        return sum(row.token_ids.count(unk_id) for found in translator._decode(pieces) for row in found)
+
+    with torch.no_grad():
+        assert count_unknown(free) > 0
+        assert count_unknown(bound) == 0
+
+
+def test_bf16_stays_near() -> None:
+    lines = random_lines(20)
+    exact, rough = make(BEAM).translate(lines), make(BEAM, precision="bf16").translate(lines)
+    same = sum(first.text == second.text for first, second in zip(exact, rough, strict=True))
+    assert same >= 10
+    assert all(math.isfinite(translation.score) for translation in rough)
