@@ -20,7 +20,6 @@ from typing import NoReturn, TextIO
 import typer
 
 from cli import console
-from tokenizer.errors import TokenizerConfigError, TokenizerDataError, TokenizerError, TokenizerFileError
 from transformer_core.errors import (
     ConfigError,
     DataError,
@@ -29,11 +28,14 @@ from transformer_core.errors import (
     OutOfMemoryError,
     TransduceError,
 )
+from transformer_core.out_of_memory import is_out_of_memory
 
 __all__ = ["EXIT_CODES", "Terminated", "describe", "error_edge", "run"]
 
 FAILURE = 1
 USAGE = 2
+BAD_DATA = 3
+BAD_MODEL = 4
 OUT_OF_MEMORY = 5
 SIGINT = 130
 SIGPIPE = 141
@@ -41,14 +43,10 @@ SIGTERM = 143
 
 EXIT_CODES: dict[type[Exception], int] = {
     ConfigError: USAGE,
-    TokenizerConfigError: USAGE,
-    DataError: 3,
-    TokenizerDataError: 3,
-    ModelError: 4,
-    TokenizerFileError: 4,
+    DataError: BAD_DATA,
+    ModelError: BAD_MODEL,
     OutOfMemoryError: OUT_OF_MEMORY,
     TransduceError: FAILURE,
-    TokenizerError: FAILURE,
 }
 
 
@@ -107,14 +105,14 @@ def error_edge() -> Iterator[None]:
 
 def describe(error: Exception) -> tuple[int, str]:
     """The exit code and the line of an exception."""
-    for kind, code in EXIT_CODES.items():
+    for kind, code in {**EXIT_CODES, **_tokenizer_exit_codes()}.items():
         if isinstance(error, kind):
             return code, str(error)
     if isinstance(error, typer.TyperException):  # a command line that does not parse
         from cli.usage import describe_usage_error
 
         return error.exit_code, describe_usage_error(error)
-    if _is_out_of_memory(error):
+    if is_out_of_memory(error):
         return OUT_OF_MEMORY, "out of memory; make the batch smaller (--batch-size), or the model"
     if isinstance(error, OSError) and error.errno is not None:
         return FAILURE, _describe_os_error(error)
@@ -122,6 +120,20 @@ def describe(error: Exception) -> tuple[int, str]:
         f"this is a fault of transduce, not yours: {type(error).__name__}: {error}; "
         "run it again with --debug (or TRANSDUCE_DEBUG=1) for the traceback, and please report it"
     )
+
+
+def _tokenizer_exit_codes() -> dict[type[Exception], int]:
+    """The codes of the tokenizer's exceptions, if it is loaded: it takes time, and without it none can be raised."""
+    if "tokenizer.errors" not in sys.modules:
+        return {}
+    from tokenizer.errors import TokenizerConfigError, TokenizerDataError, TokenizerError, TokenizerFileError
+
+    return {
+        TokenizerConfigError: USAGE,
+        TokenizerDataError: BAD_DATA,
+        TokenizerFileError: BAD_MODEL,
+        TokenizerError: FAILURE,
+    }
 
 
 def _is_debug_wanted(arguments: list[str]) -> bool:
@@ -198,14 +210,3 @@ def _describe_os_error(error: OSError) -> str:
     # The temporary name under which tokenizer.atomic_file writes means nothing to the user.
     name = re.sub(r"(^|[/\\])\.([^/\\]+)\.[^./\\]{8}\.tmp$", r"\1\2", os.fsdecode(error.filename))
     return f"{name}: {reason}"
-
-
-def _is_out_of_memory(error: Exception) -> bool:
-    """Recognise memory running out, on the machine or an accelerator, without importing torch to name its classes."""
-    if isinstance(error, MemoryError):
-        return True
-    names = {kind.__name__ for kind in type(error).__mro__ if kind.__module__.partition(".")[0] == "torch"}
-    if "OutOfMemoryError" in names:
-        return True
-    text = str(error)
-    return isinstance(error, RuntimeError) and ("can't allocate memory" in text or "out of memory" in text)

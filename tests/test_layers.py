@@ -41,7 +41,7 @@ LIGHT_MODULES = {
     "transformer_core.errors": HEAVY,
     "transformer_core.out_of_memory": HEAVY,
     "transformer_core.config": HEAVY,
-    "transformer_core.data.lines": HEAVY,
+    "transformer_core.data.lines": ("torch", "sacrebleu"),
     "transformer_core.evaluation": ("torch",),
     "transformer_core.evaluation.metrics": ("torch",),
     "transformer_core.decoding.config": ("torch",),

@@ -23,14 +23,6 @@ from transformer_core.errors import (
     TransduceError,
 )
 
-
-class FakeTorchError(RuntimeError):
-    """Stands for torch.OutOfMemoryError, which must be recognised without importing torch."""
-
-
-FakeTorchError.__name__ = "OutOfMemoryError"
-FakeTorchError.__module__ = "torch"
-
 FAULTS: list[tuple[BaseException, int, str]] = [
     (ConfigError("d_model (500) must be\ndivisible"), 2, "transduce: error: d_model (500) must be divisible"),
     (TokenizerConfigError("no kind"), 2, "transduce: error: no kind"),
@@ -44,7 +36,7 @@ FAULTS: list[tuple[BaseException, int, str]] = [
     (Interrupted(2, "saved at step 9"), 130, "transduce: warning: saved at step 9"),
     (KeyboardInterrupt(), 130, "transduce: warning: interrupted"),
     (MemoryError(), 5, "transduce: error: out of memory"),
-    (FakeTorchError("CUDA"), 5, "transduce: error: out of memory"),
+    (RuntimeError("CUDA out of memory. Tried to allocate"), 5, "transduce: error: out of memory"),
     (RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried"), 5, "transduce: error: out of memory"),
     (OSError(errno.ENOSPC, "No space left on device", "out.txt"), 1, "transduce: error: out.txt: the disk is full"),
     (OSError(errno.ENOSPC, "No space left on device"), 1, "transduce: error: cannot write: the disk is full"),
