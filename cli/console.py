@@ -13,6 +13,7 @@ progress bar or the training display is first shown, not before: most commands e
 """
 
 import os
+import shlex
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
 
 __all__ = [
+    "command_line",
     "configure",
     "detail",
     "error",
@@ -147,6 +149,11 @@ def warn(text: str) -> None:
 def error(text: str) -> None:
     """Say in one line why the work ends; no level silences it."""
     _say(" ".join(text.split()), label="error", color_code="31")
+
+
+def command_line() -> str:
+    """Give the command as it was typed, for records of where a model comes from."""
+    return shlex.join([PROGRAM, *sys.argv[1:]])
 
 
 def rich_console() -> "RichConsole":

@@ -1,8 +1,8 @@
-"""What a training run is made of besides TrainingConfig: the data and the wished-for architecture. Imports no torch."""
+"""What a training run is made of: the data, the architecture asked for, and TrainingConfig. Imports no torch."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from tokenizer.config import Kind, TokenizerConfig
 from transformer_core.config import (
@@ -15,8 +15,9 @@ from transformer_core.config import (
     TieEmbeddings,
 )
 from transformer_core.errors import ConfigError
+from transformer_core.training.config import TrainingConfig
 
-__all__ = ["ArchitectureConfig", "DataConfig", "NormPlace"]
+__all__ = ["ArchitectureConfig", "DataConfig", "NormPlace", "TrainingRun"]
 
 NormPlace = Literal["first", "last"]
 
@@ -133,5 +134,18 @@ class ArchitectureConfig:
         )
 
 
-def _given(**values: int | None) -> dict[str, int]:
+@dataclass(frozen=True, kw_only=True)
+class TrainingRun:
+    """Everything that decides what `train_from_text` does."""
+
+    folder: Path  # the model folder
+    data: DataConfig
+    architecture: ArchitectureConfig = field(default_factory=ArchitectureConfig)
+    training: TrainingConfig = field(default_factory=TrainingConfig)
+    init_from: Path | None = None  # a model whose weights, architecture and tokenizers training starts from
+    overwrite: bool = False  # remove what an earlier run left in the folder
+    command: str = ""  # how the run was started, for metadata.json
+
+
+def _given(**values: int | None) -> dict[str, Any]:
     return {name: value for name, value in values.items() if value is not None}

@@ -25,7 +25,7 @@ def default_vocabulary_size(num_words: int) -> int:
 
     29 thousand pairs of sentences (700 thousand words) get 10 thousand entries, 2 million pairs the most, 32 thousand.
     """
-    return max(1_000, min(32_000, round(12 * math.sqrt(num_words), -2)))
+    return max(1_000, min(32_000, 100 * round(math.sqrt(num_words) * 12 / 100)))
 
 
 def held_back_pairs(num_pairs: int) -> int:
@@ -66,5 +66,5 @@ def complete_training(
         max_steps=max_steps,
         learning_rate=learning_rate,
         warmup_steps=min(4_000, max_steps // 10),
-        valid_every=max(1, min(MAX_STEPS_BETWEEN_VALIDATIONS, max_steps // NUM_VALIDATIONS)),
+        valid_every=max(min(25, max_steps), min(MAX_STEPS_BETWEEN_VALIDATIONS, max_steps // NUM_VALIDATIONS)),
     )

@@ -1,7 +1,7 @@
 """training.toml: the effective options of a run, in the form that `transduce train -c` reads.
 
-Its keys are the long names of the options. On resume the options asked for are held against it: one that would change
-what the run computes is named and refused.
+Its keys are the long names of the options, with _ for -. On resume the options asked for are held against it: one
+that would change what the run computes is named and refused.
 """
 
 import tomllib
@@ -26,27 +26,27 @@ __all__ = [
     "write_training_file",
 ]
 
-# Fields whose option has another name; the rest have their own, with - for _.
+# Fields whose option has another name.
 OPTION_NAMES = {
     "learning_rate": "lr",
-    "vocabulary_size": "vocab-size",
+    "vocabulary_size": "vocab_size",
     "num_layers": "layers",
-    "num_encoder_layers": "enc-layers",
-    "num_decoder_layers": "dec-layers",
-    "encoder_d_model": "enc-d-model",
-    "decoder_d_model": "dec-d-model",
+    "num_encoder_layers": "enc_layers",
+    "num_decoder_layers": "dec_layers",
+    "encoder_d_model": "enc_d_model",
+    "decoder_d_model": "dec_d_model",
     "num_heads": "heads",
-    "d_ff": "ffn-dim",
-    "encoder_d_ff": "enc-ffn-dim",
-    "decoder_d_ff": "dec-ffn-dim",
+    "d_ff": "ffn_dim",
+    "encoder_d_ff": "enc_ffn_dim",
+    "decoder_d_ff": "dec_ffn_dim",
 }
 
 # Options that say when a run stops and what it keeps and shows, not what it computes: they may change on resume.
-FREE_OPTIONS = frozenset({"max-time", "max-epochs", "patience", "log-every", "save-every", "keep-last", "threads"})
+FREE_OPTIONS = frozenset({"max_time", "max_epochs", "patience", "log_every", "save_every", "keep_last", "threads"})
 
 
 def option_values(*configs: DataConfig | ArchitectureConfig | TrainingConfig) -> dict[str, Any]:
-    """Give the values of config records by the names of their options; None and empty ones are left out."""
+    """Give the values of config records by the keys of their options; None and empty ones are left out."""
     values: dict[str, Any] = {}
     for config in configs:
         for item in fields(config):
@@ -58,8 +58,8 @@ def option_values(*configs: DataConfig | ArchitectureConfig | TrainingConfig) ->
 
 
 def option_name(field: str) -> str:
-    """The option that sets a field."""
-    return OPTION_NAMES.get(field, field.replace("_", "-"))
+    """The key under which an option file sets a field."""
+    return OPTION_NAMES.get(field, field)
 
 
 def write_training_file(folder: Path, values: Mapping[str, Any]) -> None:
@@ -90,15 +90,15 @@ def refuse_changes(folder: Path, stored: Mapping[str, Any], wanted: Mapping[str,
         ConfigError: one would change what the run computes.
     """
     free = set(FREE_OPTIONS)
-    if stored.get("lr-schedule") in ("inverse-sqrt", "constant"):
-        free.add("max-steps")  # these schedules do not look at the end
+    if stored.get("lr_schedule") in ("inverse-sqrt", "constant"):
+        free.add("max_steps")  # these schedules do not look at the end
     for name, value in wanted.items():
         if name in free or value == "auto":
             continue
         if name not in stored or stored[name] != value:
-            was = stored.get(name, "not given")
+            option, was = f"--{name.replace('_', '-')}", stored.get(name, "not given")
             raise ConfigError(
-                f"--{name} was {was} when the run in {folder} began and is {value} now; give the same value to go on, "
+                f"{option} was {was} when the run in {folder} began and is {value} now; give the same value to go on, "
                 "or --overwrite to start anew"
             )
 

@@ -1,0 +1,57 @@
+"""Where a model comes from: versions, command, and the hashes of the data and of the model's own files."""
+
+import platform
+from collections.abc import Sequence
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from transformer_core.errors import DataError
+from transformer_core.model_directory import hash_file
+
+__all__ = ["describe_file", "describe_software", "is_unchanged"]
+
+
+def describe_software() -> dict[str, str]:
+    """Versions of what computes."""
+    return {
+        "transduce": metadata.version("transduce"),
+        "torch": torch.__version__,
+        "python": platform.python_version(),
+    }
+
+
+def describe_file(path: Path) -> dict[str, Any]:
+    """Path, size, time and hash of a data file.
+
+    Raises:
+        DataError: it is missing or no plain file.
+    """
+    if not path.exists():
+        raise DataError(f"{path}: no such file")
+    if not path.is_file():
+        kind = "is a folder" if path.is_dir() else "is no plain file"
+        raise DataError(f"{path}: {kind}; training reads its data more than once, so name a file")
+    status = path.stat()
+    return {
+        "path": str(path.resolve()),
+        "bytes": status.st_size,
+        "modified_ns": status.st_mtime_ns,
+        "sha256": hash_file(path),
+    }
+
+
+def is_unchanged(recorded: Sequence[dict[str, Any]], paths: Sequence[Path]) -> bool:
+    """Tell whether files are what an earlier run recorded: by size and time, or, if those differ, by hash."""
+    if len(recorded) != len(paths):
+        return False
+    for before, path in zip(recorded, paths, strict=True):
+        if not path.is_file():
+            return False
+        status = path.stat()
+        same_status = (status.st_size, status.st_mtime_ns) == (before.get("bytes"), before.get("modified_ns"))
+        if not same_status and hash_file(path) != before.get("sha256"):
+            return False
+    return True
