@@ -2,12 +2,14 @@
 
 import random
 from functools import cache
+from pathlib import Path
 
 import torch
 
 from tokenizer import Tokenizer, TokenizerConfig, train_tokenizer
 from transformer_core.config import ModelConfig, Positions, StackConfig
 from transformer_core.model import Transformer
+from transformer_core.model_directory import save_architecture, weights_of, write_json, write_weights
 
 WORDS = tuple(f"{first}{second}" for first in "bdfgklmnprst" for second in ("a", "e", "i", "o", "u"))
 
@@ -48,3 +50,13 @@ def random_model(vocabulary: int, positions: Positions = "sinusoidal", seed: int
 def word_model(positions: Positions = "sinusoidal") -> Transformer:
     """A random model over the words of `word_tokenizer`."""
     return random_model(word_tokenizer().vocabulary_size, positions)
+
+
+def save_word_model(folder: Path, positions: Positions = "sinusoidal", **generation: object) -> Path:
+    """Write such a model as a folder, `generation` as its decoding defaults."""
+    model = word_model(positions)
+    folder.mkdir(parents=True, exist_ok=True)
+    save_architecture(folder, model.config, word_tokenizer(), word_tokenizer())
+    write_weights(folder / "model.safetensors", weights_of(model))
+    write_json(folder / "generation.json", generation)
+    return folder

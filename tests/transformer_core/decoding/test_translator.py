@@ -100,7 +100,7 @@ def test_scoring_gives_what_translation_said(config: SearchConfig, positions: Po
     pairs, said = [], []
     for line, translation in zip(lines, make(config, model).translate(lines), strict=True):
         for found in translation.hypotheses:
-            # a word that is unknown in the output is written as nothing, and then the ids are others
+            # some ids are not the tokenizer's own segmentation of their text
             if len(tokenizer.encode(found.text)) == found.num_tokens - 1:
                 pairs.append((line, found.text))
                 said.append(found)

@@ -1,0 +1,250 @@
+"""`transduce translate`: lines in, lines out."""
+
+import os
+import stat
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from cli import console, options, settings
+from cli.decoding_options import (
+    BUFFER_SIZE,
+    BatchSize,
+    BufferSize,
+    Checkpoint,
+    batch_config,
+    generation_defaults,
+    load_for_decoding,
+)
+from cli.translation_output import Tally, TranslationForm
+from transformer_core.data.lines import LineReader, open_output
+from transformer_core.decoding.config import BatchConfig, LongInput, SearchConfig
+from transformer_core.errors import ConfigError
+
+__all__ = ["translate"]
+
+PROMPT = "> "
+
+
+@settings.model_defaults(generation_defaults)
+def translate(
+    context: typer.Context,
+    model: options.Model,
+    input: options.Input = options.STANDARD_STREAM,
+    output: options.Output = options.STANDARD_STREAM,
+    format: options.Format = "text",
+    json: Annotated[
+        bool, typer.Option("--json", help="The same as --format jsonl.", rich_help_panel=options.INPUT_OUTPUT)
+    ] = False,
+    errors: options.Errors = "replace",
+    long_input: Annotated[
+        LongInput,
+        typer.Option(
+            "--long-input",
+            help="What happens to a line that is too long for the model.",
+            rich_help_panel=options.INPUT_OUTPUT,
+        ),
+    ] = BatchConfig.long_input,
+    checkpoint: Checkpoint = "best",
+    greedy: Annotated[
+        bool, typer.Option("--greedy", help="Take the best token at every step.", rich_help_panel=options.DECODING)
+    ] = False,
+    beam_size: options.BeamSize = SearchConfig.beam_size,
+    n_best: Annotated[
+        int,
+        typer.Option(
+            "--n-best",
+            "--nbest",
+            min=1,
+            help="Translations per line: the best of the beam, or so many samples; needs tsv or jsonl.",
+            rich_help_panel=options.DECODING,
+        ),
+    ] = SearchConfig.n_best,
+    length_penalty: options.LengthPenalty = SearchConfig.length_penalty,
+    length_penalty_type: options.LengthPenaltyType = SearchConfig.length_penalty_type,
+    max_length: Annotated[
+        int | None,
+        typer.Option(
+            "--max-length",
+            min=1,
+            help="Tokens that a translation may have; if not given, --max-length-ratio alone says.",
+            rich_help_panel=options.DECODING,
+        ),
+    ] = SearchConfig.max_length,
+    max_length_ratio: Annotated[
+        float,
+        typer.Option(
+            "--max-length-ratio",
+            help="Tokens that a translation may have per token of its line, 10 tokens aside.",
+            rich_help_panel=options.DECODING,
+        ),
+    ] = SearchConfig.max_length_ratio,
+    min_length: Annotated[
+        int,
+        typer.Option(
+            "--min-length", min=0, help="Tokens that a translation must have.", rich_help_panel=options.DECODING
+        ),
+    ] = SearchConfig.min_length,
+    sample: Annotated[
+        bool,
+        typer.Option(
+            "--sample", help="Draw every token instead of searching for the best.", rich_help_panel=options.DECODING
+        ),
+    ] = SearchConfig.sample,
+    temperature: Annotated[
+        float,
+        typer.Option(
+            "--temperature",
+            help="Of --sample: below 1 likely tokens get likelier, above 1 the others do.",
+            rich_help_panel=options.DECODING,
+        ),
+    ] = SearchConfig.temperature,
+    top_k: Annotated[
+        int,
+        typer.Option(
+            "--top-k",
+            min=0,
+            help="Of --sample: draw from the k likeliest tokens; 0 from all.",
+            rich_help_panel=options.DECODING,
+        ),
+    ] = SearchConfig.top_k,
+    top_p: Annotated[
+        float,
+        typer.Option(
+            "--top-p",
+            help="Of --sample: draw from the fewest tokens that hold this share of the probability.",
+            rich_help_panel=options.DECODING,
+        ),
+    ] = SearchConfig.top_p,
+    ban_unk: Annotated[
+        bool,
+        typer.Option("--ban-unk", help="Never produce the unknown token.", rich_help_panel=options.DECODING),
+    ] = SearchConfig.ban_unk,
+    seed: options.Seed = SearchConfig.seed,
+    batch_size: BatchSize = BatchConfig.batch_size,
+    batch_type: options.BatchType = BatchConfig.batch_type,
+    buffer_size: BufferSize = BUFFER_SIZE,
+    precision: options.Precision = BatchConfig.precision,
+    device: options.Device = "auto",
+    threads: options.Threads = None,
+) -> None:
+    """Translate lines: one line out for every line in, in order, blank for blank.
+
+    transduce translate -m en-de < test.en > test.de
+
+    transduce translate -m en-de --greedy --format jsonl -i test.en.gz -o test.jsonl
+
+    tsv: the translation, its score and its log-probability, with tabs between (and a space for a tab inside).
+
+    jsonl: an object per line with translation, score, log_probability and truncated; with --n-best also translations,
+    scores and log_probabilities.
+
+    log_probability is the natural logarithm, end token included; score is what ranks, the length penalty applied.
+
+    On a terminal with nothing piped in, type a line and read its translation; Ctrl-D ends.
+    """
+    form = TranslationForm(format=_format(context, format, json=json), n_best=n_best)
+    search = _search_config(context)
+    with LineReader(input, errors=errors) as reader:
+        loaded = load_for_decoding(model, checkpoint, device, threads)
+        from transformer_core.decoding.translator import Translator
+
+        translator = Translator(
+            loaded.model,
+            loaded.source_tokenizer,
+            loaded.target_tokenizer,
+            search,
+            batch_config(context.params, loaded.generation),
+            reader.name,
+        )
+        tally = Tally()
+        with open_output(output) as writer, _windows(reader, buffer_size, input, output) as windows:
+            for window in windows:
+                translations = translator.translate(window, tally.num_lines + 1)
+                for translation in translations:
+                    writer.write_line(form.line(translation))
+                writer.flush()
+                tally.add(translations)
+    tally.report(num_invalid=reader.num_invalid, num_halvings=translator.num_halvings, circumstances=str(search))
+
+
+def _format(context: typer.Context, format: options.FormatChoice, *, json: bool) -> options.FormatChoice:
+    """Choose between --format and --json, which says the same as --format jsonl."""
+    if json and settings.is_given(context, "format") and format != "jsonl":
+        raise ConfigError(f"--json and --format {format} contradict each other; give one of them")
+    return "jsonl" if json else format
+
+
+def _search_config(context: typer.Context) -> SearchConfig:
+    """Make the search of the options; --greedy and --sample keep no beam.
+
+    Raises:
+        ConfigError: options contradict each other.
+    """
+    values = dict(context.params)
+    chosen = [name for name in ("greedy", "sample") if values[name]]
+    if len(chosen) > 1:
+        raise ConfigError("--greedy and --sample contradict each other; give one of them")
+    if chosen and values["beam_size"] != 1:
+        match _level(context, chosen[0]) - _level(context, "beam_size"):
+            case 0:
+                raise ConfigError(
+                    f"--{chosen[0]} keeps no beam, but --beam-size is {values['beam_size']}; give one of them"
+                )
+            case higher if higher > 0:
+                values["beam_size"] = 1
+            case _:  # a beam asked for on the command line overrules a greedy configuration file
+                values[chosen[0]] = False
+    return settings.build(SearchConfig, values)
+
+
+def _level(context: typer.Context, name: str) -> int:
+    """How far up in the precedence of settings the value of an option stands; 0 where nobody has set it."""
+    source = context.get_parameter_source(name)
+    levels = ("DEFAULT", "DEFAULT_MAP", "ENVIRONMENT", "COMMANDLINE")
+    return levels.index(source.name) if source is not None and source.name in levels else 0
+
+
+@contextmanager
+def _windows(reader: LineReader, buffer_size: int, input: Path, output: Path) -> Iterator[Iterator[list[str]]]:
+    """Read windows of lines: with a prompt for each where somebody types them, else with a count on the terminal."""
+    windows = reader.windows(buffer_size)
+    if input == options.STANDARD_STREAM and sys.stdin.isatty():
+        yield _prompted(windows)
+    elif console.is_terminal() and _goes_to_file(output):
+        with console.progress("translating", unit="lines") as advance:
+            yield _counted(windows, advance)
+    else:
+        yield windows
+
+
+def _goes_to_file(output: Path) -> bool:
+    """Tell results that go into a file from those that may come out on the terminal, at the end of a pipe perhaps."""
+    return output != options.STANDARD_STREAM or stat.S_ISREG(os.fstat(sys.stdout.fileno()).st_mode)
+
+
+def _prompted(windows: Iterator[list[str]]) -> Iterator[list[str]]:
+    console.info("type a line and press Enter for its translation; Ctrl-D ends")
+    while True:
+        _say(PROMPT)
+        window = next(windows, None)
+        if window is None:
+            _say("\n")
+            return
+        yield window
+
+
+def _counted(windows: Iterator[list[str]], advance: Callable[[int], None]) -> Iterator[list[str]]:
+    for window in windows:
+        yield window
+        advance(len(window))
+
+
+def _say(text: str) -> None:
+    if not console.is_quiet():
+        sys.stderr.write(text)
+        sys.stderr.flush()

@@ -1,0 +1,98 @@
+"""What `translate` and `score` share: their options beside cli/options.py, the model's defaults, and its loading."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from cli import options, settings
+from transformer_core.decoding.config import BatchConfig
+from transformer_core.errors import ModelError
+
+if TYPE_CHECKING:
+    from transformer_core.model_directory import LoadedModel
+
+__all__ = [
+    "BUFFER_SIZE",
+    "BatchSize",
+    "BufferSize",
+    "Checkpoint",
+    "batch_config",
+    "generation_defaults",
+    "load_for_decoding",
+]
+
+BUFFER_SIZE = 1024  # lines: enough for batches of similar length, few enough for results to come while one waits
+
+
+def _complete_checkpoint(incomplete: str) -> list[str]:
+    return [name for name in ("best", "last") if name.startswith(incomplete)]
+
+
+Checkpoint = Annotated[
+    str,
+    typer.Option(
+        "--checkpoint",
+        metavar="best|last|STEP",
+        autocompletion=_complete_checkpoint,
+        help="Which weights: the best, those saved last, or those of a step that was kept.",
+        rich_help_panel=options.MODEL,
+    ),
+]
+BatchSize = Annotated[
+    int | None,
+    typer.Option(
+        "--batch-size",
+        min=1,
+        help="What is computed at once, in units of --batch-type; a beam counts as many times as it is wide. "
+        "4096 tokens or 64 sentences if not given.",
+        rich_help_panel=options.RUNTIME,
+    ),
+]
+BufferSize = Annotated[
+    int,
+    typer.Option(
+        "--buffer-size",
+        min=1,
+        help="Lines read ahead and sorted by length; fewer wherever the input pauses.",
+        rich_help_panel=options.RUNTIME,
+    ),
+]
+
+
+def generation_defaults(values: Mapping[str, Any]) -> Mapping[str, object]:
+    """Read the decoding defaults that the model named in the parsed options was saved with."""
+    from transformer_core.model_directory import read_json
+
+    return read_json(Path(values["model"]) / "generation.json")
+
+
+def batch_config(values: Mapping[str, Any], generation: Mapping[str, Any]) -> BatchConfig:
+    """Make the batching of the parsed options and of what the model was saved with.
+
+    Raises:
+        ConfigError: an option has a value that cannot work.
+        ModelError: generation.json is damaged.
+    """
+    max_source_length = generation.get("max_source_length", BatchConfig.max_source_length)
+    if not isinstance(max_source_length, int) or max_source_length < 1:
+        raise ModelError(f"generation.json: max_source_length is {max_source_length!r}, not a number of tokens")
+    return settings.build(BatchConfig, values, max_source_length=max_source_length)
+
+
+def load_for_decoding(folder: Path, checkpoint: str, device: str, threads: int | None) -> "LoadedModel":
+    """Read a model, ready to compute.
+
+    Raises:
+        ConfigError: the machine has no such device.
+        ModelError: the model is missing or damaged.
+    """
+    import torch
+
+    from transformer_core.device import choose_device
+    from transformer_core.model_directory import load_model
+
+    if threads is not None:
+        torch.set_num_threads(threads)
+    return load_model(folder, checkpoint, choose_device(device))

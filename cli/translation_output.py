@@ -1,0 +1,136 @@
+"""What `translate` writes: a line per input line on stdout, and at the end what went wrong on stderr."""
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from json import dumps
+from typing import TYPE_CHECKING, Literal
+
+from cli import console
+from transformer_core.errors import ConfigError
+
+if TYPE_CHECKING:
+    from transformer_core.decoding.translator import Translation
+
+__all__ = ["Tally", "TranslationForm"]
+
+NAMED_LINES = 5  # how many line numbers a warning lists
+DIGITS = 6  # of a log-probability after the point: finer than any two runs differ
+
+
+@dataclass(frozen=True, kw_only=True)
+class TranslationForm:
+    """What a line of the output looks like."""
+
+    format: Literal["text", "tsv", "jsonl"]
+    n_best: int  # translations per line
+
+    def __post_init__(self) -> None:
+        if self.format == "text" and self.n_best > 1:
+            raise ConfigError(
+                f"--n-best {self.n_best} needs --format tsv or jsonl: text has one translation for each line"
+            )
+
+    def line(self, translation: "Translation") -> str:
+        """Write a translation as one line, without its end."""
+        match self.format:
+            case "text":
+                return translation.text
+            case "tsv":
+                return "\t".join(
+                    cell
+                    for found in translation.hypotheses
+                    for cell in (
+                        found.text.replace("\t", " "),
+                        f"{found.score:.{DIGITS}f}",
+                        f"{found.log_probability:.{DIGITS}f}",
+                    )
+                )
+            case "jsonl":
+                return dumps(self._fields(translation), ensure_ascii=False)
+
+    def _fields(self, translation: "Translation") -> dict[str, object]:
+        fields: dict[str, object] = {
+            "translation": translation.text,
+            "score": round(translation.score, DIGITS),
+            "log_probability": round(translation.log_probability, DIGITS),
+            "truncated": translation.is_truncated,
+        }
+        if self.n_best > 1:
+            fields["translations"] = [found.text for found in translation.hypotheses]
+            fields["scores"] = [round(found.score, DIGITS) for found in translation.hypotheses]
+            fields["log_probabilities"] = [round(found.log_probability, DIGITS) for found in translation.hypotheses]
+        return fields
+
+
+@dataclass(kw_only=True)
+class _Lines:
+    """Lines to which something happened."""
+
+    count: int = 0
+    first: list[int] = field(default_factory=list)  # the numbers of the first few
+
+    def add(self, number: int) -> None:
+        self.count += 1
+        if len(self.first) < NAMED_LINES:
+            self.first.append(number)
+
+    def __str__(self) -> str:
+        if self.count == 1:
+            return f"line {self.first[0]}"
+        numbers = ", ".join(map(str, self.first)) + (", ..." if self.count > len(self.first) else "")
+        return f"{self.count:,} lines ({numbers})"
+
+
+@dataclass(kw_only=True)
+class Tally:
+    """Counts lines and tokens, and remembers what the user should know of."""
+
+    num_lines: int = 0
+    num_tokens: int = 0
+    num_blank: int = 0
+    split: _Lines = field(default_factory=_Lines)
+    source_cut: _Lines = field(default_factory=_Lines)
+    truncated: _Lines = field(default_factory=_Lines)
+    started_at: float = field(default_factory=time.monotonic)
+
+    def add(self, translations: "Sequence[Translation]") -> None:
+        """Count the translations of the next lines."""
+        for translation in translations:
+            self.num_lines += 1
+            self.num_tokens += sum(found.num_tokens for found in translation.hypotheses)
+            self.num_blank += translation.is_blank
+            if translation.is_split:
+                self.split.add(self.num_lines)
+            if translation.is_source_cut:
+                self.source_cut.add(self.num_lines)
+            if translation.hypotheses[0].is_truncated:
+                self.truncated.add(self.num_lines)
+
+    def report(self, *, num_invalid: int, num_halvings: int, circumstances: str) -> None:
+        """Warn of what happened, and with -v say how fast it went.
+
+        Args:
+            num_invalid: lines with bytes that were not UTF-8.
+            num_halvings: how often memory ran out.
+            circumstances: how it was translated.
+        """
+        if num_invalid:
+            console.warn(f"{_counted(num_invalid, 'line')} with bytes that are not UTF-8: U+FFFD stands in their place")
+        if self.split.count:
+            console.warn(f"{self.split} too long for the model: translated in pieces and joined")
+        if self.source_cut.count:
+            console.warn(f"{self.source_cut} too long for the model: translated without the end")
+        if self.truncated.count:
+            console.warn(f"{self.truncated} cut off at the length limit: --max-length-ratio and --max-length move it")
+        if num_halvings:
+            console.warn(f"memory ran out {_counted(num_halvings, 'time')}: batches were halved; see --batch-size")
+        seconds = time.monotonic() - self.started_at
+        console.detail(
+            f"{self.num_lines:,} lines ({self.num_blank:,} blank), {self.num_tokens:,} tokens in {seconds:.1f} s: "
+            f"{self.num_tokens / max(seconds, 1e-9):,.0f} tokens/s ({circumstances})"
+        )
+
+
+def _counted(count: int, noun: str) -> str:
+    return f"{count:,} {noun}" + ("" if count == 1 else "s")
