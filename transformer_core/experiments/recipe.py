@@ -13,7 +13,7 @@ from transformer_core.training.config import TrainingConfig
 
 __all__ = ["complete_architecture", "complete_training", "default_vocabulary_size", "held_back_pairs"]
 
-NUM_EPOCHS = 40  # passes over a small corpus after which more of them bring little
+NUM_EPOCHS = 50  # passes over a small corpus after which more of them bring little
 MIN_STEPS, MAX_STEPS = 2_000, 100_000
 NUM_VALIDATIONS = 40  # looks at the validation pairs in a whole run
 MAX_STEPS_BETWEEN_VALIDATIONS = 2_000
@@ -60,8 +60,8 @@ def complete_training(
     max_steps = config.max_steps or num_epochs * steps_per_epoch
     if config.max_steps is None and config.max_epochs is None:
         max_steps = max(MIN_STEPS, min(MAX_STEPS, max_steps))
-    # the wider the model, the smaller the steps it can take: 5e-3 for 128, 1.25e-3 for 512
-    learning_rate = 0.64 / d_model * (FINE_TUNING_SHARE if is_fine_tuning else 1.0)
+    # the wider the model, the smaller the steps it can take: 4e-3 for 128, 1e-3 for 512
+    learning_rate = 0.5 / d_model * (FINE_TUNING_SHARE if is_fine_tuning else 1.0)
     return config.completed(
         max_steps=max_steps,
         learning_rate=learning_rate,
