@@ -46,6 +46,15 @@ def test_top_p_keeps_the_fewest_that_reach_it() -> None:
     assert set(first_tokens(sampling(top_k=3, top_p=0.8), TABLE, 500)) == {3, 4}
 
 
+def test_top_p_is_the_same_sorted_in_part_or_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    tables = [random_table(seed, 50, sharpness=0.5) for seed in range(20)]
+    config = sampling(top_p=0.9)
+    whole = search_tables(tables, config, [6] * 20)
+    for num_tokens in (1, 40, 45, 50):
+        monkeypatch.setattr("transformer_core.decoding.sampling.NUCLEUS_TOKENS", num_tokens)
+        assert search_tables(tables, config, [6] * 20) == whole
+
+
 def test_temperature_sharpens_and_flattens() -> None:
     assert set(first_tokens(sampling(temperature=0.01), TABLE, 300)) == {3}
     counts = first_tokens(sampling(temperature=1e6), TABLE, 4000)
