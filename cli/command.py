@@ -5,9 +5,11 @@
 - A command that has a model's defaults (`settings.model_defaults`) is called with them in place.
 """
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
+from inspect import cleandoc
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, get_args
 
@@ -20,7 +22,7 @@ if TYPE_CHECKING:  # Typer's own signatures speak of these; no name of its insid
     from typer._click.core import Context, Parameter
     from typer._click.parser import _OptionParser
 
-__all__ = ["Command", "Debug", "NoColor", "Quiet", "Verbose", "tidy_help"]
+__all__ = ["Command", "Debug", "NoColor", "Quiet", "Verbose", "reflow", "tidy_help"]
 
 GENERAL = "General"
 
@@ -99,6 +101,7 @@ class Command(TyperCommand):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401 - whatever Typer hands on
         super().__init__(*args, **kwargs)
+        self.help = reflow(self.help or "")
         self.aliases: dict[str, list[str]] = {}
         for parameter in self.params:
             if isinstance(parameter, TyperOption):
@@ -169,6 +172,15 @@ def tidy_help(parameter: "Parameter") -> None:
         elif not kind.is_tuple:
             item = kind.annotation if not kind.is_list else get_args(kind.annotation)[0]
             parameter.metavar = PLACEHOLDERS.get(item)
+
+
+def reflow(text: str) -> str:
+    """Join the lines of each paragraph, which the terminal breaks where it ends; list items and indented lines stay.
+
+    Rich keeps the line breaks of a docstring, and those fit the source, not the terminal.
+    """
+    paragraphs = (re.sub(r"(?<=\S)\n(?![ -])", " ", paragraph) for paragraph in cleandoc(text).split("\n\n"))
+    return "\n\n".join(paragraphs)
 
 
 _PRINT_CONFIG = "cli.command.print_config"

@@ -8,7 +8,7 @@ import typer
 from typer.testing import CliRunner, Result
 
 from cli import options, settings
-from cli.command import Command
+from cli.command import Command, reflow
 from cli.lazy_group import EdgeGroup
 
 
@@ -156,3 +156,17 @@ def test_aliases_work_and_are_not_shown() -> None:
     help_text = run("--help").stdout
     assert "--beam-size" in help_text
     assert "--num-beams" not in help_text
+
+
+def test_help_is_broken_where_the_terminal_ends() -> None:
+    text = """Say
+    it.
+
+    - one
+    - two
+      goes on
+
+        transduce example
+        transduce example
+    """
+    assert reflow(text) == "Say it.\n\n- one\n- two\n  goes on\n\n    transduce example\n    transduce example"
