@@ -56,8 +56,9 @@ def parse_tokenizer(text: str, name: str) -> tuple[TokenizerConfig, tokenizers.T
         raise TokenizerFileError(_foreign(name, f"its vocabulary is damaged: {error}")) from None
     expected = json.loads(library.to_str())
     for part in sorted({*document, *expected}):
-        if not _agrees(document.get(part), expected.get(part)):
-            raise TokenizerFileError(_foreign(name, f"its {part} is not one of ours"))
+        found, wanted = ({key: value for key, value in whole.items() if key == part} for whole in (document, expected))
+        if not _agrees(found, wanted):
+            raise TokenizerFileError(_foreign(name, f"its {part[:40]} is not one of ours"))
     return config, library
 
 
@@ -172,12 +173,16 @@ def _merges_of(merges: object) -> list[tuple[str, str]]:
 def _agrees(found: object, expected: object) -> bool:
     """Tell whether a part of the file says what ours says.
 
-    Other versions of the library may write an option more or leave one out that is off: null, false, or nothing at all.
+    Other versions of the library may write an option more, or leave one out, that is off (null or false).
     """
-    if found == expected or (not found and not expected):
+    if found == expected:
         return True
     if isinstance(found, dict) and isinstance(expected, dict):
-        return all(_agrees(found.get(key), expected.get(key)) for key in {*found, *expected})
+        return all(_agrees(found[key], expected[key]) for key in found.keys() & expected.keys()) and all(
+            value is None or value is False
+            for key, value in (*found.items(), *expected.items())
+            if (key in found) != (key in expected)
+        )
     if isinstance(found, list) and isinstance(expected, list):
         return len(found) == len(expected) and all(map(_agrees, found, expected))
     return False
