@@ -20,14 +20,13 @@ from cli.decoding_options import (
     generation_defaults,
     load_for_decoding,
 )
+from cli.prompt import prompted
 from cli.translation_output import Tally, TranslationForm
 from transformer_core.data.lines import LineReader, open_output
 from transformer_core.decoding.config import BatchConfig, LongInput, SearchConfig
 from transformer_core.errors import ConfigError
 
 __all__ = ["translate"]
-
-PROMPT = "> "
 
 
 @settings.model_defaults(generation_defaults)
@@ -214,7 +213,7 @@ def _windows(reader: LineReader, buffer_size: int, input: Path, output: Path) ->
     """Read windows of lines: with a prompt for each where somebody types them, else with a count on the terminal."""
     windows = reader.windows(buffer_size)
     if input == options.STANDARD_STREAM and sys.stdin.isatty():
-        yield _prompted(windows)
+        yield prompted(windows, "type a line and press Enter for its translation; Ctrl-D ends")
     elif console.is_terminal() and _goes_to_file(output):
         with console.progress("translating", unit="lines") as advance:
             yield _counted(windows, advance)
@@ -227,24 +226,7 @@ def _goes_to_file(output: Path) -> bool:
     return output != options.STANDARD_STREAM or stat.S_ISREG(os.fstat(sys.stdout.fileno()).st_mode)
 
 
-def _prompted(windows: Iterator[list[str]]) -> Iterator[list[str]]:
-    console.info("type a line and press Enter for its translation; Ctrl-D ends")
-    while True:
-        _say(PROMPT)
-        window = next(windows, None)
-        if window is None:
-            _say("\n")
-            return
-        yield window
-
-
 def _counted(windows: Iterator[list[str]], advance: Callable[[int], None]) -> Iterator[list[str]]:
     for window in windows:
         yield window
         advance(len(window))
-
-
-def _say(text: str) -> None:
-    if not console.is_quiet():
-        sys.stderr.write(text)
-        sys.stderr.flush()
