@@ -22,6 +22,10 @@ NUM_THREADS = 4
 FIRST_STAND_IN = 0xF0000
 MAX_ALPHABET = 0x110000 - FIRST_STAND_IN
 
+# SentencePiece writes every word out as often as it was counted, at fifty bytes a character (0.2.3): 500 MB for these.
+# A larger text is thinned out to this many characters, as if every n-th occurrence of each word had been taken.
+MAX_CHARACTERS = 10_000_000
+
 # SentencePiece starts from the strings that have at least two different continuations. A word that is always a whole
 # word has one, its end, and would not be among them: a vocabulary for English came out with a quarter more tokens. So
 # each word is followed by this once, a letter of another script than the stand-ins, with which no piece may join.
@@ -49,7 +53,7 @@ def learn_pieces(counts: Counter[str], max_pieces: int) -> list[tuple[str, float
     model = io.BytesIO()
     try:
         sentencepiece.SentencePieceTrainer.train(
-            sentence_iterator=_weighted(counts, stand_ins),
+            sentence_iterator=_weighted(_thin_out(counts), stand_ins),
             input_format="tsv",
             model_writer=model,
             model_type="unigram",
@@ -75,6 +79,17 @@ def learn_pieces(counts: Counter[str], max_pieces: int) -> list[tuple[str, float
     learned = sentencepiece.SentencePieceProcessor(model_proto=model.getvalue())
     pieces = [(learned.id_to_piece(index), learned.get_score(index)) for index in range(1, learned.get_piece_size())]
     return [(piece.translate(originals), score) for piece, score in pieces if piece != END_MARK]
+
+
+def _thin_out(counts: Counter[str]) -> Counter[str]:
+    """Divide the counts, and leave out the words of which less than half an occurrence is left, but no character."""
+    num_characters = sum(len(word) * count for word, count in counts.items())
+    if num_characters <= MAX_CHARACTERS:
+        return counts
+    share = MAX_CHARACTERS / num_characters
+    thinned = Counter({word: round(count * share) for word, count in counts.items() if count * share > 0.5})
+    lost = {character for word in counts for character in word}.difference(*thinned)
+    return thinned + Counter(lost)
 
 
 def _weighted(counts: Counter[str], stand_ins: dict[int, str]) -> Iterator[str]:

@@ -36,6 +36,23 @@ def test_characters_that_mean_something_to_sentencepiece_are_characters() -> Non
     assert all(set(piece) <= set("".join(words)) for piece in pieces)
 
 
+def test_a_large_text_is_thinned_out_without_losing_a_character(monkeypatch: pytest.MonkeyPatch) -> None:
+    counts = Counter({" house": 5000, " mouse": 3000, " xyz": 1})
+    monkeypatch.setattr(unigram, "MAX_CHARACTERS", 480)  # a hundredth of 8,000 words of 6 characters
+    assert unigram._thin_out(counts) == Counter({" house": 50, " mouse": 30, "x": 1, "y": 1, "z": 1})
+    pieces = dict(learn_pieces(counts, 40))
+    assert {" house", " mouse", "x", "y", "z"} <= set(pieces)
+    assert " xyz" not in pieces
+
+
+def test_a_large_text_gives_the_same_pieces_whole_or_thinned_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    tenfold = Counter({word: 10 * count for word, count in COUNTS.items()})
+    whole = dict(learn_pieces(tenfold, 30))
+    monkeypatch.setattr(unigram, "MAX_CHARACTERS", sum(len(word) * count for word, count in COUNTS.items()))
+    assert unigram._thin_out(tenfold) == COUNTS
+    assert set(dict(learn_pieces(tenfold, 30))) >= {piece for piece, score in whole.items() if score > -4}
+
+
 def test_more_characters_than_it_can_tell_apart_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(unigram, "MAX_ALPHABET", 3)
     with pytest.raises(TokenizerDataError, match="can tell 3 characters apart, and this text has 4"):

@@ -1,0 +1,266 @@
+"""`transduce tokenizer`: learn a vocabulary, use it by itself, and look at what it does to a text."""
+
+import os
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from cli import console, options, settings
+from cli.tokenizer_report import to_json, to_text
+from tokenizer import (
+    Kind,
+    Normalization,
+    Tokenizer,
+    TokenizerConfig,
+    TokenizerConfigError,
+    TokenizerDataError,
+    check_round_trip,
+    train_tokenizer,
+)
+from transformer_core.data.lines import LineReader, open_output
+
+__all__ = ["app"]
+
+VOCABULARY = "Vocabulary"
+WINDOW_LINES = 1000  # encoded at a time; fewer when the input pauses
+
+app = typer.Typer(help="Learn a vocabulary; encode, decode, look inside.", rich_markup_mode="rich")
+
+TokenizerFile = Annotated[
+    Path,
+    typer.Option(
+        "--tokenizer",
+        "-t",
+        metavar="FILE",
+        readable=False,
+        help="Tokenizer made by `transduce tokenizer train`.",
+        rich_help_panel=options.INPUT_OUTPUT,
+    ),
+]
+Ids = Annotated[
+    bool,
+    typer.Option("--ids", help="Numbers instead of tokens.", rich_help_panel=options.INPUT_OUTPUT),
+]
+
+
+@app.command()
+def train(
+    context: typer.Context,
+    input: options.Inputs,
+    output: Annotated[
+        Path,
+        typer.Option(
+            "--output",
+            "-o",
+            metavar="FILE",
+            readable=False,
+            help="Tokenizer to write, such as joint.json; - is standard output.",
+            rich_help_panel=options.INPUT_OUTPUT,
+        ),
+    ],
+    vocab_size: Annotated[
+        int,
+        typer.Option(
+            "--vocab-size",
+            "--vocabulary-size",
+            help="Entries of the vocabulary at most, the special tokens included.",
+            rich_help_panel=VOCABULARY,
+        ),
+    ] = TokenizerConfig.vocabulary_size,
+    kind: Annotated[
+        Kind,
+        typer.Option(
+            "--kind",
+            help="How text is cut into tokens; bpe and byte-bpe bring every line back exactly.",
+            rich_help_panel=VOCABULARY,
+        ),
+    ] = TokenizerConfig.kind,
+    normalization: Annotated[
+        Normalization,
+        typer.Option("--normalization", help="Unicode form that text is brought into.", rich_help_panel=VOCABULARY),
+    ] = TokenizerConfig.normalization,
+    lowercase: Annotated[
+        bool, typer.Option("--lowercase", help="Give up capitals.", rich_help_panel=VOCABULARY)
+    ] = TokenizerConfig.lowercase,
+    errors: options.Errors = "strict",
+) -> None:
+    """Learn a vocabulary from text.
+
+    One for both sides: transduce tokenizer train -i train.en -i train.de -o joint.json --vocab-size 10000
+
+    One for each side: run it twice, once for each.
+
+    bpe spells a character that it has no entry for in bytes. unigram, wordpiece, char and word make an unknown token
+    of what they cannot spell; `transduce tokenizer info FILE --check TEXT` counts it.
+    """
+    config = TokenizerConfig(kind=kind, vocabulary_size=vocab_size, normalization=normalization, lowercase=lowercase)
+    _require_place(output)
+    with console.progress("learning the vocabulary", unit="lines") as advance:
+        tokenizer = train_tokenizer(_read(input, errors), config, advance)
+    _write(tokenizer, output)
+    found = f"{output}: {kind}, {tokenizer.vocabulary_size} entries"
+    if tokenizer.vocabulary_size == vocab_size:
+        console.info(found)
+    elif settings.is_given(context, "vocab_size"):
+        console.warn(f"{found}, not {vocab_size}: the text has no more to learn")
+    else:
+        console.info(f"{found}, all that the text has to learn")
+
+
+@app.command()
+def encode(
+    tokenizer: TokenizerFile,
+    input: options.Input = options.STANDARD_STREAM,
+    output: options.Output = options.STANDARD_STREAM,
+    ids: Ids = False,
+    errors: options.Errors = "strict",
+) -> None:
+    r"""Turn lines of text into lines of tokens, or with --ids of numbers.
+
+    transduce tokenizer encode -t joint.json < test.en
+
+    Tokens stand with spaces between them; inside a token "▁" is a space, and "\▁" a "▁" of the text.
+    """
+    loaded = Tokenizer.load(tokenizer)
+    _hint_at_terminal(input)
+    with LineReader(input, errors=errors) as reader, open_output(output) as writer:
+        for window in reader.windows(WINDOW_LINES):
+            for row in loaded.encode_batch(window):
+                writer.write_line(" ".join(map(str, row) if ids else loaded.tokens(row)))
+            writer.flush()
+    _warn_of_invalid(reader)
+
+
+@app.command()
+def decode(
+    tokenizer: TokenizerFile,
+    input: options.Input = options.STANDARD_STREAM,
+    output: options.Output = options.STANDARD_STREAM,
+    ids: Ids = False,
+    errors: options.Errors = "strict",
+) -> None:
+    """Turn lines of tokens, or with --ids of numbers, as encode writes them, into lines of text.
+
+    transduce tokenizer decode -t joint.json < test.tokens
+    """
+    loaded = Tokenizer.load(tokenizer)
+    _hint_at_terminal(input)
+    with LineReader(input, errors=errors) as reader, open_output(output) as writer:
+        for window in reader.windows(WINDOW_LINES):
+            first_number = reader.line_number - len(window) + 1
+            rows = [
+                _parse_row(loaded, line, f"{reader.name}:{number}", is_numbers=ids)
+                for number, line in enumerate(window, first_number)
+            ]
+            for line in loaded.decode_batch(rows):
+                writer.write_line(line)
+            writer.flush()
+    _warn_of_invalid(reader)
+
+
+@app.command()
+def info(
+    file: Annotated[Path, typer.Argument(metavar="FILE", readable=False, help="Tokenizer to look at.")],
+    check: Annotated[
+        Path | None,
+        typer.Option(
+            "--check",
+            metavar="TEXT",
+            readable=False,
+            help="Text to encode and decode: what does not come back exactly, and how many tokens it takes.",
+            rich_help_panel=options.INPUT_OUTPUT,
+        ),
+    ] = None,
+    json: options.Json = False,
+    errors: options.Errors = "strict",
+) -> None:
+    """Say what a tokenizer is, and with --check what it does to a text.
+
+    transduce tokenizer info joint.json --check test.en
+    """
+    loaded = Tokenizer.load(file)
+    report = None
+    if check is not None:
+        with LineReader(check, errors=errors) as reader, console.progress("checking", unit="lines") as advance:
+            report = check_round_trip(loaded, _counted(reader, advance))
+        _warn_of_invalid(reader)
+    if json:
+        console.write_line(to_json(file, loaded, check, report))
+    else:
+        console.write(to_text(file, loaded, check, report))
+
+
+def _parse_row(tokenizer: Tokenizer, line: str, where: str, *, is_numbers: bool) -> list[int]:
+    """The ids of a line of tokens or numbers.
+
+    Raises:
+        TokenizerDataError: one of them is not in the vocabulary, or no number; the message begins with `where`.
+    """
+    items = [item for item in line.split(" ") if item]
+    try:
+        if not is_numbers:
+            return tokenizer.token_ids(items)
+        row = [int(item) for item in items]
+        tokenizer.tokens(row)  # raises for a number that is no id
+        return row
+    except ValueError:
+        raise TokenizerDataError(f"{where}: is not a line of numbers; without --ids, tokens are read") from None
+    except TokenizerDataError as error:
+        advice = "" if is_numbers else "; is it the tokenizer that encoded the line? --ids reads numbers"
+        raise TokenizerDataError(f"{where}: {error}{advice}") from None
+
+
+def _read(paths: Sequence[Path], errors: options.ErrorsChoice) -> Iterator[str]:
+    """The lines of several files."""
+    if list(paths).count(options.STANDARD_STREAM) > 1:
+        raise TokenizerConfigError("standard input (-) can be only one of the files")
+    for path in paths:
+        _hint_at_terminal(path)
+        with LineReader(path, errors=errors) as reader:
+            yield from reader
+        _warn_of_invalid(reader)
+
+
+def _counted(reader: LineReader, advance: Callable[[int], None]) -> Iterator[str]:
+    for line in reader:
+        advance(1)
+        yield line
+
+
+def _warn_of_invalid(reader: LineReader) -> None:
+    if reader.num_invalid:
+        console.warn(f"{reader.name}: {reader.num_invalid} lines are not UTF-8; U+FFFD stands for their wrong bytes")
+
+
+def _hint_at_terminal(path: Path) -> None:
+    if path == options.STANDARD_STREAM and sys.stdin.isatty():
+        console.info("reading from the terminal, one item per line; Ctrl-D ends, -i FILE reads a file")
+
+
+def _require_place(output: Path) -> None:
+    """Make sure before the work that its result has a place to go.
+
+    Raises:
+        TokenizerConfigError: the folder is missing, or the name is that of a folder.
+    """
+    if output == options.STANDARD_STREAM:
+        return
+    if output.is_dir():
+        raise TokenizerConfigError(f"{output}: is a folder; name the file to write, such as {output / 'joint.json'}")
+    if not output.parent.is_dir():
+        raise TokenizerConfigError(f"{output.parent}: no such folder; make it first, or write elsewhere with -o")
+    if not os.access(output.parent, os.W_OK):
+        raise TokenizerConfigError(f"{output.parent}: cannot be written to; write elsewhere with -o")
+
+
+def _write(tokenizer: Tokenizer, output: Path) -> None:
+    """Write the file; what is no ordinary one (standard output, a named pipe, /dev/null) cannot be replaced."""
+    if output == options.STANDARD_STREAM:
+        console.write(tokenizer.to_json())
+    elif output.exists() and not output.is_file():
+        output.write_text(tokenizer.to_json(), encoding="utf-8", newline="\n")
+    else:
+        tokenizer.save(output)
