@@ -63,7 +63,7 @@ BufferSize = Annotated[
 
 def generation_defaults(values: Mapping[str, Any]) -> Mapping[str, object]:
     """Read the decoding defaults that the model named in the parsed options was saved with."""
-    from transformer_core.model_directory import read_json
+    from transformer_core.model_files import read_json
 
     return read_json(Path(values["model"]) / "generation.json")
 

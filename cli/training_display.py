@@ -1,6 +1,6 @@
 """Shows how training goes: a live display on a terminal, a line now and then elsewhere, TensorBoard if asked for."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -117,19 +117,27 @@ def _tensorboard(folder: Path, listener: Listener) -> Iterator[Listener]:
         from torch.utils.tensorboard import SummaryWriter
     except ImportError:
         raise ConfigError("--tensorboard needs a package: pip install 'transduce[tensorboard]'") from None
-    writer = SummaryWriter(str(folder))
+    board = _TensorBoard(lambda step: SummaryWriter(str(folder), purge_step=step), listener)
     try:
-        yield _TensorBoard(writer, listener)
+        yield board
     finally:
-        writer.close()
+        board.close()
 
 
 class _TensorBoard:
     """Writes scalars and passes everything on."""
 
-    def __init__(self, writer: Any, listener: Listener) -> None:  # noqa: ANN401 - an untyped library
-        self.writer = writer
+    def __init__(self, open_writer: Callable[[int], Any], listener: Listener) -> None:
+        self.open_writer = open_writer
+        # Opened at the first event: until then the folder of the model may not be there yet. What an earlier run
+        # wrote after the step that this one goes on from is purged.
+        self.writer: Any = None
         self.listener = listener
+
+    def close(self) -> None:
+        """Write out what is left."""
+        if self.writer is not None:
+            self.writer.close()
 
     def on_message(self, text: str) -> None:
         """Pass it on."""
@@ -141,12 +149,17 @@ class _TensorBoard:
 
     def on_step(self, report: StepReport) -> None:
         """Write the numbers of some updates."""
-        for name in ("loss", "perplexity", "learning_rate", "gradient_norm", "tokens_per_second"):
-            self.writer.add_scalar(f"training/{name}", getattr(report, name), report.step)
+        names = ("loss", "perplexity", "learning_rate", "gradient_norm", "tokens_per_second")
+        self._write({f"training/{name}": getattr(report, name) for name in names}, report.step)
         self.listener.on_step(report)
 
     def on_validation(self, report: ValidationReport) -> None:
         """Write the numbers of a validation."""
-        for name, value in report.values.items():
-            self.writer.add_scalar(f"validation/{name}", value, report.step)
+        self._write({f"validation/{name}": value for name, value in report.values.items()}, report.step)
         self.listener.on_validation(report)
+
+    def _write(self, scalars: Mapping[str, float], step: int) -> None:
+        if self.writer is None:
+            self.writer = self.open_writer(step)
+        for name, value in scalars.items():
+            self.writer.add_scalar(name, value, step)

@@ -22,6 +22,8 @@ FLOORS = {
     "transformer_core.out_of_memory": 1,
     "transformer_core.data": 1,
     "transformer_core.evaluation": 1,
+    "transformer_core.model_files": 2,
+    "transformer_core.provenance": 2,
     "transformer_core.layers": 2,
     "transformer_core.model": 3,
     "transformer_core.model_directory": 4,
@@ -46,6 +48,8 @@ LIGHT_MODULES = {
     "transformer_core.evaluation.metrics": ("torch",),
     "transformer_core.decoding.config": ("torch",),
     "transformer_core.training.config": ("torch",),
+    "transformer_core.model_files": ("torch",),
+    "transformer_core.provenance": ("torch",),
     "tokenizer": ("torch",),
 }
 

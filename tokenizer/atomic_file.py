@@ -4,13 +4,16 @@ It stands on the ground floor because everything above writes files.
 """
 
 import os
+import re
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
-__all__ = ["open_atomic", "sync_directory", "write_bytes", "write_text"]
+__all__ = ["open_atomic", "remove_temporary_files", "sync_directory", "write_bytes", "write_text"]
+
+_TEMPORARY_NAME = re.compile(r"\..+\.[a-z0-9_]{8}\.tmp")  # as `tempfile` makes them
 
 
 @contextmanager
@@ -57,6 +60,14 @@ def sync_directory(path: str | Path) -> None:
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
+
+
+def remove_temporary_files(folder: str | Path) -> None:
+    """Remove what writers that were killed left in `folder`; nobody may be writing there."""
+    with suppress(OSError):
+        for path in Path(folder).iterdir():
+            if _TEMPORARY_NAME.fullmatch(path.name):
+                path.unlink()
 
 
 def _rights_of(path: Path) -> int:

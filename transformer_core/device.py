@@ -35,10 +35,10 @@ def has_fast_bf16(device: torch.device) -> bool:
     """Tell whether the device has instructions for bf16 products."""
     match device.type:
         case "cuda":
-            return torch.cuda.is_bf16_supported(including_emulation=False)
+            return bool(torch.cuda.is_bf16_supported(including_emulation=False))
         case "cpu":
             # get_capabilities came after torch 2.9; without it nothing is known, and fp32 is always right
-            capabilities = getattr(torch.cpu, "get_capabilities", dict)()
+            capabilities: dict[str, object] = getattr(torch.cpu, "get_capabilities", dict)()
             return any(bool(capabilities.get(name)) for name in CPU_BF16_CAPABILITIES)
         case _:
             return False

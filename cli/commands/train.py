@@ -331,5 +331,7 @@ def train(
     )
     with training_display(output, writes_tensorboard=tensorboard) as listener:
         result = train_from_text(run, listener, console.progress)
-    if result is not None:
+    if result is not None and result.is_finished:
         console.info(f"{result.reason}; the model is in {output}: transduce translate -m {output} < new.txt")
+    elif result is not None:
+        console.info(f"{result.reason}; the same command goes on from there")

@@ -72,7 +72,7 @@ class Batching:
                 yield self._collate(shard, indices)
 
     def num_batches(self, corpus: Corpus) -> int:
-        """Count the batches of the first epoch; later ones differ by a few."""
+        """Count the batches of an epoch: of any, because the lengths that decide where a batch ends are the same."""
         return sum(
             len(self._plan(corpus.shard(number), self._order("pairs", 0, number)))
             for number in range(corpus.num_shards)

@@ -6,7 +6,9 @@ same for the targets. Ids are stored in 16 bits where the vocabulary allows it.
 """
 
 import json
+import re
 import shutil
+from array import array
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
 from itertools import islice
@@ -22,7 +24,7 @@ from tokenizer import Tokenizer
 from tokenizer.atomic_file import write_bytes, write_text
 from transformer_core.errors import DataError
 
-__all__ = ["Corpus", "CorpusStatistics", "Shard", "write_corpus"]
+__all__ = ["Corpus", "CorpusStatistics", "Shard", "is_corpus_file", "write_corpus"]
 
 SHARD_TOKENS = 1 << 24  # tokens of either side after which a shard is full: 32 MB a side at 16 bits
 LINES_AT_ONCE = 4096  # pairs tokenised together
@@ -162,45 +164,59 @@ def write_corpus(
     return Corpus(folder)
 
 
+class _Side:
+    """The sources, or the targets, of the shard that is being collected."""
+
+    def __init__(self, id_type: type[np.uint16] | type[np.uint32]) -> None:
+        self.id_type = id_type
+        self.clear()
+
+    def clear(self) -> None:
+        self.ids = array("I")  # one after the other
+        self.lengths = array("q")
+
+    def add(self, ids: list[int]) -> None:
+        self.ids.extend(ids)
+        self.lengths.append(len(ids))
+
+    def tensors(self, name: str) -> dict[str, NDArray[Any]]:
+        ends = np.cumsum(np.asarray(self.lengths, dtype=np.int64))
+        return {
+            f"{name}_ids": np.asarray(self.ids).astype(self.id_type),
+            f"{name}_offsets": np.concatenate((np.zeros(1, dtype=np.int64), ends)),
+        }
+
+
 class _ShardWriter:
     """Collects pairs and writes a shard whenever there are enough."""
 
     def __init__(self, folder: Path, id_types: list[type[np.uint16] | type[np.uint32]]) -> None:
         self.folder = folder
-        self.id_types = id_types
         self.num_shards = 0
-        self.sides: tuple[list[list[int]], list[list[int]]] = ([], [])
-        self.num_pending = [0, 0]
+        self.sides = [_Side(id_type) for id_type in id_types]
         self.num_pairs = 0
         self.num_tokens = [0, 0]
         self.max_lengths = [0, 0]
 
     def add(self, source: list[int], target: list[int]) -> None:
+        self.num_pairs += 1
         for side, ids in enumerate((source, target)):
-            self.sides[side].append(ids)
-            self.num_pending[side] += len(ids)
-        if max(self.num_pending) >= SHARD_TOKENS:
+            self.sides[side].add(ids)
+            self.num_tokens[side] += len(ids)
+            self.max_lengths[side] = max(self.max_lengths[side], len(ids))
+        if max(len(side.ids) for side in self.sides) >= SHARD_TOKENS:
             self.flush()
 
     def flush(self) -> None:
         """Write the pairs collected so far as a shard."""
-        if not self.sides[0]:
+        source, target = self.sides
+        if not source.lengths:
             return
-        lengths = [np.fromiter(map(len, side), np.int64, len(side)) for side in self.sides]
-        tensors = {}
-        for side, name in enumerate(("source", "target")):
-            ids = np.fromiter(
-                (token_id for ids in self.sides[side] for token_id in ids), self.id_types[side], self.num_pending[side]
-            )
-            tensors[f"{name}_ids"] = ids
-            tensors[f"{name}_offsets"] = np.concatenate(([0], np.cumsum(lengths[side])))
-            self.num_tokens[side] += self.num_pending[side]
-            self.max_lengths[side] = max(self.max_lengths[side], int(lengths[side].max()))
-            self.sides[side].clear()
-            self.num_pending[side] = 0
-        self.num_pairs += len(lengths[0])
+        tensors = {**source.tensors("source"), **target.tensors("target")}
         write_bytes(self.folder / _shard_name(self.num_shards), serialize(tensors))
         self.num_shards += 1
+        source.clear()
+        target.clear()
 
     def counts(self) -> dict[str, Any]:
         return {
@@ -210,6 +226,11 @@ class _ShardWriter:
             "max_source_length": self.max_lengths[0],
             "max_target_length": self.max_lengths[1],
         }
+
+
+def is_corpus_file(name: str) -> bool:
+    """Tell whether `write_corpus` gives files such names."""
+    return re.fullmatch(r"corpus\.json|shard-\d{5,}\.safetensors|\..*", name) is not None
 
 
 def _shard_name(number: int) -> str:

@@ -1,26 +1,42 @@
 """From text files to a tokenizer and two corpora of token ids: one to train on, one to validate with.
 
-Training reads its text once, in a stream; what is made of it lies in the model folder under data/ and is used again by
-the same command. Which pairs are held back for validation follows from the text of the source alone, so no source line
-is in both parts, and every run holds back the same.
+Text is read in a stream; what is made of it lies in the model folder under data/ and is used again by the same command.
+Which pairs are held back for validation follows from the text of the source alone, so no source line is in both parts,
+and every run holds back the same.
 """
 
 import hashlib
+import heapq
 import json
-from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
 from tokenizer import Tokenizer, TokenizerConfig, train_tokenizer
+from tokenizer.atomic_file import remove_temporary_files
 from transformer_core.data.lines import open_output, read_lines, read_pairs
-from transformer_core.data.shards import Corpus, write_corpus
+from transformer_core.data.shards import Corpus, is_corpus_file, write_corpus
 from transformer_core.errors import ConfigError, DataError
 from transformer_core.experiments.config import DataConfig
-from transformer_core.experiments.recipe import default_vocabulary_size, held_back_pairs
+from transformer_core.experiments.recipe import MOST_HELD_BACK, default_vocabulary_size, held_back_pairs
 
-__all__ = ["PreparedData", "Progress", "Tokenizers", "choose_tokenizers", "no_progress", "prepare_data"]
+__all__ = [
+    "PreparedData",
+    "Progress",
+    "Tokenizers",
+    "choose_tokenizers",
+    "is_prepared_data",
+    "no_progress",
+    "prepare_data",
+    "remove_corpora",
+    "remove_prepared_data",
+]
+
+TRAINING_CORPUS, VALIDATION_CORPUS = "train", "valid"
+HELD_BACK_FILES = ("held-back.src", "held-back.tgt")
 
 Tokenizers = tuple[Tokenizer, Tokenizer]  # of the source and of the target; one object twice when joint
 
@@ -63,12 +79,13 @@ def choose_tokenizers(data: DataConfig, progress: Progress, say: Callable[[str],
     paths = [*data.train_src, *data.train_tgt]
     size = data.vocabulary_size
     if size is None:
+        num_words, characters = 0, set[str]()
         with progress("counting words", unit="lines") as advance:
-            num_words = 0
             for line in read_lines(paths, data.errors):
                 num_words += len(line.split())
+                characters.update(line)
                 advance(1)
-        size = default_vocabulary_size(num_words)
+        size = default_vocabulary_size(num_words, len(characters))
     with progress("learning the vocabulary", unit="lines") as advance:
         config = TokenizerConfig(kind=data.tokenizer_kind, vocabulary_size=size)
         tokenizer = train_tokenizer(read_lines(paths, data.errors), config, advance)
@@ -81,23 +98,20 @@ def prepare_data(folder: Path, data: DataConfig, tokenizers: Tokenizers, key: st
 
     Raises:
         DataError: the text cannot be read, or no pair is left of it.
+        ConfigError: more pairs are to be held back than there are.
     """
     valid_src, valid_tgt = data.valid_src, data.valid_tgt
     if not valid_src:
-        valid_src, valid_tgt = (folder / "held-back.src",), (folder / "held-back.tgt",)
-    training = _find(folder / "train", key)
-    validation = _find(folder / "valid", key)
-    num_held_back = 0 if data.valid_src or training is None else _count(valid_src)
-    if training is None or validation is None:
+        valid_src, valid_tgt = (folder / HELD_BACK_FILES[0],), (folder / HELD_BACK_FILES[1],)
+    training, validation = _find(folder / TRAINING_CORPUS, key), _find(folder / VALIDATION_CORPUS, key)
+    if training is None or validation is None or not all(path.exists() for path in (*valid_src, *valid_tgt)):
         pairs = read_pairs(data.train_src, data.train_tgt, data.errors)
         if not data.valid_src:
             folder.mkdir(parents=True, exist_ok=True)
-            is_held_back = _hold_back(data, (valid_src[0], valid_tgt[0]), progress)
-            num_held_back = _count(valid_src)
-            pairs = (pair for pair in pairs if not is_held_back(pair[0]))
+            pairs = _hold_back(data, (valid_src[0], valid_tgt[0]), progress)
         with progress("tokenising the validation pairs", unit="pairs") as advance:
             validation = write_corpus(
-                folder / "valid",
+                folder / VALIDATION_CORPUS,
                 read_pairs(valid_src, valid_tgt, data.errors),
                 tokenizers,
                 max_length=data.max_length,
@@ -106,58 +120,103 @@ def prepare_data(folder: Path, data: DataConfig, tokenizers: Tokenizers, key: st
             )
         with progress("tokenising the training pairs", unit="pairs") as advance:
             training = write_corpus(
-                folder / "train", pairs, tokenizers, max_length=data.max_length, key=key, progress=advance
+                folder / TRAINING_CORPUS, pairs, tokenizers, max_length=data.max_length, key=key, progress=advance
             )
     return PreparedData(
         training=training,
         validation=validation,
         valid_src=valid_src,
         valid_tgt=valid_tgt,
-        num_held_back=num_held_back,
+        num_held_back=0 if data.valid_src else _count(valid_src),
     )
 
 
-def _hold_back(data: DataConfig, paths: tuple[Path, Path], progress: Progress) -> Callable[[str], bool]:
-    """Write the pairs that are held back to `paths`; give the test that tells them by their source line.
+def is_prepared_data(folder: Path) -> bool:
+    """Tell whether a folder holds nothing but what `prepare_data` writes: a user's own text must never be removed."""
+    for path in folder.iterdir():
+        if path.name in (TRAINING_CORPUS, VALIDATION_CORPUS) and path.is_dir():
+            if not all(is_corpus_file(entry.name) for entry in path.iterdir()):
+                return False
+        elif path.name not in HELD_BACK_FILES and not path.name.startswith("."):
+            return False
+    return True
+
+
+def remove_corpora(folder: Path) -> None:
+    """Remove the token ids; the lines that were held back stay, for people."""
+    for name in (TRAINING_CORPUS, VALIDATION_CORPUS):
+        shutil.rmtree(folder / name, ignore_errors=True)
+
+
+def remove_prepared_data(folder: Path) -> None:
+    """Remove all that `prepare_data` wrote."""
+    remove_corpora(folder)
+    for name in HELD_BACK_FILES:
+        (folder / name).unlink(missing_ok=True)
+    remove_temporary_files(folder)
+    with suppress(OSError):  # there is none, or it holds something else
+        folder.rmdir()
+
+
+def _hold_back(data: DataConfig, paths: tuple[Path, Path], progress: Progress) -> Iterator[tuple[str, str]]:
+    """Write the pairs that are held back to `paths`; give the others.
+
+    Chosen are the source lines with the smallest hashes, each with all its pairs.
 
     Raises:
         DataError: there are too few pairs to hold any back.
+        ConfigError: more are asked for than there are.
     """
-    with progress("counting pairs", unit="pairs") as advance:
-        num_pairs = 0
-        for _ in read_pairs(data.train_src, data.train_tgt, data.errors):
-            num_pairs += 1
-            advance(1)
+    num_pairs, smallest = _count_and_draw(data, progress)
+    wanted = data.valid_size or held_back_pairs(num_pairs)
     if num_pairs < 2:
         raise DataError(f"{data.train_src[0]}: has {num_pairs} pairs; training and validation need at least one each")
-    wanted = data.valid_size if data.valid_size is not None else held_back_pairs(num_pairs)
     if wanted >= num_pairs:
         raise ConfigError(f"--valid-size {wanted} would hold back all of the {num_pairs} pairs")
-    share = wanted / num_pairs
-    is_held_back = _chooser(share)
-    num_written = _write_chosen(data, paths, is_held_back)
-    while num_written == 0 and share < 1:  # few pairs, and the dice fell against all of them
-        share = min(1.0, 2 * share)
-        is_held_back = _chooser(share)
-        num_written = _write_chosen(data, paths, is_held_back)
-    return is_held_back
-
-
-def _chooser(share: float) -> Callable[[str], bool]:
-    """Choose about this share of all lines, each by its own text."""
-    limit = int(share * 2**64)
-    return lambda line: int.from_bytes(hashlib.blake2b(line.encode(), digest_size=8).digest(), "big") < limit
-
-
-def _write_chosen(data: DataConfig, paths: tuple[Path, Path], is_chosen: Callable[[str], bool]) -> int:
-    num_written = 0
+    limit = max(smallest[:wanted], default=-1)
+    num_held_back = 0
     with open_output(paths[0]) as source_file, open_output(paths[1]) as target_file:
         for source, target in read_pairs(data.train_src, data.train_tgt, data.errors):
-            if source.strip() and target.strip() and is_chosen(source):
+            if _has_text(source, target) and _hash(source) <= limit:
                 source_file.write_line(source)
                 target_file.write_line(target)
-                num_written += 1
-    return num_written
+                num_held_back += 1
+    if num_held_back == num_pairs:
+        raise DataError(
+            f"{data.train_src[0]}: holds too few different lines to hold some back for validation; "
+            "give validation pairs (--valid-src, --valid-tgt)"
+        )
+    return (pair for pair in read_pairs(data.train_src, data.train_tgt, data.errors) if _hash(pair[0]) > limit)
+
+
+def _count_and_draw(data: DataConfig, progress: Progress) -> tuple[int, list[int]]:
+    """Count the pairs with text on both sides, and give the smallest different hashes of their source lines."""
+    most = data.valid_size or MOST_HELD_BACK
+    num_pairs = 0
+    heap: list[int] = []  # negated: its first is the largest of the smallest
+    drawn: set[int] = set()
+    with progress("counting pairs", unit="pairs") as advance:
+        for source, target in read_pairs(data.train_src, data.train_tgt, data.errors):
+            advance(1)
+            if not _has_text(source, target):
+                continue
+            num_pairs += 1
+            number = _hash(source)
+            if number in drawn or (len(heap) == most and number > -heap[0]):
+                continue
+            drawn.add(number)
+            heapq.heappush(heap, -number)
+            if len(heap) > most:
+                drawn.discard(-heapq.heappop(heap))
+    return num_pairs, sorted(drawn)
+
+
+def _has_text(source: str, target: str) -> bool:
+    return bool(source.strip() and target.strip())
+
+
+def _hash(line: str) -> int:
+    return int.from_bytes(hashlib.blake2b(line.encode(), digest_size=8).digest(), "big")
 
 
 def _find(folder: Path, key: str) -> Corpus | None:

@@ -11,26 +11,35 @@ from transformer_core.data.shards import CorpusStatistics
 from transformer_core.experiments.config import ArchitectureConfig
 from transformer_core.training.config import TrainingConfig
 
-__all__ = ["complete_architecture", "complete_training", "default_vocabulary_size", "held_back_pairs"]
+__all__ = [
+    "MOST_HELD_BACK",
+    "complete_architecture",
+    "complete_training",
+    "default_vocabulary_size",
+    "held_back_pairs",
+]
 
 NUM_EPOCHS = 50  # passes over a small corpus after which more of them bring little
 MIN_STEPS, MAX_STEPS = 2_000, 100_000
+MOST_HELD_BACK = 1_000  # pairs to validate with
 NUM_VALIDATIONS = 40  # looks at the validation pairs in a whole run
 MAX_STEPS_BETWEEN_VALIDATIONS = 2_000
 FINE_TUNING_SHARE = 0.2  # of the learning rate, when training starts from a trained model
 
 
-def default_vocabulary_size(num_words: int) -> int:
+def default_vocabulary_size(num_words: int, num_characters: int) -> int:
     """Choose the size of a joint vocabulary: it grows with the square root of the words, as the types of a text do.
 
     29 thousand pairs of sentences (700 thousand words) get 10 thousand entries, 2 million pairs the most, 32 thousand.
+    A text of many different characters, Chinese for example, gets room for them beside what is made of them.
     """
-    return max(1_000, min(32_000, 100 * round(math.sqrt(num_words) * 12 / 100)))
+    by_words = max(1_000, min(32_000, 100 * round(math.sqrt(num_words) * 12 / 100)))
+    return max(by_words, 500 + 2 * num_characters)
 
 
 def held_back_pairs(num_pairs: int) -> int:
     """Choose how many pairs to validate with when none are given: a twentieth, at most a thousand."""
-    return max(1, min(1_000, num_pairs // 20))
+    return max(1, min(MOST_HELD_BACK, num_pairs // 20))
 
 
 def complete_architecture(config: ArchitectureConfig, statistics: CorpusStatistics) -> ArchitectureConfig:

@@ -4,69 +4,131 @@ import hashlib
 import json
 import math
 import shutil
+from collections.abc import Collection
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from tokenizer.atomic_file import remove_temporary_files
 from transformer_core.config import FORMAT_VERSION, ModelConfig
 from transformer_core.data.shards import Corpus
 from transformer_core.decoding.config import LENGTH_MARGIN
 from transformer_core.errors import ConfigError
 from transformer_core.experiments.config import DataConfig, TrainingRun
-from transformer_core.experiments.corpus_preparation import PreparedData, Tokenizers
-from transformer_core.experiments.provenance import describe_file, describe_software, is_unchanged
+from transformer_core.experiments.corpus_preparation import (
+    PreparedData,
+    Tokenizers,
+    is_prepared_data,
+    remove_corpora,
+    remove_prepared_data,
+)
 from transformer_core.experiments.training_file import (
+    TRAINING_FILE,
     option_values,
     read_training_file,
     refuse_changes,
     write_training_file,
 )
-from transformer_core.model_directory import hash_model_files, read_json, save_architecture, write_json
+from transformer_core.model_files import hash_file, hash_model_files, read_json, save_architecture, write_json
+from transformer_core.provenance import describe_file, describe_software, is_unchanged
 from transformer_core.training.trainer import TrainingResult
 
 __all__ = [
+    "DATA_FOLDER",
     "abandon_run",
+    "clear_folder",
+    "continue_run",
     "data_key",
     "describe_data",
     "describe_run",
     "has_finished",
+    "make_folder",
     "open_run",
     "record_result",
     "run_options",
 ]
 
+DATA_FOLDER = "data"
+# What describes a run; a run that was killed before it was described may have left some of it.
+DESCRIPTIONS = frozenset(
+    {
+        "config.json",
+        "generation.json",
+        "metadata.json",
+        "source_tokenizer.json",
+        "target_tokenizer.json",
+        "tokenizer.json",
+    }
+)
+RUN_FILES = DESCRIPTIONS | {"metrics.jsonl", "model.safetensors", "train.log"}
+RUN_FOLDERS = ("checkpoints", "tensorboard")
+
 
 def open_run(run: TrainingRun) -> dict[str, Any] | None:
-    """Give the options of the run that the folder holds; None when it holds none and is ready for one.
+    """Give the options of the run that the folder holds; None when there is none to go on with. Changes nothing.
 
     Raises:
         ConfigError: something else is in the way, or the options differ from those of the run.
     """
     folder = run.folder
-    if run.overwrite and (folder / "training.toml").exists():
-        _remove_run(folder)
-    if (folder / "training.toml").exists():
+    if run.init_from is not None and run.init_from.resolve() == folder.resolve():
+        raise ConfigError(f"--init-from and --output are both {folder}; name another folder for the new model")
+    if (folder / TRAINING_FILE).exists():
+        if run.overwrite:
+            return None
         stored = read_training_file(folder)
         refuse_changes(folder, stored, run_options(run))
         return stored
     if folder.exists() and not folder.is_dir():
         raise ConfigError(f"{folder}: is a file; name a folder for the model")
     if folder.exists():
-        # a run that was killed before it was described may have left some of its files
-        strange = {path.name for path in folder.iterdir() if not path.name.startswith(".")} - _LEFTOVERS
+        strange = {
+            path.name
+            for path in folder.iterdir()
+            if not (path.name in DESCRIPTIONS or path.name.startswith("."))
+            and not (path.name == DATA_FOLDER and path.is_dir() and is_prepared_data(path))
+        }
         if strange:
             raise ConfigError(f"{folder}: holds {min(strange)} and no training run; name another folder for the model")
-    folder.mkdir(parents=True, exist_ok=True)
     return None
 
 
-def abandon_run(folder: Path, *, is_new_folder: bool) -> None:
-    """Remove what a run left that failed before it was described."""
-    if (folder / "training.toml").exists():
+def make_folder(folder: Path) -> set[str] | None:
+    """Make the folder for a new run.
+
+    Returns:
+        what of somebody else's it holds, for `abandon_run`; None if there was no folder.
+    """
+    if not folder.exists():
+        folder.mkdir(parents=True)
+        return None
+    names = {path.name for path in folder.iterdir()}
+    return names - RUN_FILES if TRAINING_FILE in names else names
+
+
+def clear_folder(folder: Path) -> None:
+    """Remove the run that --overwrite replaces, and what killed writers left."""
+    if (folder / TRAINING_FILE).exists():
+        for name in RUN_FOLDERS:
+            shutil.rmtree(folder / name, ignore_errors=True)
+        remove_prepared_data(folder / DATA_FOLDER)
+        for name in sorted(RUN_FILES):
+            (folder / name).unlink(missing_ok=True)
+        (folder / TRAINING_FILE).unlink()  # last, so that a kill leaves something that is known to be a run
+    remove_temporary_files(folder)
+
+
+def abandon_run(folder: Path, before: Collection[str] | None) -> None:
+    """Remove what a run left that failed before it was described; `before` was in the folder before it."""
+    if (folder / TRAINING_FILE).exists():
         return
-    shutil.rmtree(folder / "data", ignore_errors=True)
-    if is_new_folder:
-        shutil.rmtree(folder, ignore_errors=True)
+    remove_prepared_data(folder / DATA_FOLDER)
+    for name in DESCRIPTIONS - set(before or ()):
+        (folder / name).unlink(missing_ok=True)
+    if before is None:
+        with suppress(OSError):
+            folder.rmdir()
 
 
 def run_options(run: TrainingRun) -> dict[str, Any]:
@@ -77,40 +139,12 @@ def run_options(run: TrainingRun) -> dict[str, Any]:
     return values
 
 
-def _remove_run(folder: Path) -> None:
-    """Remove a run; training.toml last, so that a kill leaves something that is known to be a run."""
-    for name in ("checkpoints", "data", "tensorboard"):
-        shutil.rmtree(folder / name, ignore_errors=True)
-    for name in sorted(_RUN_FILES - {"training.toml"}):
-        (folder / name).unlink(missing_ok=True)
-    (folder / "training.toml").unlink()
-
-
-_RUN_FILES = frozenset(
-    {
-        "config.json",
-        "generation.json",
-        "metadata.json",
-        "metrics.jsonl",
-        "model.safetensors",
-        "source_tokenizer.json",
-        "target_tokenizer.json",
-        "tokenizer.json",
-        "train.log",
-        "training.toml",
-    }
-)
-_LEFTOVERS = _RUN_FILES - {"model.safetensors", "metrics.jsonl", "train.log"} | {"data"}
-
-
 def has_finished(run: TrainingRun, stored: dict[str, Any]) -> bool:
-    """Tell whether the run in the folder has nothing left to do."""
-    finished = read_json(run.folder / "metadata.json").get("training", {})
-    if not finished.get("is_finished"):
+    """Tell whether the run in the folder has nothing left to do: it is finished, and no limit is another now."""
+    if not _training_record(run.folder).get("is_finished"):
         return False
     wanted = option_values(run.training)
-    limits = ("max_steps", "max_epochs", "patience")
-    return all(wanted.get(name, stored.get(name)) == stored.get(name) for name in limits)
+    return all(wanted.get(name) == stored.get(name) for name in ("max_steps", "max_epochs", "patience"))
 
 
 def describe_data(run: TrainingRun, stored: dict[str, Any] | None) -> dict[str, list[dict[str, Any]]]:
@@ -154,7 +188,6 @@ def describe_run(
     run: TrainingRun,
     config: ModelConfig,
     tokenizers: Tokenizers,
-    options: dict[str, Any],
     data: PreparedData,
     data_files: dict[str, list[dict[str, Any]]],
 ) -> None:
@@ -162,7 +195,7 @@ def describe_run(
     folder = run.folder
     save_architecture(folder, config, *tokenizers)
     write_json(folder / "generation.json", {"max_length_ratio": _length_ratio(data.training)})
-    metadata = {
+    metadata: dict[str, Any] = {
         "format_version": FORMAT_VERSION,
         "software": describe_software(),
         "command": run.command,
@@ -170,8 +203,30 @@ def describe_run(
         "corpus": asdict(data.training.statistics) | {"num_held_back": data.num_held_back},
         "training": {"is_finished": False},
     }
+    if run.init_from is not None:
+        weights_path = run.init_from / "model.safetensors"
+        metadata["init_from"] = {"path": str(run.init_from.resolve()), "sha256": hash_file(weights_path)}
     write_json(folder / "metadata.json", metadata)
-    write_training_file(folder, options)
+    write_training_file(folder, run_options(run))
+
+
+def continue_run(run: TrainingRun, stored: dict[str, Any]) -> None:
+    """Write down which options a run goes on with; the number of threads stays that of its beginning."""
+    folder = run.folder
+    remove_temporary_files(folder)
+    if _training_record(folder).get("is_finished"):
+        metadata = read_json(folder / "metadata.json")
+        metadata.pop("files", None)
+        write_json(folder / "metadata.json", {**metadata, "training": {"is_finished": False}})
+    options = {**run_options(run), **{name: stored[name] for name in ("threads",) if name in stored}}
+    if options != stored:
+        write_training_file(folder, options)
+
+
+def _training_record(folder: Path) -> dict[str, Any]:
+    """Give what metadata.json says of the training."""
+    record = read_json(folder / "metadata.json").get("training")
+    return record if isinstance(record, dict) else {}
 
 
 def _length_ratio(corpus: Corpus) -> float:
@@ -191,10 +246,10 @@ def record_result(folder: Path, result: TrainingResult) -> None:
     metadata["training"] = {
         "is_finished": result.is_finished,
         "reason": result.reason,
-        "steps": result.step,
-        "best_step": result.best_step or None,
-        "num_averaged": result.num_averaged,
-        "validation": result.values,
+        "steps": state.step,
+        "best_step": state.best_step or None,
+        "averaged_steps": state.averaged,
+        "validation": {name: value for name, value in state.best_values.items() if math.isfinite(value)},
         "epochs": state.epoch,
         "target_tokens": state.num_target_tokens,
         "skipped_updates": state.num_skipped,
@@ -202,6 +257,6 @@ def record_result(folder: Path, result: TrainingResult) -> None:
     }
     if result.is_finished:
         metadata["files"] = hash_model_files(folder)
-        for name in ("train", "valid"):
-            shutil.rmtree(folder / "data" / name, ignore_errors=True)
     write_json(folder / "metadata.json", metadata)
+    if result.is_finished:
+        remove_corpora(folder / DATA_FOLDER)

@@ -5,6 +5,7 @@ itself. Run with the same arguments, it goes on where it stopped.
 """
 
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -25,20 +26,24 @@ from transformer_core.experiments.corpus_preparation import (
 )
 from transformer_core.experiments.recipe import complete_architecture, complete_training
 from transformer_core.experiments.run_folder import (
+    DATA_FOLDER,
     abandon_run,
+    clear_folder,
+    continue_run,
     data_key,
     describe_data,
     describe_run,
     has_finished,
+    make_folder,
     open_run,
     record_result,
-    run_options,
 )
-from transformer_core.experiments.training_file import option_values
+from transformer_core.experiments.training_file import option_values, recall_options
 from transformer_core.experiments.validation import ValidationDecoder
 from transformer_core.model import Transformer
-from transformer_core.model_directory import load_model, read_config, read_tokenizers, weights_of
-from transformer_core.training.checkpoint import set_weights
+from transformer_core.model_directory import load_model, weights_of
+from transformer_core.model_files import read_config, read_tokenizers
+from transformer_core.training.checkpoint import Checkpoints, set_weights
 from transformer_core.training.config import TrainingConfig
 from transformer_core.training.progress import Listener, Silent
 from transformer_core.training.trainer import Trainer, TrainingResult
@@ -58,78 +63,130 @@ def train_from_text(
         Interrupted: a signal came; everything is saved.
     """
     listener = listener or Silent()
-    folder = run.folder
-    is_new_folder = not folder.exists()
     stored = open_run(run)
-    if stored is not None and has_finished(run, stored):
-        listener.on_message(f"training of {folder} is finished; --overwrite starts anew")
-        return None
+    if stored is not None:
+        run = _recall(run, stored)
+        if has_finished(run, stored):
+            listener.on_message(f"training of {run.folder} is finished; --overwrite starts anew")
+            return None
     device = choose_device(run.training.device)
-    torch.set_num_threads(run.training.threads or _stored_threads(stored) or torch.get_num_threads())
-    _compare_threads(stored, listener)
-    try:
-        trainer = _prepare(run, stored, device, progress, listener)
-    except BaseException:
-        if stored is None:
-            abandon_run(folder, is_new_folder=is_new_folder)
-        raise
+    if run.training.threads is not None:
+        torch.set_num_threads(run.training.threads)
+    if stored is None:
+        trainer = _begin(run, device, progress, listener)
+    else:
+        trainer = _go_on(run, stored, device, progress, listener)
+    config = trainer.config
+    listener.on_message(
+        f"{trainer.model.num_parameters():,} parameters, {trainer.num_batches} batches an epoch, up to "
+        f"{config.max_steps} steps; {config.precision} on {device.type} with {config.threads} threads, "
+        f"seed {config.seed}"
+    )
     result = trainer.run()
-    record_result(folder, result)
+    record_result(run.folder, result)
     return result
 
 
-def _prepare(
-    run: TrainingRun, stored: dict[str, Any] | None, device: torch.device, progress: Progress, listener: Listener
+def _begin(run: TrainingRun, device: torch.device, progress: Progress, listener: Listener) -> Trainer:
+    """Make everything that a new run needs, and write down what it will be; a failure leaves nothing of it."""
+    data_files = describe_data(run, None)  # first of all: nothing is removed or learned if a file is missing
+    before = make_folder(run.folder)
+    try:
+        tokenizers = _given_tokenizers(run) or choose_tokenizers(run.data, progress, listener.on_message)
+        clear_folder(run.folder)
+        data = _prepare(run, tokenizers, data_files, progress, listener)
+        model, run = _build_model(run, tokenizers, data.training.statistics)
+        run = replace(run, training=_complete(run, model, data.training, device))
+        describe_run(run, model.config, tokenizers, data, data_files)
+        return _trainer(run, model.to(device), data, tokenizers, listener)
+    except BaseException:
+        abandon_run(run.folder, before)
+        raise
+
+
+def _go_on(
+    run: TrainingRun, stored: dict[str, Any], device: torch.device, progress: Progress, listener: Listener
 ) -> Trainer:
-    """Make everything that training needs, and write down what it will be."""
-    tokenizers = _tokenizers(run, stored, progress, listener)
+    """Make everything that a run needs to go on."""
+    _compare_threads(stored, listener)
     data_files = describe_data(run, stored)
-    data = prepare_data(run.folder / "data", run.data, tokenizers, data_key(run.data, tokenizers, data_files), progress)
-    _report_data(data, tokenizers, run.data, listener)
-    model, architecture = _build_model(run, tokenizers, data.training.statistics)
-    training = _complete(run, stored, model, data.training, device)
-    if stored is None:
-        options = run_options(replace(run, architecture=architecture, training=training))
-        describe_run(run, model.config, tokenizers, options, data, data_files)
-    decode = ValidationDecoder(data, tokenizers, training, run.folder)
-    trainer = Trainer(model.to(device), (data.training, data.validation), training, run.folder, decode, listener)
-    listener.on_message(
-        f"{model.num_parameters():,} parameters, {trainer.num_batches} batches an epoch, up to {trainer.max_steps} "
-        f"steps; {training.precision} on {device.type} with {torch.get_num_threads()} threads, seed {training.seed}"
+    config = read_config(run.folder)
+    tokenizers = read_tokenizers(run.folder, config)
+    _compare_tokenizers(run.data, tokenizers, run.folder)
+    data = _prepare(run, tokenizers, data_files, progress, listener)
+    torch.manual_seed(run.training.seed)
+    model = Transformer(config)
+    if run.init_from is not None and Checkpoints(run.folder, 1).latest() is None:  # killed before it saved anything
+        set_weights(model, weights_of(load_model(run.init_from).model))
+    run = replace(run, training=_complete(run, model, data.training, device))
+    continue_run(run, stored)
+    return _trainer(run, model.to(device), data, tokenizers, listener)
+
+
+def _recall(run: TrainingRun, stored: dict[str, Any]) -> TrainingRun:
+    """Fill what is not given with what it was when the run began."""
+    init_from = stored.get("init_from")
+    return replace(
+        run,
+        data=recall_options(run.data, stored, run.folder),
+        architecture=recall_options(run.architecture, stored, run.folder),
+        training=recall_options(run.training, stored, run.folder),
+        init_from=run.init_from if init_from is None else Path(init_from),
     )
-    return trainer
 
 
-def _stored_threads(stored: dict[str, Any] | None) -> int | None:
-    return None if stored is None else stored.get("threads")
+def _prepare(
+    run: TrainingRun,
+    tokenizers: Tokenizers,
+    data_files: dict[str, list[dict[str, Any]]],
+    progress: Progress,
+    listener: Listener,
+) -> PreparedData:
+    """Make the corpora and say what they hold."""
+    key = data_key(run.data, tokenizers, data_files)
+    data = prepare_data(run.folder / DATA_FOLDER, run.data, tokenizers, key, progress)
+    _report_data(data, run.data, listener)
+    return data
 
 
-def _compare_threads(stored: dict[str, Any] | None, listener: Listener) -> None:
-    before = _stored_threads(stored)
-    if before is not None and before != torch.get_num_threads():
+def _trainer(
+    run: TrainingRun, model: Transformer, data: PreparedData, tokenizers: Tokenizers, listener: Listener
+) -> Trainer:
+    decode = ValidationDecoder(run, data, tokenizers)
+    return Trainer(model, (data.training, data.validation), run.training, run.folder, decode, listener)
+
+
+def _compare_threads(stored: dict[str, Any], listener: Listener) -> None:
+    before = stored.get("threads")
+    if before != torch.get_num_threads():
         listener.on_warning(
             f"the run began with --threads {before} and goes on with {torch.get_num_threads()}: "
             "its weights will differ in the last bits from those of an uninterrupted run"
         )
 
 
-def _tokenizers(run: TrainingRun, stored: dict[str, Any] | None, progress: Progress, listener: Listener) -> Tokenizers:
-    """Take the tokenizers of the run in the folder, of the model to start from, those given, or learn one."""
-    for folder in (run.folder if stored is not None else None, run.init_from):
-        if folder is not None:
-            tokenizers = read_tokenizers(folder, read_config(folder))
-            break
-    else:
-        return choose_tokenizers(run.data, progress, listener.on_message)
-    given = [path for path in (run.data.tokenizer, run.data.source_tokenizer, run.data.target_tokenizer) if path]
-    own = {tokenizer.sha256 for tokenizer in tokenizers}
-    for path in given:
-        if Tokenizer.load(path).sha256 not in own:
-            raise ConfigError(f"{path}: is not the tokenizer of {folder}; leave it out, the model brings its own")
+def _given_tokenizers(run: TrainingRun) -> Tokenizers | None:
+    """Take the tokenizers of the model to start from; those given must be the same."""
+    if run.init_from is None:
+        return None
+    tokenizers = read_tokenizers(run.init_from, read_config(run.init_from))
+    _compare_tokenizers(run.data, tokenizers, run.init_from)
     return tokenizers
 
 
-def _report_data(data: PreparedData, tokenizers: Tokenizers, config: DataConfig, listener: Listener) -> None:
+def _compare_tokenizers(data: DataConfig, tokenizers: Tokenizers, folder: Path) -> None:
+    """Hold the tokenizers that are given against those of a model.
+
+    Raises:
+        ConfigError: one is another.
+    """
+    own = [tokenizer.sha256 for tokenizer in tokenizers]
+    for place, path in ((0, data.tokenizer), (0, data.source_tokenizer), (1, data.target_tokenizer)):
+        if path is not None and path.exists() and Tokenizer.load(path).sha256 != own[place]:
+            raise ConfigError(f"{path}: is not the tokenizer of {folder}; leave it out, the model brings its own")
+
+
+def _report_data(data: PreparedData, config: DataConfig, listener: Listener) -> None:
     for name, corpus in (("training", data.training), ("validation", data.validation)):
         statistics = corpus.statistics
         listener.on_message(
@@ -149,45 +206,50 @@ def _report_data(data: PreparedData, tokenizers: Tokenizers, config: DataConfig,
 
 def _build_model(
     run: TrainingRun, tokenizers: Tokenizers, statistics: CorpusStatistics
-) -> tuple[Transformer, ArchitectureConfig]:
-    """Make the model with fresh weights that follow from the seed, or with those of another model."""
-    architecture = complete_architecture(run.architecture, statistics)
+) -> tuple[Transformer, TrainingRun]:
+    """Make the model with fresh weights that follow from the seed, or with those of another; complete the run."""
     torch.manual_seed(run.training.seed)
-    if run.init_from is None:
-        source, target = tokenizers
-        sizes = (source.vocabulary_size, target.vocabulary_size)
-        special_ids = (source.pad_id, source.bos_id, source.eos_id)
-        return Transformer(architecture.model_config(sizes, special_ids, is_joint=source is target)), architecture
-    asked = option_values(run.architecture)
-    asked.pop("dropout", None)
-    if changed := sorted(set(asked) - set(option_values(ArchitectureConfig()))):
-        raise ConfigError(
-            f"--{changed[0].replace('_', '-')} does not go with --init-from: the model brings its architecture"
-        )
-    loaded = load_model(run.init_from)
-    dropout = loaded.model.config.dropout if run.architecture.dropout is None else run.architecture.dropout
-    model = Transformer(replace(loaded.model.config, dropout=dropout))
-    set_weights(model, weights_of(loaded.model))
-    return model, replace(run.architecture, dropout=dropout)
+    if run.init_from is not None:
+        return _start_from(run, run.init_from)
+    run = replace(run, architecture=complete_architecture(run.architecture, statistics))
+    source, target = tokenizers
+    sizes = (source.vocabulary_size, target.vocabulary_size)
+    special_ids = (source.pad_id, source.bos_id, source.eos_id)
+    return Transformer(run.architecture.model_config(sizes, special_ids, is_joint=source is target)), run
 
 
-def _complete(
-    run: TrainingRun, stored: dict[str, Any] | None, model: Transformer, corpus: Corpus, device: torch.device
-) -> TrainingConfig:
-    """Fill in what follows from data, model and machine; on resume it gives the same as at the start."""
+def _start_from(run: TrainingRun, folder: Path) -> tuple[Transformer, TrainingRun]:
+    """Take architecture and weights of a trained model; only its dropout may be another.
+
+    Raises:
+        ConfigError: another architecture is asked for.
+    """
+    usual = option_values(ArchitectureConfig())
+    for name, value in option_values(replace(run.architecture, dropout=None)).items():
+        if usual.get(name) != value:
+            raise ConfigError(
+                f"--{name.replace('_', '-')} does not go with --init-from: the model brings its architecture"
+            )
+    loaded = load_model(folder).model
+    dropout = loaded.config.dropout if run.architecture.dropout is None else run.architecture.dropout
+    model = Transformer(replace(loaded.config, dropout=dropout))
+    set_weights(model, weights_of(loaded))
+    return model, replace(run, architecture=replace(run.architecture, dropout=dropout))
+
+
+def _complete(run: TrainingRun, model: Transformer, corpus: Corpus, device: torch.device) -> TrainingConfig:
+    """Fill in what follows from data, model and machine."""
     config = run.training
-    stored = stored or {}
-    precision = stored.get("precision", config.precision)
-    if precision == "auto":
-        precision = "bf16" if has_fast_bf16(device) else "fp32"
     special_ids = {name: getattr(model.config, name) for name in ("pad_id", "bos_id", "eos_id")}
     batching = Batching(batch_size=config.batch_size, batch_type=config.batch_type, seed=config.seed, **special_ids)
-    completed = complete_training(
-        config,
-        num_batches=batching.num_batches(corpus),
-        d_model=model.config.decoder.d_model,
-        is_fine_tuning=run.init_from is not None,
+    return replace(
+        complete_training(
+            config,
+            num_batches=batching.num_batches(corpus),
+            d_model=model.config.decoder.d_model,
+            is_fine_tuning=run.init_from is not None,
+        ),
+        precision=("bf16" if has_fast_bf16(device) else "fp32") if config.precision == "auto" else config.precision,
+        device=device.type if config.device == "auto" else config.device,
+        threads=torch.get_num_threads(),
     )
-    if stored and config.max_steps is None:  # a limit given once holds until another one is given
-        completed = replace(completed, max_steps=stored["max_steps"])
-    return replace(completed, precision=precision, device=device.type, threads=torch.get_num_threads())

@@ -1,14 +1,14 @@
 """training.toml: the effective options of a run, in the form that `transduce train -c` reads.
 
 Its keys are the long names of the options, with _ for -. On resume the options asked for are held against it: one
-that would change what the run computes is named and refused.
+that would change what the run computes is named and refused, and what is not asked for is as it was.
 """
 
 import tomllib
 from collections.abc import Mapping
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar, get_args
 
 import tomli_w
 
@@ -20,8 +20,11 @@ from transformer_core.training.config import TrainingConfig
 __all__ = [
     "FREE_OPTIONS",
     "OPTION_NAMES",
+    "TRAINING_FILE",
+    "option_name",
     "option_values",
     "read_training_file",
+    "recall_options",
     "refuse_changes",
     "write_training_file",
 ]
@@ -42,7 +45,14 @@ OPTION_NAMES = {
 }
 
 # Options that say when a run stops and what it keeps and shows, not what it computes: they may change on resume.
-FREE_OPTIONS = frozenset({"max_time", "max_epochs", "patience", "log_every", "save_every", "keep_last", "threads"})
+FREE_OPTIONS = frozenset({"max_time", "patience", "log_every", "save_every", "keep_last", "threads"})
+# So may these, under the schedules that do not look at the end.
+LIMITS = frozenset({"max_steps", "max_epochs"})
+ENDLESS_SCHEDULES = frozenset({"inverse-sqrt", "constant"})
+
+TRAINING_FILE = "training.toml"
+
+_Config = TypeVar("_Config", DataConfig, ArchitectureConfig, TrainingConfig)
 
 
 def option_values(*configs: DataConfig | ArchitectureConfig | TrainingConfig) -> dict[str, Any]:
@@ -67,7 +77,7 @@ def write_training_file(folder: Path, values: Mapping[str, Any]) -> None:
     head = (
         "# The effective options of this run; `transduce train -c training.toml -o NEW` starts another one like it.\n"
     )
-    write_text(folder / "training.toml", head + tomli_w.dumps(dict(values)))
+    write_text(folder / TRAINING_FILE, head + tomli_w.dumps(dict(values)))
 
 
 def read_training_file(folder: Path) -> dict[str, Any]:
@@ -76,7 +86,7 @@ def read_training_file(folder: Path) -> dict[str, Any]:
     Raises:
         ModelError: the file is missing or damaged.
     """
-    path = folder / "training.toml"
+    path = folder / TRAINING_FILE
     try:
         return tomllib.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
@@ -89,18 +99,46 @@ def refuse_changes(folder: Path, stored: Mapping[str, Any], wanted: Mapping[str,
     Raises:
         ConfigError: one would change what the run computes.
     """
-    free = set(FREE_OPTIONS)
-    if stored.get("lr_schedule") in ("inverse-sqrt", "constant"):
-        free.add("max_steps")  # these schedules do not look at the end
+    free = FREE_OPTIONS | LIMITS if stored.get("lr_schedule") in ENDLESS_SCHEDULES else FREE_OPTIONS
     for name, value in wanted.items():
-        if name in free or value == "auto":
+        if name in free or value == "auto" or stored.get(name) == value:
             continue
-        if name not in stored or stored[name] != value:
+        if not (name == "device" and _kind(value) == _kind(stored.get(name))):
             option, was = f"--{name.replace('_', '-')}", stored.get(name, "not given")
             raise ConfigError(
                 f"{option} was {was} when the run in {folder} began and is {value} now; give the same value to go on, "
                 "or --overwrite to start anew"
             )
+
+
+def recall_options(config: _Config, stored: Mapping[str, Any], folder: Path) -> _Config:
+    """Fill what is not given, or left to the machine ("auto"), with what it was when the run in `folder` began.
+
+    The limit of time is not recalled: it is one of this process. Nor is the limit of steps beside another of epochs.
+
+    Raises:
+        ModelError: training.toml holds a value that cannot be.
+    """
+    forgotten = {"max_time"}
+    if isinstance(config, TrainingConfig) and config.max_epochs not in (None, stored.get("max_epochs")):
+        forgotten.add("max_steps")
+    values: dict[str, Any] = {}
+    for item in fields(config):
+        name = option_name(item.name)
+        if name in stored and name not in forgotten and getattr(config, item.name) in (None, (), "auto"):
+            value = stored[name]
+            if isinstance(value, list):
+                value = tuple(map(Path, value))
+            values[item.name] = Path(value) if Path in get_args(item.type) else value
+    try:
+        return replace(config, **values)
+    except (ConfigError, TypeError, ValueError) as error:
+        raise ModelError(f"{folder / TRAINING_FILE}: {error}; start anew with --overwrite") from None
+
+
+def _kind(device: object) -> str:
+    """The kind of a device: cuda for cuda:1."""
+    return str(device).partition(":")[0]
 
 
 def _plain(value: object) -> object:

@@ -1,16 +1,16 @@
 """Look at a model while it trains: with the code of `translate`, scored by the code of `evaluate`."""
 
+import random
 from collections.abc import Sequence
-from pathlib import Path
 
 from transformer_core.data.lines import read_lines
 from transformer_core.decoding.config import SearchConfig
 from transformer_core.decoding.translator import Translator
 from transformer_core.evaluation.metrics import METRICS, MetricName, evaluate_corpus
+from transformer_core.experiments.config import TrainingRun
 from transformer_core.experiments.corpus_preparation import PreparedData, Tokenizers
 from transformer_core.model import Transformer
-from transformer_core.model_directory import read_json
-from transformer_core.training.config import TrainingConfig
+from transformer_core.model_files import read_json
 from transformer_core.training.trainer import Decoded
 
 __all__ = ["ValidationDecoder"]
@@ -19,27 +19,30 @@ __all__ = ["ValidationDecoder"]
 class ValidationDecoder:
     """Translates validation lines and scores the translations."""
 
-    def __init__(self, data: PreparedData, tokenizers: Tokenizers, config: TrainingConfig, folder: Path) -> None:
-        self.sources = list(read_lines(data.valid_src))
-        self.references = list(read_lines(data.valid_tgt))
+    def __init__(self, run: TrainingRun, data: PreparedData, tokenizers: Tokenizers) -> None:
+        """Read the validation text; `run` is described in its folder already."""
+        self.sources = list(read_lines(data.valid_src, run.data.errors))
+        self.references = list(read_lines(data.valid_tgt, run.data.errors))
         self.tokenizers = tokenizers
-        self.metrics: Sequence[MetricName] = [name for name in METRICS if name == config.metric]
-        ratio = float(read_json(folder / "generation.json").get("max_length_ratio", SearchConfig.max_length_ratio))
-        self.search = SearchConfig(beam_size=config.valid_beam_size, max_length_ratio=ratio)
-        self.num_looks = 0
+        self.metrics: Sequence[MetricName] = [name for name in METRICS if name == run.training.metric]
+        ratio = float(read_json(run.folder / "generation.json").get("max_length_ratio", SearchConfig.max_length_ratio))
+        self.search = SearchConfig(beam_size=run.training.valid_beam_size, max_length_ratio=ratio)
 
-    def __call__(self, model: Transformer, num_lines: int) -> Decoded:
-        """Look at all lines, or at `num_lines` of them, other ones each time, for the sake of the sample alone."""
-        first = 97 * self.num_looks % len(self.sources) if num_lines else 0
-        self.num_looks += 1
-        lines = self.sources[first : first + num_lines] if num_lines else self.sources
-        translations = Translator(model, *self.tokenizers, self.search).translate(lines)
-        hypotheses = [translation.text for translation in translations]
-        values: dict[str, float] = {}
-        signatures: dict[str, str] = {}
-        if not num_lines:
-            for score in evaluate_corpus(hypotheses, [self.references], self.metrics):
-                values[score.name], signatures[score.name] = score.value, score.signature
-        shown = 0 if num_lines else 97 * self.num_looks % len(lines)
-        sample = (lines[shown], hypotheses[shown], self.references[first + shown])
-        return Decoded(values=values, signatures=signatures, sample=sample)
+    def __call__(self, model: Transformer, step: int) -> Decoded:
+        """Translate all lines if the metric is one of text, else the sample alone: another line at every step."""
+        shown = random.Random(step).randrange(len(self.sources))
+        if not self.metrics:
+            translation = self._translate(model, [self.sources[shown]])[0]
+            sample = (self.sources[shown], translation, self.references[shown])
+            return Decoded(values={}, signatures={}, sample=sample)
+        hypotheses = self._translate(model, self.sources)
+        scores = evaluate_corpus(hypotheses, [self.references], self.metrics)
+        return Decoded(
+            values={score.name: score.value for score in scores},
+            signatures={score.name: score.signature for score in scores},
+            sample=(self.sources[shown], hypotheses[shown], self.references[shown]),
+        )
+
+    def _translate(self, model: Transformer, lines: Sequence[str]) -> list[str]:
+        translator = Translator(model, *self.tokenizers, self.search)
+        return [translation.text for translation in translator.translate(lines)]

@@ -5,8 +5,10 @@
     checkpoints/LATEST                                the name of the newest complete checkpoint, written last
 
 A checkpoint is made in a folder of another name, synced and renamed; only then does LATEST point to it. So a kill at
-any instant leaves the one before. No random state has to be saved: every random choice follows from the seed and the
-number of the step.
+any instant leaves the one before. What was saved because of a signal or a time limit is extra: it does not count among
+the checkpoints that are kept, and goes when the next one is there.
+
+No random state has to be saved: every random choice follows from the seed and the number of the step.
 """
 
 import shutil
@@ -16,21 +18,16 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from tokenizer.atomic_file import sync_directory, write_text
+from tokenizer.atomic_file import remove_temporary_files, sync_directory, write_text
 from transformer_core.errors import ModelError
 from transformer_core.model import Transformer
-from transformer_core.model_directory import (
-    checkpoint_path,
-    expected_shapes,
-    read_json,
-    read_weights,
-    weights_of,
-    write_json,
-    write_weights,
-)
+from transformer_core.model_directory import expected_shapes, read_weights, weights_of, write_weights
+from transformer_core.model_files import checkpoint_path, read_json, write_json
 from transformer_core.training.optimizer import STATE_NAMES, load_optimizer_state, optimizer_state
 
 __all__ = ["Checkpoints", "TrainingState", "set_weights"]
+
+STEP_PATTERN = "step-" + 8 * "[0-9]"
 
 
 @dataclass(kw_only=True)
@@ -40,16 +37,21 @@ class TrainingState:
     step: int = 0  # updates made
     epoch: int = 0  # passes over the data completed
     batch: int = 0  # batches of the running epoch already used
-    best_value: float | None = None  # of the metric, on the validation pairs
-    best_step: int = 0
-    num_worse: int = 0  # validations since the best one
+    validated_step: int = 0  # of the last look at the validation pairs
+    best_values: dict[str, float] = field(default_factory=dict)  # what it gave for the best weights, by metric
+    best_step: int = 0  # of the best weights; 0 where they are a mean
+    averaged: list[int] = field(
+        default_factory=list
+    )  # steps whose mean the best weights are; empty where they are none
+    num_worse: int = 0  # looks since the best one
     num_skipped: int = 0  # updates left out because a gradient was not finite
     num_skipped_in_a_row: int = 0
     num_target_tokens: int = 0  # seen in all
     elapsed_seconds: float = 0.0  # spent training, over all runs
     window_loss_sum: float = 0.0  # since the last log line: smoothed loss in nats,
     window_nll_sum: float = 0.0  # negative log-likelihood in nats,
-    window_tokens: int = 0  # and target tokens
+    window_tokens: int = 0  # target tokens,
+    window_seconds: float = 0.0  # and time spent on updates
     snapshots: list[int] = field(default_factory=list)  # steps whose weights enter the mean, oldest first
     metrics_bytes: int = 0  # length of metrics.jsonl when this was saved
     log_bytes: int = 0  # length of train.log
@@ -65,21 +67,39 @@ class Checkpoints:
         self.keep_last = keep_last
 
     def save(self, model: Transformer, optimizer: torch.optim.AdamW, state: TrainingState) -> None:
-        """Write a checkpoint of `state.step` and remove those that are no longer kept."""
+        """Write a checkpoint of `state.step` and remove those that are no longer kept.
+
+        Raises:
+            OSError: it cannot be written; the one before is still there, and nothing else is.
+        """
         name = _step_name(state.step)
+        if self._latest_name() == name:  # the same step again, so the same weights
+            return self.save_state(state)
         temporary = self.folder / f".{name}.tmp"
         shutil.rmtree(temporary, ignore_errors=True)
-        temporary.mkdir(parents=True)
-        write_weights(temporary / "model.safetensors", weights_of(model))
-        write_weights(temporary / "optimizer.safetensors", optimizer_state(model, optimizer))
-        write_json(temporary / "state.json", asdict(state))
-        if self._latest_name() == name:  # the same step again: an extra save that is now due, say
-            return self._replace_state(temporary, name)
-        shutil.rmtree(self.folder / name, ignore_errors=True)
+        try:
+            temporary.mkdir(parents=True)
+            write_weights(temporary / "model.safetensors", weights_of(model))
+            write_weights(temporary / "optimizer.safetensors", optimizer_state(model, optimizer))
+            write_json(temporary / "state.json", asdict(state))
+        except BaseException:
+            shutil.rmtree(temporary, ignore_errors=True)
+            raise
+        if (self.folder / name).exists():  # a kill came before LATEST was written
+            shutil.rmtree(self.folder / name)
         temporary.rename(self.folder / name)
         sync_directory(self.folder)
         write_text(self.folder / "LATEST", f"{name}\n")
         self._prune(state)
+
+    def save_state(self, state: TrainingState) -> None:
+        """Renew the state in the newest checkpoint, which is of the same step."""
+        write_json(self.folder / _step_name(state.step) / "state.json", asdict(state))
+
+    def latest(self) -> Path | None:
+        """Where the newest checkpoint is; None if there is none yet."""
+        name = self._latest_name()
+        return None if name is None else self.folder / name
 
     def load(self, model: Transformer, optimizer: torch.optim.AdamW) -> TrainingState | None:
         """Put the newest checkpoint into model and optimizer; None if there is none yet.
@@ -87,15 +107,14 @@ class Checkpoints:
         Raises:
             ModelError: the checkpoint is damaged.
         """
-        for leftover in self.folder.glob(".step-*.tmp"):
-            shutil.rmtree(leftover, ignore_errors=True)
-        if not (self.folder / "LATEST").exists():
+        self._remove_leftovers()
+        if self.latest() is None:
             return None
         weights_path = checkpoint_path(self.model_folder, "last")
         shapes = expected_shapes(model)
         set_weights(model, read_weights(weights_path, shapes))
         state = _read_state(weights_path.with_name("state.json"))
-        if state.step:
+        if state.step > state.num_skipped:  # the optimizer has made a step
             state_shapes = {
                 f"{name}/{key}": () if key == "step" else shape for name, shape in shapes.items() for key in STATE_NAMES
             }
@@ -113,10 +132,6 @@ class Checkpoints:
         """Where the weights of a step lie."""
         return self._snapshots / f"{_step_name(step)}.safetensors"
 
-    def remove(self) -> None:
-        """Remove all checkpoints, to start anew."""
-        shutil.rmtree(self.folder, ignore_errors=True)
-
     @property
     def _snapshots(self) -> Path:
         return self.folder / "snapshots"
@@ -125,27 +140,29 @@ class Checkpoints:
         path = self.folder / "LATEST"
         return path.read_text(encoding="utf-8").strip() if path.exists() else None
 
-    def _replace_state(self, temporary: Path, name: str) -> None:
-        """Renew the state of a checkpoint whose weights are the same."""
-        (temporary / "state.json").replace(self.folder / name / "state.json")
-        shutil.rmtree(temporary)
-
     def _prune(self, state: TrainingState) -> None:
         """Remove what neither a resumed run nor the user needs; the newest checkpoint is on disk by now."""
         regular = []
-        for path in sorted(self.folder.glob("step-*")):
+        for path in sorted(self.folder.glob(STEP_PATTERN)):
             if path.name == _step_name(state.step):
                 continue
-            if _step_of(path.name) > state.step or _read_state(path / "state.json").is_extra:
-                shutil.rmtree(path, ignore_errors=True)
-            else:
+            if _step_of(path.name) < state.step and _is_regular(path):
                 regular.append(path)
+            else:
+                shutil.rmtree(path, ignore_errors=True)
         for path in regular[: max(0, len(regular) + (0 if state.is_extra else 1) - self.keep_last)]:
             shutil.rmtree(path, ignore_errors=True)
         kept = {self.snapshot_path(step) for step in state.snapshots}
         for path in self._snapshots.glob("*.safetensors"):
             if path not in kept:
                 path.unlink(missing_ok=True)
+
+    def _remove_leftovers(self) -> None:
+        """Remove what a killed run did not come to rename."""
+        for path in self.folder.glob(".step-*.tmp"):
+            shutil.rmtree(path, ignore_errors=True)
+        for folder in (self.folder, self._snapshots, *self.folder.glob(STEP_PATTERN)):
+            remove_temporary_files(folder)
 
 
 def set_weights(model: Transformer, weights: dict[str, Tensor]) -> None:
@@ -156,10 +173,26 @@ def set_weights(model: Transformer, weights: dict[str, Tensor]) -> None:
 
 
 def _read_state(path: Path) -> TrainingState:
+    """Read a state.json.
+
+    Raises:
+        ModelError: it is damaged, or of another version.
+    """
     content = read_json(path)
     if unknown := set(content) ^ {item.name for item in fields(TrainingState)}:
-        raise ModelError(f"{path}: unknown or missing key {sorted(unknown)[0]!r}; it was written by another version")
+        raise ModelError(f"{path}: unknown or missing key {min(unknown)!r}; it was written by another version")
+    for name, default in asdict(TrainingState()).items():
+        if type(content[name]) is not type(default):
+            raise ModelError(f"{path}: {name} is {content[name]!r}, not of its kind; the checkpoint is damaged")
     return TrainingState(**content)
+
+
+def _is_regular(path: Path) -> bool:
+    """Tell whether a checkpoint counts: it was due, and is whole (a kill may have come while it was removed)."""
+    try:
+        return not _read_state(path / "state.json").is_extra
+    except ModelError:
+        return False
 
 
 def _step_name(step: int) -> str:

@@ -18,12 +18,30 @@ class Interruption:
 
     def __init__(self) -> None:
         self.signal_number: int | None = None
+        self._is_immediate = False
+
+    @contextmanager
+    def immediate(self) -> Iterator[None]:
+        """Let a signal end the block, for long work that leaves nothing behind when it is broken off.
+
+        Raises:
+            KeyboardInterrupt: a signal came, now or before.
+        """
+        self._is_immediate = True
+        try:
+            if self.signal_number is not None:
+                raise KeyboardInterrupt
+            yield
+        finally:
+            self._is_immediate = False
 
     def _note(self, signal_number: int, frame: FrameType | None) -> None:
         if self.signal_number is not None:  # asked a second time: do not wait for the save
             signal.signal(signal_number, signal.SIG_DFL)
             signal.raise_signal(signal_number)
         self.signal_number = signal_number
+        if self._is_immediate:
+            raise KeyboardInterrupt
 
 
 @contextmanager

@@ -44,7 +44,10 @@ def projected_cross_entropy(hidden: Tensor, weight: Tensor, target_ids: Tensor, 
         target_ids: (tokens,) int64.
         label_smoothing: ε, at least 0 and below 1.
     """
-    loss_sum, nll_sum = _ProjectedCrossEntropy.apply(hidden, weight, target_ids, label_smoothing)
+    wants_gradient = torch.is_grad_enabled() and (hidden.requires_grad or weight.requires_grad)
+    loss_sum, nll_sum = _ProjectedCrossEntropy.apply(  # type: ignore[no-untyped-call]
+        hidden, weight, target_ids, label_smoothing, wants_gradient
+    )
     return LossSum(loss_sum, nll_sum, target_ids.numel())
 
 
@@ -58,9 +61,9 @@ class _ProjectedCrossEntropy(Function):
         weight: Tensor,
         target_ids: Tensor,
         label_smoothing: float,
+        wants_gradient: bool,
     ) -> tuple[Tensor, Tensor]:
         """Sum the loss; keep the gradients for `backward`."""
-        wants_gradient = hidden.requires_grad or weight.requires_grad
         product_dtype = torch.get_autocast_dtype(hidden.device.type) if _is_autocast(hidden) else hidden.dtype
         hidden_product, weight_product = hidden.to(product_dtype), weight.to(product_dtype)
         smoothing_share = label_smoothing / weight.size(0)
@@ -83,9 +86,7 @@ class _ProjectedCrossEntropy(Function):
                 # d loss / d logits = softmax - (1 - ε) one_hot(target) - ε / vocabulary; the last term is a constant
                 # and joins after the loop
                 logits_gradient = log_probabilities.exp_()
-                logits_gradient.scatter_add_(
-                    1, target, target.new_full(target.shape, 0).float() - (1 - label_smoothing)
-                )
+                logits_gradient.scatter_add_(1, target, log_probabilities.new_full(target.shape, label_smoothing - 1))
                 logits_gradient = logits_gradient.to(product_dtype)
                 hidden_gradient[rows] = logits_gradient @ weight_product
                 weight_gradient += logits_gradient.t() @ hidden_product[rows]
@@ -100,10 +101,10 @@ class _ProjectedCrossEntropy(Function):
         return loss_sum.float(), nll_sum
 
     @staticmethod
-    def backward(ctx: Any, loss_gradient: Tensor, _: Tensor) -> tuple[Tensor, Tensor, None, None]:  # noqa: ANN401
+    def backward(ctx: Any, loss_gradient: Tensor, _: Tensor) -> tuple[Tensor, Tensor, None, None, None]:  # noqa: ANN401
         """Scale the gradients that `forward` took."""
         hidden_gradient, weight_gradient = ctx.saved_tensors
-        return hidden_gradient * loss_gradient, weight_gradient * loss_gradient, None, None
+        return hidden_gradient * loss_gradient, weight_gradient * loss_gradient, None, None, None
 
 
 def _is_autocast(tensor: Tensor) -> bool:

@@ -8,8 +8,8 @@ bit, of one that was not (on a CPU, with the same number of threads).
 import math
 import time
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, replace
+from contextlib import AbstractContextManager, nullcontext, suppress
+from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
@@ -20,16 +20,15 @@ from transformer_core.data.batching import Batch, Batching
 from transformer_core.data.shards import Corpus
 from transformer_core.errors import Interrupted, OutOfMemoryError, TrainingError
 from transformer_core.model import Transformer
-from transformer_core.model_directory import read_weights, weights_of, write_weights
 from transformer_core.out_of_memory import is_out_of_memory
-from transformer_core.training.averaging import mean_weights
-from transformer_core.training.checkpoint import Checkpoints, TrainingState, set_weights
+from transformer_core.training.checkpoint import Checkpoints, TrainingState
 from transformer_core.training.config import TrainingConfig
 from transformer_core.training.interruption import Interruption, interruptible
 from transformer_core.training.objectives import translation_loss
 from transformer_core.training.optimizer import build_optimizer
 from transformer_core.training.progress import Listener, StepReport, TrainingLog, ValidationReport
 from transformer_core.training.schedule import learning_rate_at
+from transformer_core.training.selection import Selection
 
 __all__ = ["Decoded", "Trainer", "TrainingResult"]
 
@@ -51,11 +50,7 @@ class TrainingResult:
 
     reason: str  # why it ended, for people
     is_finished: bool  # False when only the time was up: the same command goes on
-    step: int
-    best_step: int  # 0 where the weights are a mean
-    values: dict[str, float]  # validation of the weights that were kept
-    num_averaged: int  # snapshots in the mean that was kept, 0 if it was none
-    state: TrainingState
+    state: TrainingState  # where it stands, and what the weights that were kept are worth
 
 
 class Trainer:
@@ -78,17 +73,17 @@ class Trainer:
             config: complete: nothing in it is None that follows from the data, and precision is not auto.
             folder: the model folder; best weights, checkpoints and logs go there.
             decode: translates validation lines with the model as `translate` does and scores them as `evaluate`
-                does; its number is how many lines to look at, 0 for all.
+                does; the number of the step decides which one is the sample.
             listener: is told how it goes.
         """
         self.model = model
         self.training_corpus, self.validation_corpus = corpora
         self.config = config
-        self.folder = folder
         self.decode = decode
         self.device = next(model.parameters()).device
         self.optimizer = build_optimizer(model, config)
         self.checkpoints = Checkpoints(folder, config.keep_last)
+        self.selection = Selection(model, self.checkpoints, config)
         self.log = TrainingLog(folder, listener)
         self.state = TrainingState()
         special_ids = {name: getattr(model.config, name) for name in ("pad_id", "bos_id", "eos_id")}
@@ -98,8 +93,8 @@ class Trainer:
         self.num_batches = self.batching.num_batches(self.training_corpus)
         assert config.max_steps and config.valid_every, "the caller completes the config"
         self.max_steps, self.valid_every = config.max_steps, config.valid_every
-        self._window_started_at = time.monotonic()
-        self._gradient_norm = 0.0
+        self._gradient_norm = math.nan
+        self._is_saved = True  # the newest checkpoint holds all that was done
 
     def run(self) -> TrainingResult:
         """Train, from the newest checkpoint if there is one, until something says stop.
@@ -109,6 +104,7 @@ class Trainer:
             TrainingError: gradients stopped being finite.
             OutOfMemoryError: the largest batch does not fit.
         """
+        self.model.train()
         state = self.checkpoints.load(self.model, self.optimizer)
         if state is not None:
             self.state = state
@@ -118,35 +114,52 @@ class Trainer:
             self.log.cut_back(0, 0)
             self._try_largest_batch()
         with interruptible() as interruption:
-            reason, is_finished = self._loop(interruption)
-            return self._finish(reason, is_finished)
+            reason = self._loop(interruption)
+        if reason is None:
+            assert self.config.max_time is not None
+            reason = f"the time of {self.config.max_time:g} minutes is up at step {self.state.step}"
+            return TrainingResult(reason=reason, is_finished=False, state=self.state)
+        self._try_mean()
+        return TrainingResult(reason=reason, is_finished=True, state=self.state)
 
-    def _loop(self, interruption: Interruption) -> tuple[str, bool]:
-        """Make updates until something says stop; give the reason and whether training is finished."""
-        started_at, elapsed_before = time.monotonic(), self.state.elapsed_seconds
-        self._window_started_at = started_at
+    def _loop(self, interruption: Interruption) -> str | None:
+        """Make updates until something says stop; give the reason, or None when only the time is up.
+
+        What is due after an update follows from the state alone. So a run that was stopped in the middle of it, while
+        it validates, say, does it when it goes on.
+        """
+        state, config = self.state, self.config
+        started_at, elapsed_before = time.monotonic(), state.elapsed_seconds
         updates = self._updates()
-        while (reason := self._reason_to_stop()) is None:
-            self._update(next(updates))
-            state = self.state
+        while True:
+            if self._is_validation_due():
+                with suppress(KeyboardInterrupt):
+                    self._validate_and_select(interruption)
             state.elapsed_seconds = elapsed_before + time.monotonic() - started_at
-            is_last = self._reason_to_stop() is not None
-            if state.step % self.config.log_every == 0 or is_last:
-                self._report_step()
-            if state.step % self.valid_every == 0 or is_last:
-                self._validate_and_select()
-            if state.step % (self.config.save_every or self.valid_every) == 0 or is_last:
-                self._save(is_extra=False)
-            if interruption.signal_number is not None:
-                self._save(is_extra=True)
+            reason = self._reason_to_stop()
+            is_due = reason is not None or state.step % (config.save_every or self.valid_every) == 0
+            signal_number = interruption.signal_number
+            is_time_up = config.max_time is not None and time.monotonic() - started_at > 60 * config.max_time
+            if not self._is_saved and (is_due or signal_number is not None or is_time_up):
+                self._save(is_extra=not is_due)
+            if signal_number is not None:
                 raise Interrupted(
-                    interruption.signal_number,
+                    signal_number,
                     f"interrupted at step {state.step}; everything is saved, the same command goes on from there",
                 )
-            if self.config.max_time is not None and time.monotonic() - started_at > 60 * self.config.max_time:
-                self._save(is_extra=True)
-                return f"the time of {self.config.max_time:g} minutes is up", False
-        return reason, True
+            if reason is not None or is_time_up:
+                return reason
+            began_at = time.monotonic()
+            self._update(next(updates))
+            state.window_seconds += time.monotonic() - began_at
+            if state.step % config.log_every == 0 or self._reason_to_stop() is not None:
+                state.elapsed_seconds = elapsed_before + time.monotonic() - started_at
+                self._report_step()
+
+    def _is_validation_due(self) -> bool:
+        state = self.state
+        is_due = state.step % self.valid_every == 0 or self._reason_to_stop() is not None
+        return is_due and state.validated_step < state.step
 
     def _reason_to_stop(self) -> str | None:
         """Say why training is over, if it is; depends on the state alone."""
@@ -161,13 +174,17 @@ class Trainer:
 
     def _updates(self) -> Iterator[list[Batch]]:
         """Give the micro-batches of one update after the other, from where the state stands; never ends."""
+        state = self.state
         while True:
-            batches = self.batching.epoch(self.training_corpus, self.state.epoch, self.state.batch)
-            while micro_batches := list(islice(batches, self.config.accumulate)):
-                self.state.batch += len(micro_batches)
+            batches = self.batching.epoch(self.training_corpus, state.epoch, state.batch)
+            following = list(islice(batches, self.config.accumulate))
+            while micro_batches := following:
+                following = list(islice(batches, self.config.accumulate))
+                if following:
+                    state.batch += len(micro_batches)
+                else:  # the last of this epoch: what comes next is the first of another
+                    state.epoch, state.batch = state.epoch + 1, 0
                 yield micro_batches
-            self.state.epoch += 1
-            self.state.batch = 0
 
     def _update(self, micro_batches: list[Batch]) -> None:
         """Make one update, or leave it out when a gradient is not finite."""
@@ -179,6 +196,7 @@ class Trainer:
         loss_sum, nll_sum = self._backward(micro_batches, num_tokens)
         gradient_norm = self._clip()
         state.step += 1
+        self._is_saved, self._gradient_norm = False, gradient_norm
         if math.isfinite(gradient_norm):
             self.optimizer.step()
             state.num_skipped_in_a_row = 0
@@ -186,7 +204,6 @@ class Trainer:
             state.window_tokens += num_tokens
             state.window_loss_sum += loss_sum
             state.window_nll_sum += nll_sum
-            self._gradient_norm = gradient_norm
         else:
             self._skip()
         self.optimizer.zero_grad(set_to_none=True)
@@ -197,7 +214,7 @@ class Trainer:
         for batch in micro_batches:
             with self._autocast():
                 loss = translation_loss(self.model, batch.to(self.device), self.config.label_smoothing)
-            (loss.loss_sum / num_tokens).backward()
+            (loss.loss_sum / num_tokens).backward()  # type: ignore[no-untyped-call]
             loss_sum += loss.loss_sum.item()
             nll_sum += loss.nll_sum.item()
         return loss_sum, nll_sum
@@ -209,14 +226,17 @@ class Trainer:
 
     def _skip(self) -> None:
         """Count an update whose gradients are not finite; many in a row mean that training has diverged."""
-        self.state.num_skipped += 1
-        self.state.num_skipped_in_a_row += 1
-        if self.state.num_skipped_in_a_row >= MAX_SKIPPED_IN_A_ROW:
+        state = self.state
+        state.num_skipped += 1
+        state.num_skipped_in_a_row += 1
+        self.log.warning(f"step {state.step}: a gradient is not finite; this update is left out")
+        if state.num_skipped_in_a_row >= MAX_SKIPPED_IN_A_ROW:
+            last_good = self.checkpoints.latest()
             raise TrainingError(
-                f"gradients were not finite in {MAX_SKIPPED_IN_A_ROW} updates in a row, at step {self.state.step} with "
-                f"learning rate {self._learning_rate(self.state.step):.1e}: training has diverged. The last good "
-                f"checkpoint is in {self.checkpoints.folder}; try a lower --lr, a longer --warmup-steps, or "
-                "--precision fp32"
+                f"gradients were not finite in {MAX_SKIPPED_IN_A_ROW} updates in a row, at step {state.step} with "
+                f"learning rate {self._learning_rate(state.step):.1e}: training has diverged. The last good checkpoint "
+                f"is {last_good or 'none: it came too early'}; start anew (--overwrite) with a lower --lr, a longer "
+                "--warmup-steps, or --precision fp32"
             )
 
     def _learning_rate(self, step: int) -> float:
@@ -233,7 +253,7 @@ class Trainer:
         """Run the batch that needs the most memory, so that running out of it shows in the first second."""
         batch = self.batching.largest(self.training_corpus)
         try:
-            self._backward([batch] * self.config.accumulate, batch.num_target_tokens)
+            self._backward([batch], batch.num_target_tokens)
         except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error):
                 raise
@@ -247,8 +267,7 @@ class Trainer:
     def _report_step(self) -> None:
         """Report the updates since the last report."""
         state = self.state
-        now = time.monotonic()
-        tokens = max(1, state.window_tokens)
+        tokens = state.window_tokens or math.nan  # none if all were left out
         seconds_per_step = state.elapsed_seconds / max(1, state.step)
         self.log.step(
             StepReport(
@@ -256,36 +275,32 @@ class Trainer:
                 max_steps=self.max_steps,
                 epoch=self._epoch(),
                 loss=state.window_loss_sum / tokens,
-                perplexity=math.exp(min(700.0, state.window_nll_sum / tokens)),
+                perplexity=_perplexity(state.window_nll_sum / tokens),
                 learning_rate=self._learning_rate(state.step),
                 gradient_norm=self._gradient_norm,
-                tokens_per_second=state.window_tokens / max(1e-9, now - self._window_started_at),
+                tokens_per_second=state.window_tokens / max(1e-9, state.window_seconds),
                 num_skipped=state.num_skipped,
                 elapsed_seconds=state.elapsed_seconds,
                 remaining_seconds=seconds_per_step * (self.max_steps - state.step),
             )
         )
-        state.window_tokens, state.window_loss_sum, state.window_nll_sum = 0, 0.0, 0.0
-        self._window_started_at = now
+        state.window_tokens, state.window_loss_sum, state.window_nll_sum, state.window_seconds = 0, 0.0, 0.0, 0.0
 
     def _epoch(self) -> float:
         return self.state.epoch + min(1.0, self.state.batch / max(1, self.num_batches))
 
-    def _validate_and_select(self) -> None:
-        """Look at the validation pairs; keep the weights if they are the best so far, and a snapshot in any case."""
+    def _validate_and_select(self, interruption: Interruption) -> None:
+        """Look at the validation pairs, and keep what is to be kept.
+
+        Raises:
+            KeyboardInterrupt: a signal came; nothing is changed.
+        """
         state, config = self.state, self.config
-        paused_at = time.monotonic()
-        values, decoded = self.validate()
-        value = values[config.metric]
-        is_best = state.best_value is None or is_better(config.metric, value, state.best_value)
-        if is_best:
-            state.best_value, state.best_step, state.num_worse = value, state.step, 0
-            write_weights(self.folder / "model.safetensors", weights_of(self.model))
-        else:
-            state.num_worse += 1
-        if config.average_last:
-            self.checkpoints.save_snapshot(self.model, state.step)
-            state.snapshots = [*state.snapshots, state.step][-config.average_last :]
+        with interruption.immediate():
+            values, decoded = self.validate()
+        is_best = self.selection.consider(state, values)
+        state.validated_step = state.step
+        self._is_saved = False
         self.log.validation(
             ValidationReport(
                 step=state.step,
@@ -299,62 +314,38 @@ class Trainer:
                 sample=decoded.sample,
             )
         )
-        self._window_started_at += time.monotonic() - paused_at  # the pace of training leaves validation out
 
     def validate(self) -> tuple[dict[str, float], Decoded]:
         """Compute loss, perplexity and, where a metric needs it, the translation of the validation pairs."""
         self.model.eval()
         nll_sum = 0.0
         num_tokens = 0
-        with torch.inference_mode(), self._autocast():
-            for batch in self.batching.in_order(self.validation_corpus):
-                loss = translation_loss(self.model, batch.to(self.device), 0.0)
-                nll_sum += loss.nll_sum.item()
-                num_tokens += loss.num_tokens
+        try:
+            with torch.inference_mode(), self._autocast():
+                for batch in self.batching.in_order(self.validation_corpus):
+                    loss = translation_loss(self.model, batch.to(self.device), 0.0)
+                    nll_sum += loss.nll_sum.item()
+                    num_tokens += loss.num_tokens
+            decoded = self.decode(self.model, self.state.step)
+        finally:
+            self.model.train()
         nll = nll_sum / num_tokens
-        decoded = self.decode(self.model, 1 if self.config.metric == "loss" else 0)
-        self.model.train()
-        return {"loss": nll, "perplexity": math.exp(min(700.0, nll)), **decoded.values}, decoded
+        return {"loss": nll, "perplexity": _perplexity(nll), **decoded.values}, decoded
 
     def _save(self, *, is_extra: bool) -> None:
         """Write a checkpoint."""
         self.state.is_extra = is_extra
         self.state.metrics_bytes, self.state.log_bytes = self.log.sizes()
         self.checkpoints.save(self.model, self.optimizer, self.state)
+        self._is_saved = True
 
-    def _finish(self, reason: str, is_finished: bool) -> TrainingResult:
-        """Try the mean of the last snapshots against the best weights, and say how it ended."""
-        state = self.state
-        result = TrainingResult(
-            reason=reason,
-            is_finished=is_finished,
-            step=state.step,
-            best_step=state.best_step,
-            values={} if state.best_value is None else {self.config.metric: state.best_value},
-            num_averaged=0,
-            state=state,
-        )
-        if not is_finished or len(state.snapshots) < 2 or state.best_value is None:
-            return result
-        shapes = {name: tuple(weight.shape) for name, weight in weights_of(self.model).items()}
-        paths = [self.checkpoints.snapshot_path(step) for step in state.snapshots]
-        mean = mean_weights(read_weights(path, shapes) for path in paths)
-        set_weights(self.model, mean)
-        values, _ = self.validate()
-        is_kept = is_better(self.config.metric, values[self.config.metric], state.best_value)
-        verdict = "better than" if is_kept else "not better than"
-        self.log.message(
-            f"mean of the last {len(paths)} snapshots: {self.config.metric} {values[self.config.metric]:.4f}, "
-            f"{verdict} {state.best_value:.4f} of step {state.best_step}"
-        )
-        if not is_kept:
-            return result
-        write_weights(self.folder / "model.safetensors", mean)
-        return replace(result, best_step=0, values=values, num_averaged=len(paths))
+    def _try_mean(self) -> None:
+        outcome = self.selection.try_mean(self.state, lambda: self.validate()[0])
+        if outcome is not None:
+            self.log.message(outcome)
+            self._save(is_extra=self.state.is_extra)
 
 
-def is_better(metric: str, value: float, than: float) -> bool:
-    """Tell whether a value of a metric beats another; what counts errors is better when lower."""
-    if not math.isfinite(value):
-        return False
-    return value < than if metric in ("loss", "wer", "cer", "ter") else value > than
+def _perplexity(nll: float) -> float:
+    """Give e to the power of a negative log-likelihood per token; what is beyond all numbers becomes a large one."""
+    return math.exp(min(700.0, nll))

@@ -1,4 +1,4 @@
-"""Where a model comes from: versions, command, and the hashes of the data and of the model's own files."""
+"""Where a model comes from: versions, and the hashes of the data. Imports no torch."""
 
 import platform
 from collections.abc import Sequence
@@ -6,40 +6,44 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from transformer_core.errors import DataError
-from transformer_core.model_directory import hash_file
+from transformer_core.model_files import hash_file
 
 __all__ = ["describe_file", "describe_software", "is_unchanged"]
 
 
 def describe_software() -> dict[str, str]:
-    """Versions of what computes."""
-    return {
-        "transduce": metadata.version("transduce"),
-        "torch": torch.__version__,
-        "python": platform.python_version(),
-    }
+    """Versions of what computes; a package that is used without being installed has none."""
+    versions = {}
+    for package in ("transduce", "torch"):
+        try:
+            versions[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            versions[package] = "not installed"
+    return {**versions, "python": platform.python_version()}
 
 
 def describe_file(path: Path) -> dict[str, Any]:
     """Path, size, time and hash of a data file.
 
     Raises:
-        DataError: it is missing or no plain file.
+        DataError: it is missing, no plain file, or cannot be read.
     """
     if not path.exists():
-        raise DataError(f"{path}: no such file")
+        raise DataError(f"{path}: there is no such file")
     if not path.is_file():
         kind = "is a folder" if path.is_dir() else "is no plain file"
         raise DataError(f"{path}: {kind}; training reads its data more than once, so name a file")
     status = path.stat()
+    try:
+        sha256 = hash_file(path)
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({error.strerror})") from None
     return {
         "path": str(path.resolve()),
         "bytes": status.st_size,
         "modified_ns": status.st_mtime_ns,
-        "sha256": hash_file(path),
+        "sha256": sha256,
     }
 
 

@@ -1,0 +1,177 @@
+"""The files of a model folder: self-contained, no code or pickle in it, under names that Hugging Face users know.
+
+    MODEL/config.json  model.safetensors  tokenizer.json (or source_tokenizer.json and target_tokenizer.json)
+          generation.json   decoding defaults
+          metadata.json     where the model comes from, and the hashes of its files
+          checkpoints/      what training goes on from
+
+Here is all that needs no torch; the weights are in model_directory.py. What lies in a folder may be damaged or hostile.
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from tokenizer import Tokenizer, TokenizerFileError
+from tokenizer.atomic_file import write_text
+from transformer_core.config import ModelConfig
+from transformer_core.errors import ModelError
+
+__all__ = [
+    "checkpoint_path",
+    "hash_file",
+    "hash_model_files",
+    "read_config",
+    "read_json",
+    "read_tokenizers",
+    "save_architecture",
+    "verify_hashes",
+    "write_json",
+]
+
+MAX_JSON_BYTES = 1 << 24  # config, generation and metadata are a few kilobytes
+MAX_TOKENIZER_BYTES = 1 << 28
+JOINT_TOKENIZER = "tokenizer.json"
+SOURCE_TOKENIZER = "source_tokenizer.json"
+TARGET_TOKENIZER = "target_tokenizer.json"
+HASHED_FILES = (
+    "config.json",
+    "model.safetensors",
+    JOINT_TOKENIZER,
+    SOURCE_TOKENIZER,
+    TARGET_TOKENIZER,
+    "generation.json",
+)
+
+
+def save_architecture(folder: Path, config: ModelConfig, source: Tokenizer, target: Tokenizer) -> None:
+    """Write config.json and the tokenizers; `source` and `target` are one object when the vocabulary is joint."""
+    write_text(folder / "config.json", config.to_json())
+    files = {JOINT_TOKENIZER: source} if source is target else {SOURCE_TOKENIZER: source, TARGET_TOKENIZER: target}
+    for name, tokenizer in files.items():
+        tokenizer.save(folder / name)
+    for name in {JOINT_TOKENIZER, SOURCE_TOKENIZER, TARGET_TOKENIZER} - set(files):
+        (folder / name).unlink(missing_ok=True)  # of something else that lay there: it would be read
+
+
+def read_config(folder: Path) -> ModelConfig:
+    """Read and check config.json.
+
+    Raises:
+        ModelError: the folder or the file is missing or damaged.
+    """
+    if not folder.is_dir():
+        kind = "is a file, not a model folder" if folder.exists() else "does not exist"
+        raise ModelError(f"{folder}: {kind}; name a folder written by `transduce train -o`")
+    return ModelConfig.from_json(_read_text(folder / "config.json", MAX_JSON_BYTES), str(folder / "config.json"))
+
+
+def read_tokenizers(folder: Path, config: ModelConfig) -> tuple[Tokenizer, Tokenizer]:
+    """Read the tokenizer of the source and that of the target; one object twice when they are joint.
+
+    Raises:
+        ModelError: a file is missing or damaged, or its vocabulary is not that of config.json.
+    """
+    if (folder / JOINT_TOKENIZER).exists():
+        tokenizer = _read_tokenizer(folder / JOINT_TOKENIZER, config, config.source_vocabulary_size)
+        return tokenizer, tokenizer
+    return (
+        _read_tokenizer(folder / SOURCE_TOKENIZER, config, config.source_vocabulary_size),
+        _read_tokenizer(folder / TARGET_TOKENIZER, config, config.target_vocabulary_size),
+    )
+
+
+def checkpoint_path(folder: Path, checkpoint: str) -> Path:
+    """Find the weights that "best", "last" or the number of a step stand for.
+
+    Raises:
+        ModelError: there are none such.
+    """
+    if checkpoint == "best":
+        return folder / "model.safetensors"
+    checkpoints = folder / "checkpoints"
+    if checkpoint == "last":
+        name = _read_text(checkpoints / "LATEST", 4096).strip()
+    elif checkpoint.isdecimal():
+        name = f"step-{int(checkpoint):08d}"
+    else:
+        raise ModelError(f"checkpoint {checkpoint!r} is none; use best, last or the number of a step")
+    path = checkpoints / Path(name).name / "model.safetensors"
+    if not path.is_file():
+        kept = ", ".join(sorted(str(int(entry.name[5:])) for entry in checkpoints.glob("step-*"))) or "none"
+        raise ModelError(f"{folder}: has no checkpoint {checkpoint}; kept steps: {kept}")
+    return path
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Read a JSON object; a file that is not there is an empty one.
+
+    Raises:
+        ModelError: the file is damaged.
+    """
+    if not path.exists():
+        return {}
+    try:
+        content = json.loads(_read_text(path, MAX_JSON_BYTES))
+    except (ValueError, RecursionError) as error:
+        raise ModelError(f"{path}: is not JSON ({error})") from None
+    if not isinstance(content, dict):
+        raise ModelError(f"{path}: must hold a JSON object")
+    return content
+
+
+def write_json(path: Path, content: Mapping[str, Any]) -> None:
+    """Write a JSON object that people can read."""
+    write_text(path, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
+
+
+def hash_file(path: Path) -> str:
+    """Give the SHA-256 of a file's bytes, in hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def hash_model_files(folder: Path) -> dict[str, str]:
+    """Hash the files that make up the model."""
+    return {name: hash_file(folder / name) for name in HASHED_FILES if (folder / name).is_file()}
+
+
+def verify_hashes(folder: Path) -> list[str]:
+    """Name the files of a model folder that are not what metadata.json says they were when training ended.
+
+    Raises:
+        ModelError: metadata.json is damaged or holds no hashes.
+    """
+    recorded = read_json(folder / "metadata.json").get("files")
+    if not isinstance(recorded, dict) or not recorded:
+        raise ModelError(f"{folder / 'metadata.json'}: holds no hashes to verify; training has not ended yet")
+    found = hash_model_files(folder)
+    return sorted(name for name in {*recorded, *found} if recorded.get(name) != found.get(name))
+
+
+def _read_tokenizer(path: Path, config: ModelConfig, vocabulary_size: int) -> Tokenizer:
+    try:
+        tokenizer = Tokenizer.from_json(_read_text(path, MAX_TOKENIZER_BYTES), str(path))
+    except TokenizerFileError as error:
+        raise ModelError(str(error)) from None
+    if tokenizer.vocabulary_size != vocabulary_size:
+        raise ModelError(
+            f"{path}: has {tokenizer.vocabulary_size} entries, config.json says {vocabulary_size}; "
+            "the tokenizer is not the one that the model was trained with"
+        )
+    if (tokenizer.pad_id, tokenizer.bos_id, tokenizer.eos_id) != (config.pad_id, config.bos_id, config.eos_id):
+        raise ModelError(f"{path}: has other special ids than config.json")
+    return tokenizer
+
+
+def _read_text(path: Path, max_bytes: int) -> str:
+    try:
+        if path.stat().st_size > max_bytes:
+            raise ModelError(f"{path}: is larger than {max_bytes} bytes; the model folder is damaged")
+        return path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise ModelError(f"{path}: is missing; the model folder is incomplete") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise ModelError(f"{path}: cannot be read ({error})") from None

@@ -1,0 +1,87 @@
+"""Which weights are kept: the best ones by the metric, and at the end the mean of the last ones if it is better.
+
+The mean of weights along the way is often better than any of them (training/averaging.py); it is judged like them, on
+the validation pairs, before it takes their place.
+"""
+
+import math
+from collections.abc import Callable, Mapping
+
+from transformer_core.evaluation.metrics import higher_is_better
+from transformer_core.model import Transformer
+from transformer_core.model_directory import expected_shapes, read_weights, weights_of, write_weights
+from transformer_core.training.averaging import mean_weights
+from transformer_core.training.checkpoint import Checkpoints, TrainingState, set_weights
+from transformer_core.training.config import Metric, TrainingConfig
+
+__all__ = ["Selection", "is_better"]
+
+
+class Selection:
+    """Keeps the best weights as the model's own, and snapshots for the mean."""
+
+    def __init__(self, model: Transformer, checkpoints: Checkpoints, config: TrainingConfig) -> None:
+        self.model = model
+        self.checkpoints = checkpoints
+        self.metric = config.metric
+        self.num_snapshots = config.average_last
+        self.best_path = checkpoints.model_folder / "model.safetensors"
+
+    def consider(self, state: TrainingState, values: dict[str, float]) -> bool:
+        """Keep the weights of `state.step` if they are the best so far, and a snapshot in any case.
+
+        Args:
+            state: notes what is kept.
+            values: of the validation of these weights, by metric.
+
+        Returns:
+            whether they are the best so far.
+        """
+        is_best = self._is_best(state, values)
+        if is_best:
+            write_weights(self.best_path, weights_of(self.model))
+            state.best_values, state.best_step, state.averaged, state.num_worse = values, state.step, [], 0
+        else:
+            state.num_worse += 1
+        if self.num_snapshots:
+            self.checkpoints.save_snapshot(self.model, state.step)
+            state.snapshots = [*state.snapshots, state.step][-self.num_snapshots :]
+        return is_best
+
+    def try_mean(self, state: TrainingState, validate: Callable[[], dict[str, float]]) -> str | None:
+        """Put the mean of the snapshots in the place of the best weights if it is better than they are.
+
+        Args:
+            state: notes what is kept.
+            validate: gives the values of the weights that the model has then: the mean's.
+
+        Returns:
+            what came of it, for people; None if there is nothing to try.
+        """
+        if len(state.snapshots) < 2 or state.averaged == state.snapshots:  # a run that went on has done it before
+            return None
+        shapes = expected_shapes(self.model)
+        mean = mean_weights(read_weights(self.checkpoints.snapshot_path(step), shapes) for step in state.snapshots)
+        set_weights(self.model, mean)
+        values = validate()
+        is_best = self._is_best(state, values)
+        best = f"step {state.best_step}" if state.best_step else "the mean before"
+        outcome = (
+            f"mean of the last {len(state.snapshots)} snapshots: {self.metric} {values[self.metric]:.4f}, "
+            f"{'better' if is_best else 'not better'} than {state.best_values[self.metric]:.4f} of {best}"
+        )
+        if is_best:
+            write_weights(self.best_path, mean)
+            state.best_values, state.best_step, state.averaged = values, 0, state.snapshots
+        return outcome
+
+    def _is_best(self, state: TrainingState, values: Mapping[str, float]) -> bool:
+        return not state.best_values or is_better(self.metric, values[self.metric], state.best_values[self.metric])
+
+
+def is_better(metric: Metric, value: float, than: float) -> bool:
+    """Tell whether a value of a metric beats another; whatever is a number beats what is none."""
+    if not math.isfinite(value) or not math.isfinite(than):
+        return math.isfinite(value) and not math.isfinite(than)
+    is_higher_better = metric != "loss" and higher_is_better(metric)
+    return value > than if is_higher_better else value < than
