@@ -296,7 +296,7 @@ def train(
         bool,
         typer.Option(
             "--tensorboard",
-            help="Write TensorBoard events to FOLDER/tensorboard (extra: transduce[tensorboard]).",
+            help="Write TensorBoard events to FOLDER/tensorboard; needs the extra called tensorboard.",
             rich_help_panel=options.RUNTIME,
         ),
     ] = False,
