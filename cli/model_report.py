@@ -1,0 +1,126 @@
+"""What `transduce inspect model` says of a model."""
+
+from collections.abc import Iterator, Mapping
+from json import dumps
+from typing import Any
+
+from tokenizer import Tokenizer
+from transformer_core.config import ModelConfig, StackConfig
+from transformer_core.inspection.model_summary import ModelSummary
+
+__all__ = ["to_json", "to_text"]
+
+NAME_WIDTH = 20  # characters
+SHOWN_HASH = 12  # digits of a hash, for the eye
+
+
+def to_json(summary: ModelSummary) -> str:
+    """Everything as one JSON object."""
+    return dumps(summary.to_dict(), ensure_ascii=False)
+
+
+def to_text(summary: ModelSummary) -> str:
+    """Everything as lines for the eye."""
+    rows = [
+        ("model", str(summary.folder)),
+        *_architecture(summary.config),
+        *_parameters(summary.num_parameters),
+        *_tokenizers(summary),
+        ("decoding", _pairs(summary.generation) or "no defaults of its own"),
+        *_training(summary),
+        *_origin(summary.metadata),
+    ]
+    if summary.is_verified:
+        rows.append(("files", "as they were written"))
+    return "".join(f"{name:<{NAME_WIDTH}}{' '.join(value.splitlines())}\n" for name, value in rows)
+
+
+def _architecture(config: ModelConfig) -> Iterator[tuple[str, str]]:
+    yield "encoder", _stack(config.encoder)
+    yield "decoder", _stack(config.decoder)
+    positions = f"sinusoidal ({config.sinusoid_form})"
+    if config.positions == "learned":
+        positions = f"learned, {config.max_positions:,} at most"
+    norm = "norm first" if config.norm_first else "norm last"
+    yield "layers", f"{norm}, {config.activation}, positions {positions}, tied embeddings {config.tie_embeddings}"
+    yield (
+        "dropout",
+        f"{config.dropout:g}, of attention {config.attention_dropout:g}, of activations {config.activation_dropout:g}",
+    )
+
+
+def _stack(stack: StackConfig) -> str:
+    layers = "1 layer" if stack.num_layers == 1 else f"{stack.num_layers} layers"
+    return f"{layers} of {stack.mixer}, d_model {stack.d_model}, {stack.num_heads} heads, d_ff {stack.d_ff}"
+
+
+def _parameters(num_parameters: Mapping[str, int]) -> Iterator[tuple[str, str]]:
+    yield "parameters", f"{sum(num_parameters.values()):,}"
+    for part, count in num_parameters.items():
+        yield f"  {part.replace('_', ' ')}", f"{count:,}"
+
+
+def _tokenizers(summary: ModelSummary) -> Iterator[tuple[str, str]]:
+    if summary.source_tokenizer is summary.target_tokenizer:
+        yield "tokenizer", f"{_tokenizer(summary.source_tokenizer)}, joint"
+    else:
+        yield "source tokenizer", _tokenizer(summary.source_tokenizer)
+        yield "target tokenizer", _tokenizer(summary.target_tokenizer)
+
+
+def _tokenizer(tokenizer: Tokenizer) -> str:
+    config = tokenizer.config
+    lowercase = ", lowercase" if config.lowercase else ""
+    return f"{config.kind}, {tokenizer.vocabulary_size:,} entries, {config.normalization}{lowercase}"
+
+
+def _training(summary: ModelSummary) -> Iterator[tuple[str, str]]:
+    """How far training came and what the weights are worth."""
+    record = summary.metadata.get("training")
+    if not isinstance(record, dict):
+        return
+    if "reason" in record:
+        yield "training", str(record["reason"])
+        steps = record.get("averaged_steps") or [record.get("best_step")]
+        mean = "the mean of those of steps" if len(steps) > 1 else "of step"
+        yield "weights", f"{mean} {', '.join(map(str, steps))}"
+        yield "validation", _pairs(record.get("validation"))
+    else:
+        yield "training", "has not ended"
+        if summary.best_validation is not None:
+            yield "weights", f"of step {summary.best_validation.get('step')}"
+            yield "validation", _pairs(summary.best_validation.get("values"))
+
+
+def _origin(metadata: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """What made the model, and of what."""
+    if software := _pairs(metadata.get("software")):
+        yield "made by", software
+    if command := metadata.get("command"):
+        yield "command", str(command)
+    for name, files in _items(metadata.get("data")):
+        for file in files if isinstance(files, list) else ():
+            yield f"  {name.replace('_', '-')}", _file(file)
+    if isinstance(start := metadata.get("init_from"), dict):
+        yield "started from", _file(start)
+    averaged = metadata.get("averaged")
+    for number, file in enumerate(averaged if isinstance(averaged, list) else ()):
+        yield "" if number else "mean of", _file(file)
+
+
+def _file(file: object) -> str:
+    """A path and the start of its hash."""
+    facts = dict(_items(file))
+    return f"{facts.get('path')} (sha256 {str(facts.get('sha256'))[:SHOWN_HASH]})"
+
+
+def _pairs(values: object) -> str:
+    """Names with their values, numbers short."""
+    return ", ".join(
+        f"{name} {value:.4g}" if isinstance(value, float) else f"{name} {value}" for name, value in _items(values)
+    )
+
+
+def _items(values: object) -> list[tuple[str, Any]]:
+    """The items of what should be an object; a damaged file may hold anything."""
+    return list(values.items()) if isinstance(values, dict) else []

@@ -1,0 +1,1 @@
+"""Look at what was made: models, and later what they attend to."""

@@ -1,0 +1,179 @@
+"""A model made of the mean of several: find the weights, see that they belong together, write a model folder."""
+
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from tokenizer.atomic_file import sync_directory
+from transformer_core.config import FORMAT_VERSION, ModelConfig
+from transformer_core.errors import ConfigError, ModelError
+from transformer_core.model import Transformer
+from transformer_core.model_directory import expected_shapes, read_weights, write_weights
+from transformer_core.model_files import (
+    checkpoint_path,
+    hash_file,
+    hash_model_files,
+    read_config,
+    read_json,
+    read_tokenizers,
+    save_architecture,
+    write_json,
+)
+from transformer_core.provenance import describe_software
+from transformer_core.training.averaging import mean_weights
+
+__all__ = ["DEFAULT_LAST", "WeightsOfModel", "average_models", "find_weights", "saved_steps"]
+
+DEFAULT_LAST = 5
+
+
+@dataclass(frozen=True, kw_only=True)
+class WeightsOfModel:
+    """A set of weights, and the model folder that says what they are weights of."""
+
+    folder: Path
+    path: Path
+
+
+def find_weights(
+    models: Sequence[Path], num_last: int | None = None, checkpoints: Sequence[str] = ()
+) -> list[WeightsOfModel]:
+    """Find the sets of weights to average.
+
+    Args:
+        models: one model folder, of which the last saved weights are taken; or several model folders, whose best
+            weights are, and checkpoint folders (MODEL/checkpoints/step-00004000).
+        num_last: how many of one model folder; None: DEFAULT_LAST.
+        checkpoints: those of these steps instead, or "best" or "last".
+
+    Raises:
+        ConfigError: the arguments do not go together.
+        ModelError: a folder is none, or there are not two sets of weights.
+    """
+    if num_last is not None and checkpoints:
+        raise ConfigError("-n and --checkpoint say the same in two ways; give one of them")
+    if len(models) > 1:
+        if num_last is not None or checkpoints:
+            raise ConfigError("-n and --checkpoint choose among the weights of one model folder, but there are several")
+        return [_weights_of(path) for path in models]
+    (folder,) = models
+    read_config(folder)
+    saved = saved_steps(folder)
+    if checkpoints:
+        paths = [
+            saved[int(name)] if name.isdecimal() and int(name) in saved else checkpoint_path(folder, name)
+            for name in checkpoints
+        ]
+    else:
+        paths = [saved[step] for step in sorted(saved)[-(num_last or DEFAULT_LAST) :]]
+    if len(paths) < 2:
+        raise ModelError(f"{folder}: {len(paths)} saved weights are too few for a mean; name two models or steps")
+    return [WeightsOfModel(folder=folder, path=path) for path in paths]
+
+
+def saved_steps(folder: Path) -> dict[int, Path]:
+    """Give the weights that a model folder holds by their step: snapshots, and checkpoints that are not extra."""
+    checkpoints = folder / "checkpoints"
+    saved = {
+        int(path.name.removeprefix("step-")): path / "model.safetensors"
+        for path in checkpoints.glob("step-[0-9]*")
+        if read_json(path / "state.json").get("is_extra") is False
+    }
+    snapshots = (checkpoints / "snapshots").glob("step-[0-9]*.safetensors")
+    return saved | {int(path.stem.removeprefix("step-")): path for path in snapshots}
+
+
+def average_models(sources: Sequence[WeightsOfModel], folder: Path, command: str = "") -> None:
+    """Write a model whose weights are the mean of others, whole or not at all.
+
+    Args:
+        sources: at least two; of one architecture and vocabulary.
+        folder: of the new model; there is none yet, or an empty one.
+        command: how it was asked for, for metadata.json.
+
+    Raises:
+        ConfigError: the folder is taken.
+        ModelError: a model is damaged, or not of the architecture or vocabulary of the first.
+    """
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise ConfigError(f"{folder}: is there already; name another folder for the mean")
+    first = sources[0].folder
+    config = read_config(first)
+    tokenizers = read_tokenizers(first, config)
+    for other in dict.fromkeys(source.folder for source in sources):
+        _require_alike(other, first)
+    with torch.device("meta"):
+        shapes = expected_shapes(Transformer(config))
+    mean = mean_weights(read_weights(source.path, shapes) for source in sources)
+    temporary = folder.resolve().with_name(f".{folder.resolve().name}.tmp")
+    shutil.rmtree(temporary, ignore_errors=True)
+    try:
+        temporary.mkdir(parents=True)
+        save_architecture(temporary, config, *tokenizers)
+        write_weights(temporary / "model.safetensors", mean)
+        write_json(temporary / "generation.json", read_json(first / "generation.json"))
+        write_json(temporary / "metadata.json", _metadata(sources, command) | {"files": hash_model_files(temporary)})
+        if folder.exists():
+            folder.rmdir()
+        temporary.rename(folder)
+    except BaseException:
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise
+    sync_directory(folder.resolve().parent)
+
+
+def _weights_of(path: Path) -> WeightsOfModel:
+    """Take a model folder for its best weights, a checkpoint folder for its own."""
+    is_checkpoint = not (path / "config.json").exists() and (path / "model.safetensors").exists()
+    folder = path.resolve().parent.parent if is_checkpoint else path
+    read_config(folder)
+    return WeightsOfModel(folder=folder, path=path / "model.safetensors")
+
+
+def _require_alike(folder: Path, first: Path) -> None:
+    """See that two models have the same tensors and mean the same by them.
+
+    Raises:
+        ModelError: they do not.
+    """
+    config, first_config = read_config(folder), read_config(first)
+    for name, value in _architecture(config).items():
+        if value != (wanted := _architecture(first_config)[name]):
+            raise ModelError(f"{folder}: its {name} is {value}, but {wanted} in {first}; only like models have a mean")
+    tokenizers, first_tokenizers = read_tokenizers(folder, config), read_tokenizers(first, first_config)
+    for tokenizer, first_tokenizer in zip(tokenizers, first_tokenizers, strict=True):
+        if tokenizer.sha256 != first_tokenizer.sha256:
+            raise ModelError(f"{folder}: has another vocabulary than {first}; only like models have a mean")
+
+
+def _architecture(config: ModelConfig) -> dict[str, Any]:
+    """All that decides about tensors; dropout does not."""
+    values = vars(replace(config, dropout=0.0, attention_dropout=0.0, activation_dropout=0.0))
+    encoder = {f"encoder.{name}": value for name, value in vars(config.encoder).items()}
+    decoder = {f"decoder.{name}": value for name, value in vars(config.decoder).items()}
+    return {
+        **encoder,
+        **decoder,
+        **{name: value for name, value in values.items() if name not in ("encoder", "decoder")},
+    }
+
+
+def _metadata(sources: Sequence[WeightsOfModel], command: str) -> dict[str, Any]:
+    """Say where the mean comes from; its data are those of the models if they all had the same."""
+    origins: list[Mapping[str, Any]] = [
+        read_json(folder / "metadata.json") for folder in dict.fromkeys(source.folder for source in sources)
+    ]
+    metadata = {
+        "format_version": FORMAT_VERSION,
+        "software": describe_software(),
+        "command": command,
+        "averaged": [{"path": str(source.path.resolve()), "sha256": hash_file(source.path)} for source in sources],
+    }
+    for name in ("data", "corpus"):
+        if all(name in origin and origin[name] == origins[0][name] for origin in origins):
+            metadata[name] = origins[0][name]
+    return metadata
