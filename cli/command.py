@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, get_args
 
 import typer
-from typer.core import TyperCommand, TyperOption
+from typer.core import TyperArgument, TyperCommand, TyperOption
 
 from cli import console, settings
 
@@ -106,6 +106,7 @@ class Command(TyperCommand):
         for parameter in self.params:
             if isinstance(parameter, TyperOption):
                 self._tidy(parameter)
+            tidy_help(parameter)
         own_names = {name for item in self.params for name in (*item.opts, *item.secondary_opts)}
         for parameter in _general_options():
             if not own_names.intersection(parameter.opts):
@@ -116,7 +117,6 @@ class Command(TyperCommand):
         long_names = [name for name in option.opts if name.startswith("--")]
         self.aliases[option.name] = long_names[1:]
         option.opts = [name for name in option.opts if name not in long_names[1:]]
-        tidy_help(option)
 
     def get_help_option(self, ctx: "Context") -> TyperOption | None:
         """Show -h/--help with the other options that every command has."""
@@ -162,6 +162,8 @@ PLACEHOLDERS: dict[object, str] = {bool: "", int: "N", float: "NUMBER", str: "TE
 
 def tidy_help(parameter: "Parameter") -> None:
     """Say in the help what the user types, not what Python calls it, and no variable that its option tells anyway."""
+    if isinstance(parameter, TyperArgument):
+        parameter.display_type_rich = lambda ctx: None  # type: ignore[method-assign]
     if not isinstance(parameter, TyperOption):
         return
     parameter.show_envvar = False
