@@ -4,6 +4,7 @@ Imports no torch, so that the command line can offer its presets and defaults wi
 """
 
 import json
+import reprlib
 from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Literal, Self, TypeVar, get_args, get_origin
 
@@ -102,7 +103,7 @@ class ModelConfig:
         for name in ("dropout", "attention_dropout", "activation_dropout"):
             value = getattr(self, name)
             if not isinstance(value, int | float) or not 0 <= value < 1:
-                raise ConfigError(f"{name} ({value}) must be at least 0 and below 1")
+                raise ConfigError(f"{name} ({reprlib.repr(value)}) must be at least 0 and below 1")
         if self.positions == "sinusoidal" and (self.encoder.d_model % 2 or self.decoder.d_model % 2):
             raise ConfigError("sinusoidal positions need an even d_model: each frequency has a sine and a cosine")
         if self.tie_embeddings == "all":
@@ -137,8 +138,8 @@ class ModelConfig:
         version = values.pop("format_version", None)
         if version != FORMAT_VERSION:
             raise ModelError(
-                f"{name}: has format_version {version!r}, this version of transduce reads {FORMAT_VERSION}; "
-                "use the version that wrote it (metadata.json names it)"
+                f"{name}: has format_version {reprlib.repr(version)}, this version of transduce reads "
+                f"{FORMAT_VERSION}; use the version that wrote it (metadata.json names it)"
             )
         try:
             stacks = {side: _build(StackConfig, values.pop(side, None), side) for side in ("encoder", "decoder")}
@@ -163,10 +164,10 @@ def _build(record: type[_Record], values: object, where: str) -> _Record:
         raise ConfigError(f"{where} must be a JSON object")
     known = {item.name: item.type for item in fields(record)}  # type: ignore[arg-type]
     if unknown := sorted(set(values) - set(known)):
-        raise ConfigError(f"unknown key {unknown[0]!r} in {where}")
+        raise ConfigError(f"unknown key {reprlib.repr(unknown[0])} in {where}")
     for key, value in values.items():
         if not _fits(value, known[key]):
-            raise ConfigError(f"{key} is {value!r}, which is not of its kind")
+            raise ConfigError(f"{key} is {reprlib.repr(value)}, which is not of its kind")
     try:
         return record(**values)
     except TypeError as error:  # a required key is missing
@@ -186,12 +187,12 @@ def _fits(value: object, kind: object) -> bool:
 
 def _require_range(name: str, value: int, low: int, high: int) -> None:
     if not low <= value <= high:
-        raise ConfigError(f"{name} ({value}) must be between {low} and {high}")
+        raise ConfigError(f"{name} ({reprlib.repr(value)}) must be between {low} and {high}")
 
 
 def _require_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
     if value not in choices:
-        raise ConfigError(f"{name} ({value!r}) must be one of {', '.join(choices)}")
+        raise ConfigError(f"{name} ({reprlib.repr(value)}) must be one of {', '.join(choices)}")
 
 
 PRESETS: dict[str, StackConfig] = {
