@@ -1,0 +1,139 @@
+from collections import Counter
+from pathlib import Path
+from typing import Literal
+
+import pytest
+import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from tests.transformer_core.data.number_corpus import Pair, write_numbers
+from transformer_core.data import shards
+from transformer_core.data.batching import Batch, Batching, pad_rows
+from transformer_core.data.shards import Corpus
+
+PAD, BOS, EOS = 0, 1, 2
+some_ids = st.lists(st.integers(5, 999), min_size=1, max_size=12)
+some_pairs = st.lists(st.tuples(some_ids, some_ids), min_size=1, max_size=60)
+in_tmp_path = settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=30, deadline=None)
+
+
+def batching(batch_size: int = 40, batch_type: Literal["tokens", "sentences"] = "tokens", seed: int = 1) -> Batching:
+    return Batching(batch_size=batch_size, batch_type=batch_type, seed=seed, pad_id=PAD, bos_id=BOS, eos_id=EOS)
+
+
+def numbered_pairs(count: int) -> list[Pair]:
+    """Pairs of all lengths, each of its own."""
+    return [([5 + number, *[7] * (number % 9)], [5 + number, *[8] * (number % 7)]) for number in range(count)]
+
+
+def several_shards(folder: Path, monkeypatch: pytest.MonkeyPatch, pairs: list[Pair], shard_tokens: int = 80) -> Corpus:
+    monkeypatch.setattr(shards, "SHARD_TOKENS", shard_tokens)
+    return write_numbers(folder, pairs)
+
+
+def rows_of(batch: Batch) -> list[Pair]:
+    """The pairs of a batch, without what a batch adds."""
+    sources = [[token for token in row if token not in (PAD, EOS)] for row in batch.source.tolist()]
+    targets = [[token for token in row if token not in (PAD, EOS)] for row in batch.target_output.tolist()]
+    return list(zip(sources, targets, strict=True))
+
+
+def as_lists(batches: list[Batch]) -> list[list[list[int]]]:
+    return [batch.source.tolist() + batch.target_output.tolist() for batch in batches]
+
+
+@in_tmp_path
+@given(pairs=some_pairs, batch_size=st.integers(1, 80), epoch=st.integers(0, 3))
+def test_every_pair_comes_once_in_an_epoch(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, pairs: list[Pair], batch_size: int, epoch: int
+) -> None:
+    corpus = several_shards(tmp_path, monkeypatch, pairs, shard_tokens=50)
+    how = batching(batch_size)
+    batches = list(how.epoch(corpus, epoch))
+    expected = Counter(map(repr, pairs))
+    assert Counter(repr(row) for batch in batches for row in rows_of(batch)) == expected
+    assert Counter(repr(row) for batch in how.in_order(corpus) for row in rows_of(batch)) == expected
+    assert len(batches) == how.num_batches(corpus)
+    assert sum(batch.num_target_tokens for batch in batches) == sum(len(target) + 1 for _, target in pairs)
+
+
+@in_tmp_path
+@given(pairs=some_pairs, batch_size=st.integers(1, 80))
+def test_no_batch_is_larger_than_its_budget(tmp_path: Path, pairs: list[Pair], batch_size: int) -> None:
+    corpus = write_numbers(tmp_path, pairs)
+    for batch in batching(batch_size).epoch(corpus, 0):
+        num_rows, longest = len(batch.source), max(batch.source.size(1), batch.target_input.size(1))
+        assert num_rows * longest <= batch_size or num_rows == 1
+    for batch in batching(batch_size, "sentences").epoch(corpus, 0):
+        assert len(batch.source) <= batch_size
+
+
+@in_tmp_path
+@given(pairs=some_pairs, seed=st.integers(0, 9), epoch=st.integers(0, 3))
+def test_a_batch_is_padded_as_the_model_wants_it(tmp_path: Path, pairs: list[Pair], seed: int, epoch: int) -> None:
+    for batch in batching(seed=seed).epoch(write_numbers(tmp_path, pairs), epoch):
+        for row, (source, target) in enumerate(rows_of(batch)):
+            source_padding = [PAD] * (batch.source.size(1) - len(source) - 1)
+            target_padding = [PAD] * (batch.target_input.size(1) - len(target) - 1)
+            assert batch.source[row].tolist() == [*source, EOS, *source_padding]
+            assert batch.target_input[row].tolist() == [BOS, *target, *target_padding]
+            assert batch.target_output[row].tolist() == [*target, EOS, *target_padding]
+            if batch.source_mask is None:
+                assert not source_padding
+            else:
+                assert batch.source_mask[row].tolist() == [True] * (len(source) + 1) + [False] * len(source_padding)
+        assert batch.source_mask is None or not batch.source_mask.all()
+        assert batch.source.dtype == batch.target_input.dtype == batch.target_output.dtype == torch.int64
+
+
+def test_a_new_order_every_epoch_and_the_same_from_the_same_seed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    corpus = several_shards(tmp_path, monkeypatch, numbered_pairs(100))
+    assert corpus.num_shards > 3
+    orders = {
+        (seed, epoch): as_lists(list(batching(seed=seed).epoch(corpus, epoch))) for seed in (1, 2) for epoch in (0, 1)
+    }
+    for key, order in orders.items():
+        assert all(order != other for other_key, other in orders.items() if other_key != key)
+        assert order == as_lists(list(batching(seed=key[0]).epoch(corpus, key[1])))
+    first_pairs = {rows_of(next(batching().epoch(corpus, epoch)))[0][0][0] for epoch in range(20)}
+    assert len(first_pairs) > 5  # shards take turns in coming first
+
+
+def test_an_epoch_goes_on_from_any_batch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    corpus = several_shards(tmp_path, monkeypatch, numbered_pairs(100))
+    whole = as_lists(list(batching().epoch(corpus, 3)))
+    for first in range(len(whole) + 1):
+        assert as_lists(list(batching().epoch(corpus, 3, first))) == whole[first:]
+
+
+def test_all_epochs_have_as_many_batches(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    corpus = several_shards(tmp_path, monkeypatch, numbered_pairs(100))
+    assert {len(list(batching().epoch(corpus, epoch))) for epoch in range(10)} == {batching().num_batches(corpus)}
+
+
+def test_validation_is_the_same_every_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    corpus = several_shards(tmp_path, monkeypatch, numbered_pairs(50))
+    assert as_lists(list(batching(seed=1).in_order(corpus))) == as_lists(list(batching(seed=2).in_order(corpus)))
+
+
+def test_little_of_a_batch_is_padding(tmp_path: Path) -> None:
+    batches = list(batching(200).epoch(write_numbers(tmp_path, numbered_pairs(500)), 0))
+    num_places = sum(batch.target_output.numel() for batch in batches)
+    assert sum(batch.num_target_tokens for batch in batches) > 0.9 * num_places
+
+
+def test_the_largest_batch_is_one_of_the_epoch_and_costs_most(tmp_path: Path) -> None:
+    corpus = write_numbers(tmp_path, [*numbered_pairs(50), ([7] * 60, [8] * 3)])
+    largest = batching(100).largest(corpus)
+    assert largest.source.size(1) == 61
+    assert as_lists([largest])[0] in as_lists(list(batching(100).epoch(corpus, 0)))
+
+
+def test_rows_are_padded_at_their_end(tmp_path: Path) -> None:
+    shard = write_numbers(tmp_path, [([5, 6], [7]), ([8], [9])]).shard(0)
+    rows = [shard.source(0), shard.source(1)]
+    assert pad_rows(rows, 0).tolist() == [[5, 6], [8, 0]]
+    assert pad_rows(rows, 0, first=1, last=2).tolist() == [[1, 5, 6, 2], [1, 8, 2, 0]]

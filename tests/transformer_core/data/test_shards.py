@@ -1,0 +1,108 @@
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from tests.transformer_core.data.number_corpus import Pair, read_numbers, write_numbers
+from tests.transformer_core.decoding.random_model import random_lines, word_tokenizer
+from transformer_core.data import shards
+from transformer_core.data.shards import Corpus, is_corpus_file, write_corpus
+from transformer_core.errors import DataError
+
+ids = st.lists(st.integers(5, 999), max_size=12)
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=40, deadline=None)
+@given(pairs=st.lists(st.tuples(ids, ids), min_size=1, max_size=40), shard_tokens=st.integers(1, 60))
+def test_what_goes_in_comes_out_and_the_rest_is_counted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, pairs: list[Pair], shard_tokens: int
+) -> None:
+    monkeypatch.setattr(shards, "SHARD_TOKENS", shard_tokens)
+    blank = [pair for pair in pairs if not pair[0] or not pair[1]]
+    long = [pair for pair in pairs if pair not in blank and max(map(len, pair)) > 9]
+    kept = [pair for pair in pairs if pair not in blank and pair not in long]
+    if not kept:
+        with pytest.raises(DataError, match=f"no pair is left: {len(blank)} have a blank side, {len(long)} are longer"):
+            write_numbers(tmp_path, pairs, max_length=9)
+        return
+    corpus = write_numbers(tmp_path, pairs, max_length=9)
+    assert read_numbers(corpus) == kept
+    statistics = corpus.statistics
+    assert (statistics.num_pairs, statistics.num_blank, statistics.num_long) == (len(kept), len(blank), len(long))
+    for side, name in enumerate(("source", "target")):
+        lengths = [len(pair[side]) for pair in kept]
+        assert getattr(statistics, f"num_{name}_tokens") == sum(lengths)
+        assert getattr(statistics, f"max_{name}_length") == max(lengths)
+    sizes = [len(corpus.shard(number).source_ids) for number in range(corpus.num_shards)]
+    assert all(size < shard_tokens + 9 for size in sizes)
+
+
+@pytest.mark.parametrize(("vocabulary_size", "dtype"), [(1 << 16, np.uint16), ((1 << 16) + 1, np.uint32)])
+def test_ids_take_16_bits_where_the_vocabulary_allows_it(tmp_path: Path, vocabulary_size: int, dtype: type) -> None:
+    pairs: list[Pair] = [([5, vocabulary_size - 1], [vocabulary_size - 2])]
+    corpus = write_numbers(tmp_path, pairs, vocabulary_size=vocabulary_size)
+    assert corpus.shard(0).source_ids.dtype == dtype
+    assert corpus.shard(0).source_offsets.dtype == np.int64
+    assert read_numbers(corpus) == pairs
+
+
+def test_text_becomes_the_ids_of_its_tokenizer(tmp_path: Path) -> None:
+    tokenizer = word_tokenizer()
+    lines = random_lines(50)
+    pairs = list(zip(lines, reversed(lines), strict=True))
+    counts: list[int] = []
+    corpus = write_corpus(tmp_path, pairs, (tokenizer, tokenizer), max_length=100, key="k", progress=counts.append)
+    assert read_numbers(corpus) == [(tokenizer.encode(source), tokenizer.encode(target)) for source, target in pairs]
+    assert sum(counts) == 50
+    assert corpus.key == "k"
+
+
+def test_the_text_is_read_once_and_in_a_stream(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shards, "LINES_AT_ONCE", 4)
+    monkeypatch.setattr(shards, "SHARD_TOKENS", 8)
+    written: list[int] = []
+
+    def pairs() -> Iterator[Pair]:
+        for number in range(20):
+            written.append(len(list(tmp_path.glob("corpus/shard-*"))))
+            yield [5 + number], [6]
+
+    corpus = write_numbers(tmp_path / "corpus", pairs())
+    assert corpus.num_shards == 3
+    assert written[-1] == 2  # two shards were on disk before the last pair was read
+
+
+def test_what_lay_there_goes(tmp_path: Path) -> None:
+    write_numbers(tmp_path / "corpus", [([5], [6])])
+    (tmp_path / "corpus" / "shard-00007.safetensors").write_bytes(b"old")
+    assert read_numbers(write_numbers(tmp_path / "corpus", [([7], [8])])) == [([7], [8])]
+    assert {path.name for path in (tmp_path / "corpus").iterdir()} == {"corpus.json", "shard-00000.safetensors"}
+    assert all(is_corpus_file(path.name) for path in (tmp_path / "corpus").iterdir())
+    assert not is_corpus_file("train.en")
+
+
+def test_a_corpus_that_was_not_completed_is_none(tmp_path: Path) -> None:
+    write_numbers(tmp_path, [([5], [6])])
+    (tmp_path / "corpus.json").unlink()
+    with pytest.raises(DataError, match="is no complete corpus"):
+        Corpus(tmp_path)
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{}", json.dumps({"num_shards": 1, "key": "", "statistics": {"x": 1}})])
+def test_a_damaged_description_is_one_line(tmp_path: Path, text: str) -> None:
+    write_numbers(tmp_path, [([5], [6])])
+    (tmp_path / "corpus.json").write_text(text)
+    with pytest.raises(DataError, match="remove it and run again"):
+        Corpus(tmp_path)
+
+
+def test_a_damaged_shard_is_one_line(tmp_path: Path) -> None:
+    corpus = write_numbers(tmp_path, [([5, 6, 7], [6])])
+    path = tmp_path / "shard-00000.safetensors"
+    path.write_bytes(path.read_bytes()[:-4])
+    with pytest.raises(DataError, match=r"shard-00000\.safetensors: is damaged"):
+        corpus.shard(0)

@@ -1,0 +1,93 @@
+import pytest
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from transformer_core.training.loss import SLICE_TOKENS, LossSum, projected_cross_entropy
+
+D_MODEL, VOCABULARY = 16, 37
+
+
+def random_batch(num_tokens: int) -> tuple[Tensor, Tensor, Tensor]:
+    generator = torch.Generator().manual_seed(num_tokens)
+    hidden = torch.randn(num_tokens, D_MODEL, generator=generator)
+    weight = torch.randn(VOCABULARY, D_MODEL, generator=generator)
+    target_ids = torch.randint(VOCABULARY, (num_tokens,), generator=generator)
+    return hidden.requires_grad_(), weight.requires_grad_(), target_ids
+
+
+@pytest.mark.parametrize("label_smoothing", [0.0, 0.1])
+@pytest.mark.parametrize("num_tokens", [1, SLICE_TOKENS - 1, SLICE_TOKENS, SLICE_TOKENS + 1, 2 * SLICE_TOKENS + 5])
+def test_it_is_torchs_cross_entropy_in_value_and_gradient(num_tokens: int, label_smoothing: float) -> None:
+    hidden, weight, target_ids = random_batch(num_tokens)
+    fused = projected_cross_entropy(hidden, weight, target_ids, label_smoothing)
+    logits = hidden @ weight.T
+    plain = functional.cross_entropy(logits, target_ids, label_smoothing=label_smoothing, reduction="sum")
+    assert fused.num_tokens == num_tokens
+    torch.testing.assert_close(fused.loss_sum, plain, rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(
+        fused.nll_sum, functional.cross_entropy(logits, target_ids, reduction="sum"), rtol=1e-5, atol=1e-5
+    )
+    # divided by a count, as the trainer does: the gradient passes on what comes from above
+    for fast, slow in zip(
+        torch.autograd.grad(fused.loss_sum / 7, (hidden, weight)),
+        torch.autograd.grad(plain / 7, (hidden, weight)),
+        strict=True,
+    ):
+        torch.testing.assert_close(fast, slow, rtol=1e-4, atol=1e-5)
+
+
+def test_the_mean_of_summed_losses_is_the_mean_of_all() -> None:
+    hidden, weight, target_ids = random_batch(50)
+    parts = [
+        projected_cross_entropy(hidden[rows], weight, target_ids[rows], 0.1) for rows in (slice(0, 13), slice(13, 50))
+    ]
+    whole = functional.cross_entropy(hidden @ weight.T, target_ids, label_smoothing=0.1)
+    total = sum(part.loss_sum.item() for part in parts) / sum(part.num_tokens for part in parts)
+    assert total == pytest.approx(whole.item(), rel=1e-5)
+
+
+@pytest.mark.parametrize("label_smoothing", [0.0, 0.1])
+def test_in_bf16_it_is_close(label_smoothing: float) -> None:
+    hidden, weight, target_ids = random_batch(SLICE_TOKENS + 9)
+    exact = projected_cross_entropy(hidden, weight, target_ids, label_smoothing)
+    exact_gradients = gradients(exact, hidden, weight)
+    with torch.autocast("cpu", torch.bfloat16):
+        rounded = projected_cross_entropy(hidden, weight, target_ids, label_smoothing)
+    assert rounded.loss_sum.dtype == torch.float32
+    assert rounded.loss_sum.item() == pytest.approx(exact.loss_sum.item(), rel=0.01)
+    for close, gradient in zip(gradients(rounded, hidden, weight), exact_gradients, strict=True):
+        assert close.dtype == torch.float32
+        assert ((close - gradient).norm() / gradient.norm()).item() < 0.02
+
+
+def gradients(loss: LossSum, *inputs: Tensor) -> tuple[Tensor, ...]:
+    return torch.autograd.grad(loss.loss_sum, inputs)
+
+
+def test_without_gradients_none_is_computed(monkeypatch: pytest.MonkeyPatch) -> None:
+    hidden, weight, target_ids = random_batch(9)
+    with_gradient = projected_cross_entropy(hidden, weight, target_ids, 0.1).loss_sum
+    monkeypatch.setattr(Tensor, "t", lambda self: pytest.fail("computes the gradient of the weight"))
+    for context in (torch.no_grad(), torch.inference_mode()):
+        with context:
+            loss = projected_cross_entropy(hidden.clone(), weight, target_ids, 0.1)
+        assert not loss.loss_sum.requires_grad
+        assert loss.loss_sum.item() == with_gradient.item()
+
+
+def test_a_frozen_projection_is_no_hindrance() -> None:
+    hidden, weight, target_ids = random_batch(9)
+    (gradient,) = gradients(projected_cross_entropy(hidden, weight.detach(), target_ids, 0.0), hidden)
+    plain = functional.cross_entropy(hidden @ weight.detach().T, target_ids, reduction="sum")
+    torch.testing.assert_close(gradient, torch.autograd.grad(plain, hidden)[0], rtol=1e-4, atol=1e-5)
+
+
+def test_the_logits_of_a_batch_never_exist_as_a_whole() -> None:
+    # 4,096 tokens by 20,000 entries would be 328 MB; a slice of 128 tokens is 10 MB
+    hidden, weight = torch.randn(4096, 4, requires_grad=True), torch.randn(20_000, 4, requires_grad=True)
+    target_ids = torch.zeros(4096, dtype=torch.int64)
+    with torch.profiler.profile(profile_memory=True) as profile:
+        projected_cross_entropy(hidden, weight, target_ids, 0.1)
+    largest = max(event.self_cpu_memory_usage for event in profile.events() or ())
+    assert largest < 40e6
