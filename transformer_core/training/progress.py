@@ -125,9 +125,8 @@ class TrainingLog:
         self._listener.on_validation(report)
 
     def _append_record(self, record: dict[str, Any]) -> None:
-        finite = {key: _finite(value) for key, value in record.items()}
         with self._metrics_path.open("a", encoding="utf-8", newline="\n") as file:
-            file.write(json.dumps(finite, ensure_ascii=False, allow_nan=False) + "\n")
+            file.write(json.dumps(_finite(record), ensure_ascii=False, allow_nan=False) + "\n")
 
     def _append_line(self, text: str) -> None:
         with self._log_path.open("a", encoding="utf-8", newline="\n") as file:
@@ -165,7 +164,9 @@ def format_duration(seconds: float) -> str:
 
 
 def _finite(value: object) -> object:
-    """JSON has no infinity and no NaN."""
+    """Put null in the place of infinity and NaN, which JSON does not have."""
+    if isinstance(value, dict):
+        return {key: _finite(item) for key, item in value.items()}
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
