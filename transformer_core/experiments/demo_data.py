@@ -96,9 +96,7 @@ def write_demo_data(task: DemoTask, folder: str | Path, *, sizes: DemoSizes | No
         DataError: the package that carries the data is missing, or is not what it was.
         OSError: the folder cannot be written to.
     """
-    folder, sizes = Path(folder), sizes or DemoSizes()
-    folder.mkdir(parents=True, exist_ok=True)
-    return TASKS[task](folder, sizes, seed)
+    return TASKS[task](Path(folder), sizes or DemoSizes(), seed)
 
 
 # --- pronounce --------------------------------------------------------------------------------------------------------
@@ -133,6 +131,7 @@ def read_pronunciations() -> tuple[dict[str, list[str]], str]:
 
 def _write_pronounce(folder: Path, sizes: DemoSizes, seed: int) -> DemoData:
     pronunciations, notice = read_pronunciations()
+    folder.mkdir(parents=True, exist_ok=True)
     test, valid, train = _hold_back(pronunciations, sizes, seed)
     num_references = max(len(pronunciations[word]) for word in test)
     data = DemoData(
@@ -160,6 +159,7 @@ def _write_pronounce(folder: Path, sizes: DemoSizes, seed: int) -> DemoData:
 
 def _write_dates(folder: Path, sizes: DemoSizes, seed: int) -> DemoData:
     writers = _date_writers()
+    folder.mkdir(parents=True, exist_ok=True)
     num_days = (LAST_DAY - FIRST_DAY).days + 1
     days = [FIRST_DAY + datetime.timedelta(days=number) for number in range(num_days)]
     test, valid, train = _hold_back(days, sizes, seed)
