@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from transformer_core.config import ModelConfig, StackConfig
 from transformer_core.layers.attention import CrossAttention, CrossMemory, SelfAttention
-from transformer_core.layers.embedding import SequenceEmbedding
+from transformer_core.layers.embedding import SequenceEmbedding, new_embedding
 from transformer_core.layers.feed_forward import FeedForward
 from transformer_core.layers.mixer import MixerState, SequenceMixer
 
@@ -178,7 +178,7 @@ class Transformer(nn.Module):
         self.encoder = Encoder(config)
         self.decoder = Decoder(config)
         self.output_projection = nn.Linear(config.decoder.d_model, config.target_vocabulary_size, bias=False)
-        nn.init.normal_(self.output_projection.weight, std=config.decoder.d_model**-0.5)
+        self.output_projection.weight = new_embedding(config.target_vocabulary_size, config.decoder.d_model).weight
         if config.tie_embeddings == "all":
             self.target_embedding.token_embedding.weight = self.source_embedding.token_embedding.weight
         if config.tie_embeddings in ("all", "decoder"):

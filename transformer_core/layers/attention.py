@@ -64,8 +64,10 @@ class KeyValueCache(MixerState):
 
     def __init__(self, num_rows: int, num_heads: int, d_head: int, like: Tensor) -> None:
         self.length = 0
-        # (key or value, rows, num_heads, capacity, d_head): one block, so that reordering by beam is one copy
+        # (key or value, rows, num_heads, capacity, d_head): one block, so that reordering by beam is one copy, into
+        # the spare one, which then takes its place
         self._buffer = like.new_empty(2, num_rows, num_heads, FIRST_CAPACITY, d_head)
+        self._spare = self._buffer.new_empty(0)
 
     def append(self, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
         """Add one position and give all of them.
@@ -89,9 +91,12 @@ class KeyValueCache(MixerState):
 
     def select(self, row_indices: Tensor) -> None:
         """Replace the rows by those at `row_indices`, (new_rows,) int64."""
-        selected = self._buffer.new_empty(2, row_indices.size(0), *self._buffer.shape[2:])
-        selected[:, :, :, : self.length] = self._buffer[:, :, :, : self.length].index_select(1, row_indices)
-        self._buffer = selected
+        shape = (2, row_indices.size(0), *self._buffer.shape[2:])
+        if self._spare.shape != shape:
+            self._spare = self._buffer.new_empty(shape)
+        held = slice(0, self.length)
+        torch.index_select(self._buffer[:, :, :, held], 1, row_indices, out=self._spare[:, :, :, held])
+        self._buffer, self._spare = self._spare, self._buffer
 
 
 class _MultiHead(nn.Module):

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from transformer_core.config import ModelConfig
 from transformer_core.errors import ConfigError
 
-__all__ = ["SINUSOID_FORMS", "SequenceEmbedding", "Sinusoids", "sinusoids"]
+__all__ = ["SINUSOID_FORMS", "SequenceEmbedding", "Sinusoids", "new_embedding", "sinusoids"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,6 +51,17 @@ def sinusoids(num_positions: int, d_model: int, form: Sinusoids) -> Tensor:
     return torch.cat((angles.sin(), angles.cos()), dim=1).float()
 
 
+def new_embedding(num_rows: int, d_model: int) -> nn.Embedding:
+    """Make a table of vectors drawn with variance 1 / d_model.
+
+    A model that is only built to be filled (on the meta device) draws nothing: torch would load its compiler for it.
+    """
+    weight = torch.empty(num_rows, d_model)
+    if not weight.is_meta:
+        nn.init.normal_(weight, std=d_model**-0.5)
+    return nn.Embedding.from_pretrained(weight, freeze=False)  # type: ignore[no-any-return, no-untyped-call]
+
+
 class SequenceEmbedding(nn.Module):
     """Token ids to the first residual stream: token_embedding · √d_model + position_encoding, then dropout.
 
@@ -61,13 +72,11 @@ class SequenceEmbedding(nn.Module):
     def __init__(self, vocabulary_size: int, d_model: int, config: ModelConfig) -> None:
         super().__init__()
         self.d_model = d_model
-        self.token_embedding = nn.Embedding(vocabulary_size, d_model)
-        nn.init.normal_(self.token_embedding.weight, std=d_model**-0.5)
+        self.token_embedding = new_embedding(vocabulary_size, d_model)
         self.position_embedding: nn.Embedding | None = None
         self._form = SINUSOID_FORMS[config.sinusoid_form]
         if config.positions == "learned":
-            self.position_embedding = nn.Embedding(config.max_positions, d_model)
-            nn.init.normal_(self.position_embedding.weight, std=d_model**-0.5)
+            self.position_embedding = new_embedding(config.max_positions, d_model)
         self.dropout = nn.Dropout(config.dropout)
         self._table: Tensor | None = None  # sinusoids computed so far; no part of the model's weights
 
