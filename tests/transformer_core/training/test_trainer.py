@@ -1,0 +1,508 @@
+import json
+import math
+import os
+import signal
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from tests.transformer_core.data.number_corpus import write_numbers
+from transformer_core.config import ModelConfig, StackConfig
+from transformer_core.data import shards
+from transformer_core.data.batching import Batch
+from transformer_core.data.shards import Corpus
+from transformer_core.errors import Interrupted, OutOfMemoryError, TrainingError
+from transformer_core.model import Transformer
+from transformer_core.model_directory import expected_shapes, read_weights
+from transformer_core.training import trainer as trainer_module
+from transformer_core.training.config import TrainingConfig
+from transformer_core.training.loss import LossSum
+from transformer_core.training.objectives import translation_loss
+from transformer_core.training.progress import Silent, StepReport, ValidationReport
+from transformer_core.training.trainer import Decoded, Trainer
+
+VOCABULARY = 20
+STACK = StackConfig(num_layers=1, d_model=8, num_heads=2, d_ff=8)
+MODEL_CONFIG = ModelConfig(
+    source_vocabulary_size=VOCABULARY,
+    target_vocabulary_size=VOCABULARY,
+    pad_id=0,
+    bos_id=1,
+    eos_id=2,
+    encoder=STACK,
+    decoder=STACK,
+    dropout=0.2,
+)
+CONFIG = TrainingConfig(
+    batch_size=30,
+    learning_rate=0.01,
+    warmup_steps=2,
+    max_steps=12,
+    valid_every=4,
+    save_every=3,
+    log_every=5,
+    patience=0,
+    average_last=2,
+    precision="fp32",
+    device="cpu",
+)
+TIMES = ("tokens_per_second", "elapsed_seconds", "remaining_seconds")
+
+Decode = Callable[[Transformer, int], Decoded]
+
+
+@pytest.fixture(scope="module")
+def corpora(tmp_path_factory: pytest.TempPathFactory) -> tuple[Corpus, Corpus]:
+    """Reversal of short strings of numbers, in several shards."""
+    folder = tmp_path_factory.mktemp("corpora")
+    generator = torch.Generator().manual_seed(0)
+    rows = [torch.randint(5, VOCABULARY, (1 + number % 6,), generator=generator).tolist() for number in range(40)]
+    pairs = [(row, row[::-1]) for row in rows]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(shards, "SHARD_TOKENS", 50)
+        return write_numbers(folder / "train", pairs[:32]), write_numbers(folder / "valid", pairs[32:])
+
+
+class Listener(Silent):
+    def __init__(self) -> None:
+        self.steps: list[StepReport] = []
+        self.validations: list[ValidationReport] = []
+
+    def on_step(self, report: StepReport) -> None:
+        self.steps.append(report)
+
+    def on_validation(self, report: ValidationReport) -> None:
+        self.validations.append(report)
+
+
+def silent_decode(model: Transformer, step: int) -> Decoded:
+    return Decoded(values={}, signatures={}, sample=("source", f"step {step}", "reference"))
+
+
+class Builder:
+    """Makes trainers of one run."""
+
+    def __init__(self, corpora: tuple[Corpus, Corpus], folder: Path) -> None:
+        self.corpora = corpora
+        self.folder = folder
+        self.listener = Listener()
+
+    def __call__(self, *, dropout: float = 0.2, decode: Decode = silent_decode, **values: Any) -> Trainer:  # noqa: ANN401
+        self.folder.mkdir(parents=True, exist_ok=True)
+        torch.manual_seed(1)
+        model = Transformer(replace(MODEL_CONFIG, dropout=dropout))
+        return Trainer(model, self.corpora, replace(CONFIG, **values), self.folder, decode, self.listener)
+
+    def weights(self, name: str = "model.safetensors") -> bytes:
+        return (self.folder / name).read_bytes()
+
+    def records(self) -> list[dict[str, Any]]:
+        """metrics.jsonl without what depends on the clock."""
+        path = self.folder / "metrics.jsonl"
+        lines = path.read_text(encoding="utf-8").split("\n")[:-1] if path.exists() else []
+        return [{key: value for key, value in json.loads(line).items() if key not in TIMES} for line in lines]
+
+    def steps(self) -> list[int]:
+        return sorted(int(path.name[5:]) for path in (self.folder / "checkpoints").glob("step-*"))
+
+
+@pytest.fixture
+def build(corpora: tuple[Corpus, Corpus], tmp_path: Path) -> Builder:
+    return Builder(corpora, tmp_path / "model")
+
+
+def flat(model: Transformer) -> torch.Tensor:
+    return torch.cat([parameter.detach().flatten() for parameter in model.parameters()])
+
+
+# --- Resuming
+
+
+class Whole:
+    """What an uninterrupted run leaves."""
+
+    def __init__(self, build: Builder) -> None:
+        build().run()
+        self.weights = build.weights()
+        self.last = build.weights("checkpoints/step-00000012/model.safetensors")
+        self.optimizer = build.weights("checkpoints/step-00000012/optimizer.safetensors")
+        self.records = build.records()
+        self.steps = build.steps()
+
+
+@pytest.fixture(scope="module")
+def whole(corpora: tuple[Corpus, Corpus], tmp_path_factory: pytest.TempPathFactory) -> Whole:
+    return Whole(Builder(corpora, tmp_path_factory.mktemp("whole")))
+
+
+def require_same(build: Builder, whole: Whole) -> None:
+    assert build.weights() == whole.weights
+    assert build.weights("checkpoints/step-00000012/model.safetensors") == whole.last
+    assert build.weights("checkpoints/step-00000012/optimizer.safetensors") == whole.optimizer
+    assert build.records() == whole.records
+    assert build.steps() == whole.steps == [6, 9, 12]
+
+
+def interrupt_at(trainer: Trainer, step: int, number: int = signal.SIGTERM) -> None:
+    """Send a signal while the update after `step` is computed."""
+    update = trainer._update
+
+    def interrupted_update(micro_batches: list[Batch]) -> None:
+        if trainer.state.step == step:
+            os.kill(os.getpid(), number)
+        update(micro_batches)
+
+    trainer._update = interrupted_update  # type: ignore[method-assign]
+
+
+@pytest.mark.parametrize("step", range(12))
+def test_a_run_that_was_interrupted_ends_as_one_that_was_not(build: Builder, whole: Whole, step: int) -> None:
+    trainer = build()
+    interrupt_at(trainer, step)
+    with pytest.raises(Interrupted, match=f"interrupted at step {step + 1}; everything is saved") as caught:
+        trainer.run()
+    assert caught.value.signal_number == signal.SIGTERM
+    assert step + 1 in build.steps()
+    build().run()
+    require_same(build, whole)
+
+
+def test_interrupted_at_every_step(build: Builder, whole: Whole) -> None:
+    for step in range(12):
+        trainer = build()
+        interrupt_at(trainer, step, signal.SIGINT)
+        with pytest.raises(Interrupted):
+            trainer.run()
+    build().run()
+    require_same(build, whole)
+
+
+@pytest.mark.parametrize("looks_before", [0, 1, 2])
+def test_a_validation_that_was_broken_off_is_done_when_the_run_goes_on(
+    build: Builder, whole: Whole, looks_before: int
+) -> None:
+    looks: list[int] = []
+
+    def decode(model: Transformer, step: int) -> Decoded:
+        looks.append(step)
+        if len(looks) == looks_before + 1:
+            os.kill(os.getpid(), signal.SIGINT)
+        return silent_decode(model, step)
+
+    with pytest.raises(Interrupted, match=f"interrupted at step {4 * (looks_before + 1)};"):
+        build(decode=decode).run()
+    assert len([record for record in build.records() if record["type"] == "validation"]) == looks_before
+    build().run()
+    require_same(build, whole)
+
+
+class Killed(BaseException):
+    """The process is gone."""
+
+
+@pytest.mark.parametrize("step", [2, 3, 4, 8, 11])
+@pytest.mark.parametrize("place", ["before the report", "after the validation", "before the save", "after the save"])
+def test_a_run_that_died_ends_as_one_that_did_not(
+    build: Builder, whole: Whole, monkeypatch: pytest.MonkeyPatch, step: int, place: str
+) -> None:
+    name = {
+        "before the report": "_report_step",
+        "after the validation": "_validate_and_select",
+        "before the save": "_save",
+        "after the save": "_save",
+    }[place]
+    original = getattr(Trainer, name)
+
+    def fatal(trainer: Trainer, *arguments: Any, **options: Any) -> None:  # noqa: ANN401
+        if place.startswith("after"):
+            original(trainer, *arguments, **options)
+        if trainer.state.step >= step:
+            raise Killed
+        if not place.startswith("after"):
+            original(trainer, *arguments, **options)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Trainer, name, fatal)
+        with pytest.raises(Killed):
+            build().run()
+    build().run()
+    require_same(build, whole)
+
+
+def test_a_finished_run_that_is_run_again_changes_nothing(build: Builder, whole: Whole) -> None:
+    build().run()
+    result = build().run()
+    assert result.is_finished
+    assert result.reason == "all 12 steps are done"
+    require_same(build, whole)
+
+
+def test_time_ends_a_run_without_shaping_it(build: Builder, whole: Whole) -> None:
+    num_runs, is_finished = 0, False
+    while not is_finished:
+        result = build(max_time=1e-6).run()  # 60 microseconds: one update, or one validation
+        num_runs, is_finished = num_runs + 1, result.is_finished
+        assert is_finished or result.reason.startswith("the time of 1e-06 minutes is up at step ")
+    assert num_runs == 12
+    require_same(build, whole)
+
+
+# --- Updates
+
+
+def test_micro_batches_that_are_accumulated_are_one_batch(build: Builder, corpora: tuple[Corpus, Corpus]) -> None:
+    gradients, losses = [], []
+    for name, batch_size, accumulate in (("one", 32, 1), ("halves", 16, 2), ("eighths", 4, 8)):
+        folder = build.folder / name
+        pairs = [([5 + n % 9] * (1 + n % 5), [6 + n % 7] * (1 + n % 3)) for n in range(32)]
+        builder = Builder((write_numbers(folder / "corpus", pairs), corpora[1]), folder)
+        trainer = builder(
+            dropout=0.0, batch_size=batch_size, batch_type="sentences", accumulate=accumulate, max_steps=1
+        )
+        assert trainer.num_batches == accumulate  # so an update is an epoch
+        trainer.run()
+        # Adam's first mean is 0.1 times the first gradient. What it makes of it is no good to compare: where a gradient
+        # is nothing but rounding (the bias of keys, which softmax does not see), it makes a whole step of that.
+        gradients.append(torch.cat([state["exp_avg"].flatten() for state in trainer.optimizer.state.values()]))
+        losses.append(builder.records()[0]["loss"])
+    for gradient, loss in zip(gradients[1:], losses[1:], strict=True):
+        torch.testing.assert_close(gradient, gradients[0], rtol=1e-4, atol=1e-7)
+        assert loss == pytest.approx(losses[0], rel=1e-6)
+
+
+def test_an_epoch_limit_ends_with_its_epoch(build: Builder) -> None:
+    trainer = build(max_epochs=2, max_steps=1000, valid_every=1000)
+    result = trainer.run()
+    assert result.reason == "all 2 epochs are done"
+    assert result.state.step == 2 * trainer.num_batches
+    assert (result.state.epoch, result.state.batch) == (2, 0)
+    assert result.state.num_target_tokens == 2 * sum(
+        batch.num_target_tokens for batch in trainer.batching.in_order(trainer.training_corpus)
+    )
+
+
+def test_the_last_micro_batches_of_an_epoch_are_an_update(build: Builder) -> None:
+    trainer = build(max_epochs=3, max_steps=1000, accumulate=3)
+    assert trainer.num_batches % 3  # so that some are left over
+    assert trainer.run().state.step == 3 * math.ceil(trainer.num_batches / 3)
+
+
+def test_gradients_are_clipped(build: Builder, monkeypatch: pytest.MonkeyPatch) -> None:
+    norms: list[float] = []
+    trainer = build(clip_norm=0.01, max_steps=3)
+    step = trainer.optimizer.step
+
+    def measured_step() -> None:
+        squares = sum(
+            (parameter.grad**2).sum() for parameter in trainer.model.parameters() if parameter.grad is not None
+        )
+        norms.append(float(squares) ** 0.5)
+        step()
+
+    monkeypatch.setattr(trainer.optimizer, "step", measured_step)
+    trainer.run()
+    assert norms == pytest.approx([0.01] * 3, rel=1e-3)
+
+
+def test_it_learns(build: Builder) -> None:
+    build(max_steps=60, log_every=20).run()
+    reports = build.listener.steps
+    assert [report.step for report in reports] == [20, 40, 60]
+    assert reports[-1].loss < reports[0].loss
+    # no better than chance is the entropy of a choice among all entries
+    assert reports[-1].perplexity < VOCABULARY
+    assert all(report.tokens_per_second > 0 for report in reports)
+
+
+# --- What is not finite
+
+
+@pytest.fixture
+def poisoned(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[Trainer, set[int]], None]]:
+    """Makes the gradients of some updates infinite."""
+
+    def poison(trainer: Trainer, steps: set[int]) -> None:
+        def loss(model: Transformer, batch: Batch, label_smoothing: float) -> LossSum:
+            found = translation_loss(model, batch, label_smoothing)
+            if model.training and trainer.state.step + 1 in steps:
+                found.loss_sum = found.loss_sum * math.inf
+            return found
+
+        monkeypatch.setattr(trainer_module, "translation_loss", loss)
+
+    yield poison
+
+
+def test_an_update_with_infinite_gradients_is_left_out_and_counted(
+    build: Builder, poisoned: Callable[[Trainer, set[int]], None]
+) -> None:
+    trainer = build(save_every=1, keep_last=20)
+    poisoned(trainer, {1, 5, 6})
+    result = trainer.run()
+    assert (result.state.num_skipped, result.state.num_skipped_in_a_row) == (3, 0)
+    assert torch.isfinite(flat(trainer.model)).all()
+    same = [build.weights(f"checkpoints/step-{step:08d}/model.safetensors") for step in (4, 5, 6, 7)]
+    assert same[0] == same[1] == same[2] != same[3]
+    steps = [record for record in build.records() if record["type"] == "step"]
+    assert [(record["step"], record["num_skipped"]) for record in steps] == [(5, 2), (10, 3), (12, 3)]
+    assert steps[0]["gradient_norm"] is None
+    log = (build.folder / "train.log").read_text()
+    assert log.count("a gradient is not finite; this update is left out") == 3
+
+
+def test_a_run_whose_first_updates_were_left_out_can_be_resumed(
+    build: Builder, poisoned: Callable[[Trainer, set[int]], None]
+) -> None:
+    whole = build()
+    poisoned(whole, {1, 2})
+    whole.run()
+    interrupted = Builder(build.corpora, build.folder.with_name("interrupted"))
+    trainer = interrupted()
+    poisoned(trainer, {1, 2})
+    interrupt_at(trainer, 1)
+    with pytest.raises(Interrupted):
+        trainer.run()
+    trainer = interrupted()
+    poisoned(trainer, {1, 2})
+    trainer.run()
+    assert interrupted.weights() == build.weights()
+
+
+def test_ten_in_a_row_end_training_with_the_last_good_checkpoint(
+    build: Builder, poisoned: Callable[[Trainer, set[int]], None]
+) -> None:
+    trainer = build(max_steps=40)
+    poisoned(trainer, set(range(8, 40)))
+    with pytest.raises(TrainingError, match=r"not finite in 10 updates in a row, at step 17 .* diverged") as caught:
+        trainer.run()
+    assert f"The last good checkpoint is {build.folder / 'checkpoints' / 'step-00000015'};" in str(caught.value)
+    assert "\n" not in str(caught.value)
+    weights = read_weights(build.folder / "checkpoints/step-00000015/model.safetensors", expected_shapes(trainer.model))
+    assert all(torch.isfinite(weight).all() for weight in weights.values())
+
+
+def test_ten_in_a_row_before_anything_was_saved(build: Builder, poisoned: Callable[[Trainer, set[int]], None]) -> None:
+    trainer = build(save_every=30, valid_every=30, max_steps=40)
+    poisoned(trainer, set(range(1, 40)))
+    with pytest.raises(TrainingError, match="The last good checkpoint is none: it came too early"):
+        trainer.run()
+
+
+def test_memory_that_does_not_suffice_shows_in_the_first_second(
+    build: Builder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> LossSum:
+        raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 99 bytes")
+
+    monkeypatch.setattr(trainer_module, "translation_loss", full)
+    with pytest.raises(OutOfMemoryError, match=r"the largest batch \(\d+ pairs of up to \d tokens\) does not fit"):
+        build().run()
+    assert not (build.folder / "checkpoints").exists()
+
+
+# --- Selection and stopping
+
+
+def scripted(values: list[float], name: str = "bleu") -> Decode:
+    remaining = iter(values)
+
+    def decode(model: Transformer, step: int) -> Decoded:
+        return Decoded(values={name: next(remaining)}, signatures={name: "made up"}, sample=None)
+
+    return decode
+
+
+@pytest.mark.parametrize(
+    ("metric", "values", "best_step", "last_step"),
+    [
+        ("bleu", [1.0, 5.0, 4.0, 3.0, 9.0, 9.0], 2, 4),  # two looks without a better one end it
+        ("exact", [1.0, 5.0, 5.0, 6.0, 1.0, 2.0, 9.0], 4, 6),
+        ("wer", [50.0, 60.0, 40.0, 41.0, 40.0, 0.0], 3, 5),
+        ("cer", [math.nan, 60.0, math.nan, 70.0, 0.0], 2, 4),
+    ],
+)
+def test_patience_ends_training_and_the_best_weights_are_kept(
+    build: Builder, metric: str, values: list[float], best_step: int, last_step: int
+) -> None:
+    trainer = build(
+        metric=metric,
+        decode=scripted(values, metric),
+        patience=2,
+        valid_every=1,
+        save_every=1,
+        keep_last=20,
+        average_last=0,
+    )
+    result = trainer.run()
+    assert result.is_finished
+    assert result.reason == f"{metric} has not become better for 2 validations"
+    assert (result.state.step, result.state.best_step) == (last_step, best_step)
+    assert result.state.best_values[metric] == values[best_step - 1]
+    assert build.weights() == build.weights(f"checkpoints/step-{best_step:08d}/model.safetensors")
+    state = json.loads((build.folder / f"checkpoints/step-{last_step:08d}/state.json").read_text())
+    assert state["num_worse"] == 2
+
+
+def test_a_run_that_stopped_between_two_saves_is_saved(build: Builder) -> None:
+    trainer = build(
+        metric="bleu", decode=scripted([2.0, 1.0]), patience=1, valid_every=2, save_every=100, average_last=0
+    )
+    assert trainer.run().state.step == 4
+    assert build.steps() == [4]
+
+
+def test_the_mean_of_the_last_snapshots_is_kept_if_it_is_better(build: Builder) -> None:
+    trainer = build(metric="bleu", decode=scripted([1.0, 2.0, 3.0, 3.5]), average_last=2)
+    result = trainer.run()
+    values = [report.values["bleu"] for report in build.listener.validations]
+    assert values == [1.0, 2.0, 3.0]  # that of the mean is no validation of a step
+    assert (result.state.averaged, result.state.best_step) == ([8, 12], 0)
+    assert result.state.best_values["bleu"] == 3.5
+    shapes = expected_shapes(trainer.model)
+    snapshots = [
+        read_weights(build.folder / f"checkpoints/snapshots/step-{step:08d}.safetensors", shapes) for step in (8, 12)
+    ]
+    for name, weight in read_weights(build.folder / "model.safetensors", shapes).items():
+        torch.testing.assert_close(weight, (snapshots[0][name] + snapshots[1][name]) / 2)
+    assert (
+        "mean of the last 2 snapshots: bleu 3.5000, better than 3.0000 of step 12"
+        in (build.folder / "train.log").read_text()
+    )
+    result = build(metric="bleu", decode=scripted([]), average_last=2).run()  # again: nothing is left to try
+    assert result.state.averaged == [8, 12]
+
+
+def test_validation_is_without_dropout_and_as_often_as_asked(build: Builder) -> None:
+    trainer = build()
+    one, other = trainer.validate()[0], trainer.validate()[0]
+    assert one == other
+    assert trainer.model.training
+    assert one["perplexity"] == pytest.approx(math.exp(one["loss"]))
+    trainer.run()
+    assert [record["step"] for record in build.records() if record["type"] == "validation"] == [4, 8, 12]
+
+
+def test_the_validation_loss_is_the_mean_over_all_tokens(build: Builder) -> None:
+    trainer = build()
+    trainer.model.eval()
+    batches = list(trainer.batching.in_order(trainer.validation_corpus))
+    with torch.no_grad():
+        losses = [translation_loss(trainer.model, batch, 0.0) for batch in batches]
+    expected = sum(loss.nll_sum.item() for loss in losses) / sum(loss.num_tokens for loss in losses)
+    assert trainer.validate()[0]["loss"] == pytest.approx(expected)
+
+
+def test_in_bf16_a_resumed_run_is_the_same(build: Builder) -> None:
+    build(precision="bf16").run()
+    interrupted = Builder(build.corpora, build.folder.with_name("interrupted"))
+    trainer = interrupted(precision="bf16")
+    interrupt_at(trainer, 6)
+    with pytest.raises(Interrupted):
+        trainer.run()
+    interrupted(precision="bf16").run()
+    assert interrupted.weights() == build.weights()
+    assert interrupted.records() == build.records()
