@@ -22,7 +22,16 @@ from transformer_core.data.byte_input import STANDARD_STREAM, ByteInput
 from transformer_core.data.compression import open_compressor
 from transformer_core.errors import ConfigError, DataError
 
-__all__ = ["STANDARD_STREAM", "Errors", "LineReader", "LineWriter", "open_output", "read_lines", "read_pairs"]
+__all__ = [
+    "STANDARD_STREAM",
+    "Errors",
+    "LineReader",
+    "LineWriter",
+    "is_blank",
+    "open_output",
+    "read_lines",
+    "read_pairs",
+]
 
 Errors = Literal["strict", "replace"]
 
@@ -226,6 +235,11 @@ def open_output(path: str | Path) -> Iterator[LineWriter]:
         yield LineWriter(packed, str(path))
         with _blaming(str(path)):
             stack.close()
+
+
+def is_blank(line: str) -> bool:
+    """Tell whether a line holds nothing to translate: no character, or white space alone."""
+    return not line.strip()
 
 
 def read_lines(paths: Sequence[str | Path], errors: Errors = "strict") -> Iterator[str]:

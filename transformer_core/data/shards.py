@@ -22,6 +22,7 @@ from safetensors.numpy import save as serialize
 
 from tokenizer import Tokenizer
 from tokenizer.atomic_file import write_bytes, write_text
+from transformer_core.data.lines import is_blank
 from transformer_core.errors import DataError
 
 __all__ = ["Corpus", "CorpusStatistics", "Shard", "is_corpus_file", "write_corpus"]
@@ -38,7 +39,7 @@ class CorpusStatistics:
     """What became of the pairs."""
 
     num_pairs: int = 0  # kept
-    num_blank: int = 0  # dropped: no token on one side
+    num_blank: int = 0  # dropped: nothing but white space on one side
     num_long: int = 0  # dropped: more than max_length tokens on one side
     num_source_tokens: int = 0  # of the kept pairs, end tokens not counted
     num_target_tokens: int = 0
@@ -141,7 +142,8 @@ def write_corpus(
     iterator = iter(pairs)
     while chunk := list(islice(iterator, LINES_AT_ONCE)):
         sources, targets = (
-            tokenizer.encode_batch([pair[side] for pair in chunk]) for side, tokenizer in enumerate(tokenizers)
+            tokenizer.encode_batch(["" if is_blank(pair[side]) else pair[side] for pair in chunk])
+            for side, tokenizer in enumerate(tokenizers)
         )
         for source, target in zip(sources, targets, strict=True):
             if not source or not target:

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from tokenizer import Tokenizer
+from transformer_core.data.lines import is_blank
 from transformer_core.decoding.batching import BatchRunner, pad
 from transformer_core.decoding.config import BatchConfig, SearchConfig
 from transformer_core.decoding.step import decoding_mode, device_of
@@ -76,7 +77,7 @@ class Scorer:
             DataError: a line is longer than the positions that the model has learned.
             OutOfMemoryError: there is no memory for one pair alone.
         """
-        sources = self._source_tokenizer.encode_batch([source for source, _ in pairs])
+        sources = self._source_tokenizer.encode_batch(["" if is_blank(source) else source for source, _ in pairs])
         targets = self._target_tokenizer.encode_batch([target for _, target in pairs])
         places = [index for index in range(len(pairs)) if sources[index] or targets[index]]
         for index in places:

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from tokenizer import Tokenizer
+from transformer_core.data.lines import is_blank
 from transformer_core.decoding.batching import BatchRunner, pad
 from transformer_core.decoding.beam import BeamSearch
 from transformer_core.decoding.config import BatchConfig, SearchConfig
@@ -35,7 +36,7 @@ class Translation:
     """What became of one input line; its text and numbers are those of its first hypothesis."""
 
     hypotheses: tuple[TargetText, ...]  # best first; samples in the order in which they were drawn
-    is_blank: bool = False  # the line held no token, and the model was not asked
+    is_blank: bool = False  # the line held nothing but white space, and the model was not asked
     is_split: bool = False  # the line was too long: translated in pieces and joined
     is_source_cut: bool = False  # the line was too long: its end is not translated
 
@@ -136,7 +137,7 @@ class Translator:
             OutOfMemoryError: there is no memory for one line alone.
             ModelError: the model computes no probabilities, but NaN.
         """
-        encoded = self._source_tokenizer.encode_batch(list(lines))
+        encoded = self._source_tokenizer.encode_batch(["" if is_blank(line) else line for line in lines])
         sources = [
             self._source(line, token_ids, line_number)
             for line_number, (line, token_ids) in enumerate(zip(lines, encoded, strict=True), start=first_line_number)

@@ -17,7 +17,7 @@ from typing import Protocol
 
 from tokenizer import Tokenizer, TokenizerConfig, train_tokenizer
 from tokenizer.atomic_file import remove_temporary_files
-from transformer_core.data.lines import open_output, read_lines, read_pairs
+from transformer_core.data.lines import is_blank, open_output, read_lines, read_pairs
 from transformer_core.data.shards import Corpus, is_corpus_file, write_corpus
 from transformer_core.errors import ConfigError, DataError
 from transformer_core.experiments.config import DataConfig
@@ -212,7 +212,7 @@ def _count_and_draw(data: DataConfig, progress: Progress) -> tuple[int, list[int
 
 
 def _has_text(source: str, target: str) -> bool:
-    return bool(source.strip() and target.strip())
+    return not is_blank(source) and not is_blank(target)
 
 
 def _hash(line: str) -> int:

@@ -15,7 +15,7 @@ import zstandard
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from transformer_core.data.lines import LineReader, LineWriter, open_output, read_lines, read_pairs
+from transformer_core.data.lines import LineReader, LineWriter, is_blank, open_output, read_lines, read_pairs
 from transformer_core.errors import ConfigError, DataError
 
 PACK: dict[str, Callable[[bytes], bytes]] = {
@@ -520,3 +520,8 @@ def test_memory_is_bounded_by_the_window(tmp_path: Path) -> None:
 def test_reading_lines_loads_no_torch() -> None:
     program = "import sys, transformer_core.data.lines; sys.exit('torch' in sys.modules or 'numpy' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0
+
+
+def test_a_line_of_white_space_alone_is_blank() -> None:
+    assert all(map(is_blank, ("", " ", "   ", "\t", "\u3000", "\x85")))
+    assert not any(map(is_blank, ("a", " a ", "\u200b", ".")))

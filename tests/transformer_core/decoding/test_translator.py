@@ -5,7 +5,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from tests.transformer_core.decoding.random_model import random_lines, word_model, word_tokenizer
+from tests.transformer_core.decoding.random_model import random_lines, random_model, word_model, word_tokenizer
+from tokenizer import TokenizerConfig, train_tokenizer
 from transformer_core.config import Positions
 from transformer_core.decoding.config import BatchConfig, SearchConfig
 from transformer_core.decoding.scoring import Scorer
@@ -237,3 +238,10 @@ def test_bf16_stays_near() -> None:
     same = sum(first.text == second.text for first, second in zip(exact, rough, strict=True))
     assert same >= 10
     assert all(math.isfinite(translation.score) for translation in rough)
+
+
+def test_spaces_are_blank_even_where_the_tokenizer_has_tokens_for_them() -> None:
+    tokenizer = train_tokenizer(["a b  c"] * 3, TokenizerConfig(kind="char", vocabulary_size=20))
+    assert tokenizer.encode("  ")
+    translator = Translator(random_model(tokenizer.vocabulary_size), tokenizer, tokenizer)
+    assert [found.text for found in translator.translate(["  ", "\t "])] == ["", ""]
