@@ -1,0 +1,204 @@
+import random
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from tests.transformer_core.data.number_corpus import read_numbers
+from tests.transformer_core.decoding.random_model import random_lines, word_tokenizer
+from tokenizer import TokenizerFileError
+from transformer_core.errors import ConfigError, DataError
+from transformer_core.experiments.config import DataConfig
+from transformer_core.experiments.corpus_preparation import (
+    PreparedData,
+    choose_tokenizers,
+    is_prepared_data,
+    no_progress,
+    prepare_data,
+    remove_corpora,
+    remove_prepared_data,
+)
+
+
+def write_lines(path: Path, lines: list[str]) -> Path:
+    path.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+    return path
+
+
+def data_of(folder: Path, sources: list[str], targets: list[str], **options: object) -> DataConfig:
+    folder.mkdir(exist_ok=True)
+    return DataConfig(
+        train_src=(write_lines(folder / "src", sources),),
+        train_tgt=(write_lines(folder / "tgt", targets),),
+        **options,  # type: ignore[arg-type]
+    )
+
+
+def prepare(folder: Path, data: DataConfig, key: str = "key") -> PreparedData:
+    tokenizer = word_tokenizer()
+    return prepare_data(folder / "data", data, (tokenizer, tokenizer), key, no_progress)
+
+
+def texts(data: PreparedData) -> tuple[list[tuple[str, str]], list[tuple[str, str]]]:
+    """The pairs of the training and of the validation corpus."""
+    decode = word_tokenizer().decode
+    training, validation = (
+        [(decode(source), decode(target)) for source, target in read_numbers(corpus)]
+        for corpus in (data.training, data.validation)
+    )
+    return training, validation
+
+
+word = st.sampled_from(["ba", "be", "bi", "bo", "bu", "da", "de"])
+some_lines = st.lists(st.lists(word, max_size=3).map(" ".join), min_size=2, max_size=60)
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=30, deadline=None)
+@given(lines=some_lines, valid_size=st.integers(1, 12) | st.none(), seed=st.integers(0, 9))
+def test_no_source_line_is_in_both_parts_and_no_pair_is_lost(
+    tmp_path: Path, lines: list[str], valid_size: int | None, seed: int
+) -> None:
+    targets = random.Random(seed).sample(lines, len(lines))
+    pairs = [(source, target) for source, target in zip(lines, targets, strict=True) if source and target]
+    data = data_of(tmp_path, lines, targets, valid_size=valid_size)
+    remove_prepared_data(tmp_path / "data")
+    try:
+        prepared = prepare(tmp_path, data)
+    except (DataError, ConfigError):
+        sources = {source for source, _ in pairs}
+        assert len(pairs) < 2 or len(sources) <= (valid_size or 1) or len(pairs) <= (valid_size or 1)
+        return
+    training, validation = texts(prepared)
+    assert not {source for source, _ in training} & {source for source, _ in validation}
+    assert sorted(training + validation) == sorted(pairs)
+    assert len({source for source, _ in validation}) == (valid_size or max(1, len(pairs) // 20))
+    assert prepared.num_held_back == len(validation)
+
+
+def test_every_run_holds_back_the_same_whatever_else_is_in_the_text(tmp_path: Path) -> None:
+    lines = random_lines(300)
+    one = texts(prepare(tmp_path, data_of(tmp_path, lines, lines, valid_size=20)))[1]
+    again = texts(prepare(tmp_path / "other", data_of(tmp_path / "other", lines, lines, valid_size=20)))[1]
+    assert one == again
+    shuffled = random.Random(1).sample(lines, len(lines))
+    other_order = texts(prepare(tmp_path / "third", data_of(tmp_path / "third", shuffled, shuffled, valid_size=20)))[1]
+    assert sorted(other_order) == sorted(one)
+
+
+def test_the_same_key_finds_what_lies_there_and_another_one_makes_it_anew(tmp_path: Path) -> None:
+    lines = random_lines(60)
+    data = data_of(tmp_path, lines, lines)
+    first = prepare(tmp_path, data)
+    times = {path: path.stat().st_mtime_ns for path in (tmp_path / "data").rglob("*")}
+    assert texts(prepare(tmp_path, data)) == texts(first)
+    assert {path: path.stat().st_mtime_ns for path in (tmp_path / "data").rglob("*")} == times
+    prepare(tmp_path, data, key="another")
+    assert (tmp_path / "data/train/corpus.json").stat().st_mtime_ns != times[tmp_path / "data/train/corpus.json"]
+
+
+@pytest.mark.parametrize("name", ["train/corpus.json", "valid/corpus.json", "held-back.src"])
+def test_what_was_not_completed_is_made_anew(tmp_path: Path, name: str) -> None:
+    lines = random_lines(60)
+    data = data_of(tmp_path, lines, lines)
+    expected = texts(prepare(tmp_path, data))
+    (tmp_path / "data" / name).unlink()
+    assert texts(prepare(tmp_path, data)) == expected
+
+
+def test_validation_pairs_that_are_given_hold_nothing_back(tmp_path: Path) -> None:
+    lines, valid = random_lines(40), random_lines(7, seed=3)
+    valid_files = [write_lines(tmp_path / name, valid) for name in ("v.src", "v.tgt")]
+    data = data_of(tmp_path, lines, lines, valid_src=(valid_files[0],), valid_tgt=(valid_files[1],))
+    prepared = prepare(tmp_path, data)
+    training, validation = texts(prepared)
+    assert ([source for source, _ in training], [source for source, _ in validation]) == (lines, valid)
+    assert prepared.num_held_back == 0
+    assert prepared.valid_src == (valid_files[0],)
+
+
+def test_too_few_lines_to_hold_some_back_are_said_so(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="has 1 pairs; training and validation need at least one each"):
+        prepare(tmp_path, data_of(tmp_path, ["ba", ""], ["be", "bi"]))
+    with pytest.raises(ConfigError, match="--valid-size 9 would hold back all of the 3 pairs"):
+        prepare(tmp_path, data_of(tmp_path, ["ba", "be", "bi"], ["ba", "be", "bi"], valid_size=9))
+    with pytest.raises(DataError, match=r"too few different lines .* give validation pairs"):
+        prepare(tmp_path, data_of(tmp_path, ["ba"] * 40, ["be"] * 40))
+
+
+def test_files_of_different_length_are_named_with_both_counts(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"src has 3 lines but .*tgt has 2"):
+        prepare(tmp_path, data_of(tmp_path, ["ba", "be", "bi"], ["ba", "be"]))
+
+
+# --- Whose files these are
+
+
+def test_nobody_elses_files_are_taken_for_ours(tmp_path: Path) -> None:
+    lines = random_lines(40)
+    prepare(tmp_path, data_of(tmp_path, lines, lines))
+    assert is_prepared_data(tmp_path / "data")
+    for name in ("train.en", "train/train.en", "valid/corpus.txt"):
+        (tmp_path / "data" / name).touch()
+        assert not is_prepared_data(tmp_path / "data")
+        (tmp_path / "data" / name).unlink()
+    (tmp_path / "data" / "notes").mkdir()
+    assert not is_prepared_data(tmp_path / "data")
+
+
+def test_removing_ours_leaves_theirs(tmp_path: Path) -> None:
+    lines = random_lines(40)
+    prepare(tmp_path, data_of(tmp_path, lines, lines))
+    remove_corpora(tmp_path / "data")
+    assert {path.name for path in (tmp_path / "data").iterdir()} == {"held-back.src", "held-back.tgt"}
+    (tmp_path / "data" / "notes.txt").touch()
+    remove_prepared_data(tmp_path / "data")
+    assert [path.name for path in (tmp_path / "data").iterdir()] == ["notes.txt"]
+    (tmp_path / "data" / "notes.txt").unlink()
+    remove_prepared_data(tmp_path / "data")
+    assert not (tmp_path / "data").exists()
+    remove_prepared_data(tmp_path / "data")
+
+
+# --- Tokenizers
+
+
+def test_a_joint_vocabulary_is_learned_from_both_sides(tmp_path: Path) -> None:
+    said: list[str] = []
+    counted: list[tuple[str, int]] = []
+
+    @contextmanager
+    def progress(description: str, *, unit: str) -> Iterator[Callable[[int], None]]:
+        yield lambda count: counted.append((description, count))
+
+    data = data_of(tmp_path, ["aa bb"] * 50, ["cc dd"] * 50, tokenizer_kind="word")
+    source, target = choose_tokenizers(data, progress, said.append)
+    assert source is target
+    assert source.tokens(source.encode("aa bb cc dd")) == ["▁aa", "▁bb", "▁cc", "▁dd"]
+    assert said == ["learned a joint word vocabulary of 9 entries from the training text"]
+    assert sum(count for description, count in counted if description == "learning the vocabulary") == 100
+
+
+def test_a_text_of_many_characters_gets_room_for_them(tmp_path: Path) -> None:
+    # 2,000 different characters do not fit into the thousand entries that so few words would get
+    lines = ["".join(chr(0x4E00 + number) for number in range(start, start + 20)) for start in range(0, 2000, 20)]
+    source, _ = choose_tokenizers(data_of(tmp_path, lines * 2, lines * 2), no_progress, lambda text: None)
+    assert source.vocabulary_size > 2261
+
+
+def test_tokenizers_that_are_given_are_loaded(tmp_path: Path) -> None:
+    word_tokenizer().save(tmp_path / "one.json")
+    word_tokenizer().save(tmp_path / "other.json")
+    joint = data_of(tmp_path, ["ba"], ["be"], tokenizer=tmp_path / "one.json")
+    source, target = choose_tokenizers(joint, no_progress, lambda text: None)
+    assert source is target
+    separate = data_of(
+        tmp_path, ["ba"], ["be"], source_tokenizer=tmp_path / "one.json", target_tokenizer=tmp_path / "other.json"
+    )
+    source, target = choose_tokenizers(separate, no_progress, lambda text: None)
+    assert source is not target
+    missing = data_of(tmp_path, ["ba"], ["be"], tokenizer=tmp_path / "missing.json")
+    with pytest.raises(TokenizerFileError, match="no such file"):
+        choose_tokenizers(missing, no_progress, lambda text: None)

@@ -1,0 +1,72 @@
+import pytest
+
+from transformer_core.config import PRESETS
+from transformer_core.data.shards import CorpusStatistics
+from transformer_core.experiments.config import ArchitectureConfig
+from transformer_core.experiments.recipe import (
+    complete_architecture,
+    complete_training,
+    default_vocabulary_size,
+    held_back_pairs,
+)
+from transformer_core.training.config import TrainingConfig
+
+
+@pytest.mark.parametrize(
+    ("num_words", "num_characters", "size"),
+    [
+        (0, 0, 1000),
+        (5_000, 60, 1000),
+        (700_000, 90, 10_000),  # 12 · √700,000 = 10,040, in hundreds
+        (100_000_000, 200, 32_000),
+        (2_000, 3_000, 6_500),  # a text in Chinese: few words between spaces, many characters
+    ],
+)
+def test_the_vocabulary_grows_with_the_text(num_words: int, num_characters: int, size: int) -> None:
+    assert default_vocabulary_size(num_words, num_characters) == size
+
+
+@pytest.mark.parametrize(("num_pairs", "held_back"), [(2, 1), (19, 1), (400, 20), (29_000, 1000), (10**7, 1000)])
+def test_a_twentieth_is_held_back(num_pairs: int, held_back: int) -> None:
+    assert held_back_pairs(num_pairs) == held_back
+
+
+def test_the_model_grows_with_the_data() -> None:
+    sizes = [
+        complete_architecture(ArchitectureConfig(), CorpusStatistics(num_pairs=num_pairs)).arch
+        for num_pairs in (1, 199_999, 200_000, 1_999_999, 2_000_000)
+    ]
+    assert sizes == ["tiny", "tiny", "small", "small", "base"]
+    assert set(sizes) <= set(PRESETS)
+
+
+def test_what_is_given_is_left_alone() -> None:
+    architecture = ArchitectureConfig(arch="big", dropout=0.0)
+    assert complete_architecture(architecture, CorpusStatistics(num_pairs=5)) == architecture
+    training = TrainingConfig(max_steps=7, learning_rate=0.5, warmup_steps=0, valid_every=3)
+    assert complete_training(training, num_batches=100, d_model=512, is_fine_tuning=True) == training
+
+
+def test_the_budget_follows_from_the_data() -> None:
+    completed = complete_training(TrainingConfig(), num_batches=100, d_model=128, is_fine_tuning=False)
+    # 50 epochs of 100 steps; a tenth warms up; a fortieth between two looks
+    assert (completed.max_steps, completed.warmup_steps, completed.valid_every) == (5000, 500, 125)
+    assert completed.learning_rate is not None
+    wide = complete_training(TrainingConfig(), num_batches=100, d_model=512, is_fine_tuning=False)
+    assert wide.learning_rate == pytest.approx(completed.learning_rate / 4)
+    fine = complete_training(TrainingConfig(), num_batches=100, d_model=128, is_fine_tuning=True)
+    assert fine.learning_rate == pytest.approx(completed.learning_rate / 5)
+
+
+@pytest.mark.parametrize(("num_batches", "max_steps"), [(1, 2_000), (10**6, 100_000)])
+def test_the_budget_has_limits(num_batches: int, max_steps: int) -> None:
+    completed = complete_training(TrainingConfig(), num_batches=num_batches, d_model=512, is_fine_tuning=False)
+    assert completed.max_steps == max_steps
+    assert completed.valid_every is not None
+    assert completed.valid_every <= 2000
+
+
+def test_epochs_become_steps_as_they_are() -> None:
+    config = TrainingConfig(max_epochs=3, accumulate=4)
+    completed = complete_training(config, num_batches=10, d_model=512, is_fine_tuning=False)
+    assert completed.max_steps == 3 * 3  # ten batches are three updates of four, four and two
