@@ -1,5 +1,6 @@
 import gzip
 import json
+import re
 import os
 import pty
 import signal
@@ -133,7 +134,8 @@ def test_truncations_splits_and_bad_bytes_are_counted(model: Path) -> None:
     assert stdout.count("\n") == 3
     assert "line 1 too long for the model: translated in pieces and joined" in stderr
     assert "1 line with bytes that are not UTF-8: U+FFFD stands in their place" in stderr
-    assert "line 1 cut off at the length limit: --max-length-ratio" in stderr
+    # how many of the two lines a random model ends by itself is chance; the first it does not
+    assert re.search(r"(line 1|lines \(1, 2\)) cut off at the length limit: --max-length-ratio", stderr)
     assert all(line.startswith("transduce: warning: ") for line in stderr.splitlines())
     stderr = invoke("-m", save_limits(model), "--greedy", stdin=b"ba be bi bo bu\n" * 1200)[2]
     assert "1,200 lines (1, 2, 3, 4, 5, ...) too long for the model" in stderr
