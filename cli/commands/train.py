@@ -239,7 +239,7 @@ def train(
             "--max-update",
             "--train-steps",
             min=1,
-            help="Updates to make. Default: 50 epochs, between 2,000 and 100,000.",
+            help="Updates to make. Default: 40 epochs, between 2,000 and 100,000.",
             rich_help_panel=STOPPING,
         ),
     ] = None,

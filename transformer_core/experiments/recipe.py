@@ -19,7 +19,7 @@ __all__ = [
     "held_back_pairs",
 ]
 
-NUM_EPOCHS = 50  # passes over a small corpus after which more of them bring little
+NUM_EPOCHS = 40  # passes over a small corpus after which more of them bring little
 MIN_STEPS, MAX_STEPS = 2_000, 100_000
 MOST_HELD_BACK = 1_000  # pairs to validate with
 NUM_VALIDATIONS = 40  # looks at the validation pairs in a whole run

@@ -49,8 +49,8 @@ def test_what_is_given_is_left_alone() -> None:
 
 def test_the_budget_follows_from_the_data() -> None:
     completed = complete_training(TrainingConfig(), num_batches=100, d_model=128, is_fine_tuning=False)
-    # 50 epochs of 100 steps; a tenth warms up; a fortieth between two looks
-    assert (completed.max_steps, completed.warmup_steps, completed.valid_every) == (5000, 500, 125)
+    # 40 epochs of 100 steps; a tenth warms up; a fortieth between two looks
+    assert (completed.max_steps, completed.warmup_steps, completed.valid_every) == (4000, 400, 100)
     assert completed.learning_rate is not None
     wide = complete_training(TrainingConfig(), num_batches=100, d_model=512, is_fine_tuning=False)
     assert wide.learning_rate == pytest.approx(completed.learning_rate / 4)
