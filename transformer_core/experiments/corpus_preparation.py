@@ -161,23 +161,21 @@ def remove_prepared_data(folder: Path) -> None:
 def _hold_back(data: DataConfig, paths: tuple[Path, Path], progress: Progress) -> Iterator[tuple[str, str]]:
     """Write the pairs that are held back to `paths`; give the others.
 
-    Chosen are the source lines with the smallest hashes, each with all its pairs.
-
     Raises:
         DataError: there are too few pairs to hold any back.
         ConfigError: more are asked for than there are.
     """
-    num_pairs, smallest = _count_and_draw(data, progress)
+    num_pairs, drawn = _count_and_draw(data, progress)
     wanted = data.valid_size or held_back_pairs(num_pairs)
     if num_pairs < 2:
         raise DataError(f"{data.train_src[0]}: has {num_pairs} pairs; training and validation need at least one each")
     if wanted >= num_pairs:
         raise ConfigError(f"--valid-size {wanted} would hold back all of the {num_pairs} pairs")
-    limit = max(smallest[:wanted], default=-1)
+    chosen = _choose(drawn, wanted)
     num_held_back = 0
     with open_output(paths[0]) as source_file, open_output(paths[1]) as target_file:
         for source, target in read_pairs(data.train_src, data.train_tgt, data.errors):
-            if _has_text(source, target) and _hash(source) <= limit:
+            if _hash(source) in chosen and not (is_blank(source) or is_blank(target)):
                 source_file.write_line(source)
                 target_file.write_line(target)
                 num_held_back += 1
@@ -186,33 +184,46 @@ def _hold_back(data: DataConfig, paths: tuple[Path, Path], progress: Progress) -
             f"{data.train_src[0]}: holds too few different lines to hold some back for validation; "
             "give validation pairs (--valid-src, --valid-tgt)"
         )
-    return (pair for pair in read_pairs(data.train_src, data.train_tgt, data.errors) if _hash(pair[0]) > limit)
+    return (pair for pair in read_pairs(data.train_src, data.train_tgt, data.errors) if _hash(pair[0]) not in chosen)
 
 
-def _count_and_draw(data: DataConfig, progress: Progress) -> tuple[int, list[int]]:
-    """Count the pairs with text on both sides, and give the smallest different hashes of their source lines."""
+def _count_and_draw(data: DataConfig, progress: Progress) -> tuple[int, dict[int, int]]:
+    """Count the pairs with text on both sides, and draw source lines: those with the smallest hashes.
+
+    Returns:
+        the number of pairs; and by the hash of each line that was drawn, smallest first, how many pairs it has. A line
+        that was drawn was so when it was first seen (the limit only falls), so no pair of it is missed.
+    """
     most = data.valid_size or MOST_HELD_BACK
     num_pairs = 0
     heap: list[int] = []  # negated: its first is the largest of the smallest
-    drawn: set[int] = set()
+    drawn: dict[int, int] = {}
     with progress("counting pairs", unit="pairs") as advance:
         for source, target in read_pairs(data.train_src, data.train_tgt, data.errors):
             advance(1)
-            if not _has_text(source, target):
+            if is_blank(source) or is_blank(target):
                 continue
             num_pairs += 1
             number = _hash(source)
-            if number in drawn or (len(heap) == most and number > -heap[0]):
-                continue
-            drawn.add(number)
-            heapq.heappush(heap, -number)
-            if len(heap) > most:
-                drawn.discard(-heapq.heappop(heap))
-    return num_pairs, sorted(drawn)
+            if number in drawn:
+                drawn[number] += 1
+            elif len(heap) < most or number < -heap[0]:
+                drawn[number] = 1
+                heapq.heappush(heap, -number)
+                if len(heap) > most:
+                    del drawn[-heapq.heappop(heap)]
+    return num_pairs, dict(sorted(drawn.items()))
 
 
-def _has_text(source: str, target: str) -> bool:
-    return not is_blank(source) and not is_blank(target)
+def _choose(drawn: dict[int, int], wanted: int) -> set[int]:
+    """Choose lines that have `wanted` pairs together, or a few less: a line that has too many is left to training."""
+    chosen: set[int] = set()
+    num_pairs = 0
+    for number, count in drawn.items():
+        if num_pairs + count <= wanted:
+            chosen.add(number)
+            num_pairs += count
+    return chosen or {min(drawn, key=drawn.__getitem__)}
 
 
 def _hash(line: str) -> int:

@@ -1,4 +1,5 @@
 import random
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -69,12 +70,15 @@ def test_no_source_line_is_in_both_parts_and_no_pair_is_lost(
         prepared = prepare(tmp_path, data)
     except (DataError, ConfigError):
         sources = {source for source, _ in pairs}
-        assert len(pairs) < 2 or len(sources) <= (valid_size or 1) or len(pairs) <= (valid_size or 1)
+        assert len(pairs) < 2 or len(sources) == 1 or len(pairs) <= (valid_size or 1)
         return
     training, validation = texts(prepared)
     assert not {source for source, _ in training} & {source for source, _ in validation}
     assert sorted(training + validation) == sorted(pairs)
-    assert len({source for source, _ in validation}) == (valid_size or max(1, len(pairs) // 20))
+    counts = Counter(source for source, _ in pairs)
+    assert 1 <= len(validation) <= max(valid_size or len(pairs) // 20, min(counts.values()))
+    if max(counts.values()) == 1:
+        assert len(validation) == (valid_size or max(1, len(pairs) // 20))
     assert prepared.num_held_back == len(validation)
 
 
@@ -86,6 +90,13 @@ def test_every_run_holds_back_the_same_whatever_else_is_in_the_text(tmp_path: Pa
     shuffled = random.Random(1).sample(lines, len(lines))
     other_order = texts(prepare(tmp_path / "third", data_of(tmp_path / "third", shuffled, shuffled, valid_size=20)))[1]
     assert sorted(other_order) == sorted(one)
+
+
+def test_a_line_that_half_of_the_text_consists_of_is_left_to_training(tmp_path: Path) -> None:
+    lines = ["ba"] * 100 + [f"{word} {other}" for word in ("be", "bi", "bo", "bu") for other in ("da", "de", "di")] * 3
+    training, validation = texts(prepare(tmp_path, data_of(tmp_path, lines, lines, valid_size=15)))
+    assert ("ba", "ba") in training
+    assert len(validation) == 15  # five of the twelve others, with their three pairs each
 
 
 def test_the_same_key_finds_what_lies_there_and_another_one_makes_it_anew(tmp_path: Path) -> None:
