@@ -143,7 +143,7 @@ def _require_alike(folder: Path, first: Path) -> None:
     config, first_config = read_config(folder), read_config(first)
     for name, value in _architecture(config).items():
         if value != (wanted := _architecture(first_config)[name]):
-            raise ModelError(f"{folder}: its {name} is {value}, but {wanted} in {first}; only like models have a mean")
+            raise ModelError(f"{folder}: has {name} {value}, {first} has {wanted}; only like models have a mean")
     tokenizers, first_tokenizers = read_tokenizers(folder, config), read_tokenizers(first, first_config)
     for tokenizer, first_tokenizer in zip(tokenizers, first_tokenizers, strict=True):
         if tokenizer.sha256 != first_tokenizer.sha256:
