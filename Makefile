@@ -1,6 +1,7 @@
 # make demo    sets everything up and learns to pronounce English, in minutes
 # make test    sets everything up and runs the tests
 # make check   format, lint, types and tests: what has to pass before a change goes in
+# make reference   writes docs/reference.md and the file tree of the README anew
 # make clean   removes the environment and every cache
 #
 # The environment lies in .venv; make VENV=elsewhere puts it elsewhere, make PYTHON=python3.12 says with which Python.
@@ -13,7 +14,7 @@ PYTHON ?= $(shell for python in python3 python3.14 python3.13 python3.12 python3
 # Options for pytest: make test TESTS="-k console".
 TESTS ?=
 
-.PHONY: demo test check clean
+.PHONY: demo test check reference clean
 
 demo: $(VENV)/.demo
 	$(BIN)/transduce demo
@@ -26,6 +27,9 @@ check: $(VENV)/.development
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/python -m pytest $(TESTS)
+
+reference: $(VENV)/.development
+	$(BIN)/python docs/generate_reference.py
 
 clean:
 	rm -rf $(VENV) build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -79,6 +79,7 @@ def test_an_option_keeps_the_conventions(name: str) -> None:
     option = OPTIONS[name]
     assert option.help, "says what it does"
     assert option.help.endswith((".", ".)")), "in a sentence"
+    assert not re.search(r"(?<!\\)\[[a-z]", option.help), "has no brackets: Rich takes them for markup and drops them"
     assert option.rich_help_panel, "stands under a heading"
     long_names = [name for name in (*option.opts, *option.secondary_opts) if name.startswith("--")]
     assert long_names, "has a long name"
