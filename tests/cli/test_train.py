@@ -1,0 +1,200 @@
+import os
+import shlex
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+import torch
+from typer.testing import CliRunner
+
+from cli.main import app
+from tests.training_task import TINY_MODEL, TINY_RUN, metrics_without_times, write_task
+from transformer_core.model_directory import load_model
+from transformer_core.model_files import read_json
+
+
+@pytest.fixture(autouse=True)
+def _threads() -> Iterator[None]:
+    """A run sets the number of threads of the whole process."""
+    before = torch.get_num_threads()
+    yield
+    torch.set_num_threads(before)
+
+
+def invoke(*arguments: str | Path, **variables: str) -> tuple[int, str, str]:
+    """Run the program in this process: exit code, stdout, stderr."""
+    result = CliRunner().invoke(app, [*map(str, arguments)], env=variables)
+    return result.exit_code, result.stdout_bytes.decode(), result.stderr
+
+
+def train(*arguments: str | Path, **variables: str) -> str:
+    """Train and give what was said on stderr; stdout must stay empty."""
+    code, stdout, stderr = invoke("train", *arguments, **variables)
+    assert code == 0, stderr
+    assert stdout == ""
+    return stderr
+
+
+def files_of(folder: Path) -> list[str | Path]:
+    source, target = write_task(folder)
+    return ["-s", source, "-t", target]
+
+
+def test_two_files_and_a_folder_make_a_model(tmp_path: Path) -> None:
+    said = train(*files_of(tmp_path), "-o", tmp_path / "model", *TINY_RUN).splitlines()
+    assert said[0] == "learned a joint word vocabulary of 13 entries from the training text"
+    assert said[1].startswith("training: 190 pairs, ")
+    assert any(line.startswith("step 3/20  epoch ") for line in said)
+    assert any(line.startswith("valid at step 5  loss ") for line in said)
+    assert said[-1] == (
+        f"all 20 steps are done; the model is in {tmp_path}/model: transduce translate -m {tmp_path}/model < new.txt"
+    )
+    assert load_model(tmp_path / "model").model.config.encoder.num_layers == 1
+    again = train(*files_of(tmp_path), "-o", tmp_path / "model", *TINY_RUN)
+    assert again == f"training of {tmp_path}/model is finished; --overwrite starts anew\n"
+
+
+def test_quiet_is_silent(tmp_path: Path) -> None:
+    assert train("-q", *files_of(tmp_path), "-o", tmp_path / "model", *TINY_RUN, "--max-steps", "2") == ""
+    assert (tmp_path / "model/train.log").read_text().count("\n") == 2  # a report and a validation
+
+
+def test_verbose_shows_what_a_sample_became(tmp_path: Path) -> None:
+    said = train("-v", *files_of(tmp_path), "-o", tmp_path / "model", *TINY_RUN, "--max-steps", "5")
+    assert "sample: '" in said
+
+
+def test_the_file_of_a_run_makes_another_one_like_it(tmp_path: Path) -> None:
+    train(*files_of(tmp_path), "-o", tmp_path / "model", *TINY_RUN, "--average-last", "0", "--valid-size", "13")
+    train("-c", tmp_path / "model/training.toml", "-o", tmp_path / "copy")
+    for name in ("model.safetensors", "config.json", "tokenizer.json", "training.toml"):
+        assert (tmp_path / "copy" / name).read_bytes() == (tmp_path / "model" / name).read_bytes()
+    assert metrics_without_times(tmp_path / "copy") == metrics_without_times(tmp_path / "model")
+
+
+def test_a_key_that_is_no_option_is_named_with_its_neighbour(tmp_path: Path) -> None:
+    (tmp_path / "c.toml").write_text("beam_siz = 3\nlayer = 2\n")
+    code, _, stderr = invoke("train", "-c", tmp_path / "c.toml", *files_of(tmp_path), "-o", tmp_path / "model")
+    assert code == 2
+    assert stderr.startswith(f"transduce: error: {tmp_path}/c.toml: unknown key 'beam_siz'")
+    (tmp_path / "c.toml").write_text("layer = 2\n")
+    _, _, stderr = invoke("train", "-c", tmp_path / "c.toml", *files_of(tmp_path), "-o", tmp_path / "model")
+    assert stderr == f"transduce: error: {tmp_path}/c.toml: unknown key 'layer'; did you mean 'layers'?\n"
+
+
+def test_flag_beats_environment_beats_file_beats_default(tmp_path: Path) -> None:
+    (tmp_path / "c.toml").write_text("lr = 0.25\nlabel-smoothing = 0.2\n")
+
+    def setting(*arguments: str | Path, **variables: str) -> str:
+        code, stdout, stderr = invoke("train", "--print-config", *arguments, **variables)
+        assert (code, stderr) == (0, "")
+        (line,) = [line for line in stdout.splitlines() if line.startswith("label_smoothing")]
+        return line
+
+    environment = {"TRANSDUCE_TRAIN_LABEL_SMOOTHING": "0.3"}
+    assert setting() == "label_smoothing = 0.1  # built-in default"
+    assert setting("-c", tmp_path / "c.toml") == f"label_smoothing = 0.2  # {tmp_path}/c.toml"
+    assert setting("-c", tmp_path / "c.toml", **environment) == (
+        "label_smoothing = 0.3  # TRANSDUCE_TRAIN_LABEL_SMOOTHING"
+    )
+    flag = setting("-c", tmp_path / "c.toml", "--label-smoothing", "0.4", **environment)
+    assert flag == "label_smoothing = 0.4  # command line"
+
+
+def test_time_ends_a_run_and_the_same_command_goes_on(tmp_path: Path) -> None:
+    command = [*files_of(tmp_path), "-o", tmp_path / "model", *TINY_RUN]
+    train(*command[:4], "-o", tmp_path / "whole", *TINY_RUN)
+    said = train(*command, "--max-time", "0.000001")
+    assert said.endswith("the time of 1e-06 minutes is up at step 1; the same command goes on from there\n")
+    assert not read_json(tmp_path / "model/metadata.json")["training"]["is_finished"]
+    code, _, stderr = invoke("inspect", "model", tmp_path / "model")
+    assert (code, stderr.count("\n")) == (4, 1)  # nothing has been validated, so there are no best weights yet
+    for _ in range(4):
+        train(*command, "--max-time", "0.000001")
+    _, stdout, _ = invoke("inspect", "model", tmp_path / "model")
+    assert "weights             of step 5\n" in stdout
+    assert train(*command).splitlines()[-1].startswith("all 20 steps are done; the model is in ")
+    assert (tmp_path / "model/model.safetensors").read_bytes() == (tmp_path / "whole/model.safetensors").read_bytes()
+    assert metrics_without_times(tmp_path / "model") == metrics_without_times(tmp_path / "whole")
+
+
+def test_a_changed_option_is_refused(tmp_path: Path) -> None:
+    command = [*files_of(tmp_path), "-o", tmp_path / "model", *TINY_RUN]
+    train(*command, "--max-time", "0.000001")
+    code, stdout, stderr = invoke("train", *command, "--heads", "4")
+    assert (code, stdout) == (2, "")
+    assert stderr == (
+        f"transduce: error: --heads was 2 when the run in {tmp_path}/model began and is 4 now; give the same value to "
+        "go on, or --overwrite to start anew\n"
+    )
+    assert train(*command, "--heads", "4", "--overwrite").splitlines()[-1].startswith("all 20 steps are done")
+
+
+def test_no_cache_of_compiled_shapes_grows_without_limit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("ONEDNN_PRIMITIVE_CACHE_CAPACITY", raising=False)
+    train(*files_of(tmp_path), "-o", tmp_path / "model", *TINY_RUN, "--max-steps", "1")
+    assert os.environ["ONEDNN_PRIMITIVE_CACHE_CAPACITY"] == "64"
+
+
+# --- TensorBoard
+
+
+class FakeWriter:
+    """Stands for TensorBoard's."""
+
+    opened: list["FakeWriter"]
+
+    def __init__(self, folder: str, purge_step: int) -> None:
+        self.folder, self.purge_step = folder, purge_step
+        self.scalars: dict[str, list[int]] = {}
+        self.is_closed = False
+        self.opened.append(self)
+
+    def add_scalar(self, name: str, value: float, step: int) -> None:
+        self.scalars.setdefault(name, []).append(step)
+
+    def close(self) -> None:
+        self.is_closed = True
+
+
+def test_tensorboard_gets_the_numbers_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    module = ModuleType("torch.utils.tensorboard")
+    module.SummaryWriter = FakeWriter  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", module)
+    FakeWriter.opened = []
+    train(*files_of(tmp_path), "-o", tmp_path / "model", *TINY_RUN, "--tensorboard")
+    (writer,) = FakeWriter.opened
+    assert (writer.folder, writer.purge_step, writer.is_closed) == (f"{tmp_path}/model/tensorboard", 3, True)
+    assert writer.scalars["training/loss"] == [3, 6, 9, 12, 15, 18, 20]
+    assert writer.scalars["validation/loss"] == [5, 10, 15, 20]
+
+
+def test_without_the_package_one_line_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
+    arguments = [*files_of(tmp_path), "-o", tmp_path / "model", *TINY_RUN, "--tensorboard"]
+    code, _, stderr = invoke("train", *arguments)
+    assert code == 2
+    assert stderr == "transduce: error: --tensorboard needs a package: pip install 'transduce[tensorboard]'\n"
+    assert not (tmp_path / "model").exists()
+
+
+# --- The whole path
+
+
+@pytest.mark.slow
+def test_a_small_model_learns_to_reverse_strings(tmp_path: Path) -> None:
+    command = [*files_of(tmp_path), "-o", tmp_path / "model", *TINY_MODEL]
+    write_task(tmp_path, 3000)
+    budget = (
+        "--d-model 64 --heads 4 --ffn-dim 128 --dropout 0 --lr 0.004 --batch-size 1500 --max-steps 700 --patience 0"
+    )
+    train(*command, *shlex.split(budget), "--valid-every", "100", "--metric", "exact")
+    assert read_json(tmp_path / "model/metadata.json")["training"]["validation"]["exact"] >= 99
+    lines = ["a b c", "h", "", "g f e d c b a", "a a b a"]
+    result = CliRunner().invoke(
+        app, ["translate", "-m", str(tmp_path / "model")], input="".join(f"{line}\n" for line in lines)
+    )
+    assert result.exit_code == 0
+    assert result.stdout == "c b a\nh\n\na b c d e f g\na b a a\n"
