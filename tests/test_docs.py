@@ -18,7 +18,7 @@ from cli.command import Command
 from cli.lazy_group import Entry
 from cli.main import COMMANDS
 from tests.cli.test_options import COMMANDS_BY_NAME
-from tests.program import REPOSITORY, program_environment
+from tests.program import REPOSITORY, program_environment, run_program
 from transformer_core.config import ModelConfig, StackConfig
 from transformer_core.experiments.training_file import ENDLESS_SCHEDULES, FREE_OPTIONS, LIMITS
 from transformer_core.training.progress import StepReport, ValidationReport
@@ -135,6 +135,8 @@ def test_the_tour_of_the_readme_runs_and_leaves_what_formats_says(tmp_path: Path
         *metadata["data"]["train_src"][0],
     }
     keys |= {key for record in records for key in record}
+    keys |= set(json.loads(run_program("inspect", "model", folder, "--json").stdout))
+    keys |= set(json.loads(run_program("tokenizer", "info", work / "words.json", "--json").stdout))
     assert keys <= documented
 
 
