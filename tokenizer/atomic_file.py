@@ -42,9 +42,18 @@ def open_atomic(path: str | Path) -> Iterator[BinaryIO]:
 
 
 def write_bytes(path: str | Path, content: bytes) -> None:
-    """Write `content` to `path` in one stroke."""
-    with open_atomic(path) as file:
-        file.write(content)
+    """Write `content` to `path` in one stroke.
+
+    Raises:
+        OSError: as `open_atomic`; `filename` says which file.
+    """
+    try:
+        with open_atomic(path) as file:
+            file.write(content)
+    except OSError as error:
+        if error.filename is None:  # the system does not say what it could not write to
+            error.filename = str(path)
+        raise
 
 
 def write_text(path: str | Path, content: str) -> None:

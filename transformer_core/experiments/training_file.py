@@ -104,10 +104,9 @@ def refuse_changes(folder: Path, stored: Mapping[str, Any], wanted: Mapping[str,
         if name in free or value == "auto" or stored.get(name) == value:
             continue
         if not (name == "device" and _kind(value) == _kind(stored.get(name))):
-            option, was = f"--{name.replace('_', '-')}", stored.get(name, "not given")
             raise ConfigError(
-                f"{option} was {was} when the run in {folder} began and is {value} now; give the same value to go on, "
-                "or --overwrite to start anew"
+                f"--{name.replace('_', '-')} was {_shown(stored.get(name, 'not given'))} when the run in {folder} "
+                f"began and is {_shown(value)} now; give the same value to go on, or --overwrite to start anew"
             )
 
 
@@ -134,6 +133,11 @@ def recall_options(config: _Config, stored: Mapping[str, Any], folder: Path) -> 
         return replace(config, **values)
     except (ConfigError, TypeError, ValueError) as error:
         raise ModelError(f"{folder / TRAINING_FILE}: {error}; start anew with --overwrite") from None
+
+
+def _shown(value: object) -> str:
+    """A value as it is typed."""
+    return " ".join(map(str, value)) if isinstance(value, list) else str(value)
 
 
 def _kind(device: object) -> str:

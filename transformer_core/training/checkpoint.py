@@ -82,8 +82,10 @@ class Checkpoints:
             write_weights(temporary / "model.safetensors", weights_of(model))
             write_weights(temporary / "optimizer.safetensors", optimizer_state(model, optimizer))
             write_json(temporary / "state.json", asdict(state))
-        except BaseException:
+        except BaseException as error:
             shutil.rmtree(temporary, ignore_errors=True)
+            if isinstance(error, OSError):
+                error.filename = str(self.folder / name)  # the temporary one means nothing to the user
             raise
         if (self.folder / name).exists():  # a kill came before LATEST was written
             shutil.rmtree(self.folder / name)

@@ -139,7 +139,8 @@ class Trainer:
             reason = self._reason_to_stop()
             is_due = reason is not None or state.step % (config.save_every or self.valid_every) == 0
             signal_number = interruption.signal_number
-            is_time_up = config.max_time is not None and time.monotonic() - started_at > 60 * config.max_time
+            # something is done in every run, or a limit that is too short would be one for ever
+            is_time_up = not self._is_saved and time.monotonic() - started_at > 60 * (config.max_time or math.inf)
             if not self._is_saved and (is_due or signal_number is not None or is_time_up):
                 self._save(is_extra=not is_due)
             if signal_number is not None:
