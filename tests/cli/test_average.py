@@ -25,7 +25,7 @@ def test_the_mean_of_the_last_weights(tmp_path: Path) -> None:
         f"the mean of 2 sets of weights is in {tmp_path}/mean: transduce translate -m {tmp_path}/mean < new.txt",
     ]
     require_mean(tmp_path / "mean", 20, 30)
-    assert read_json(tmp_path / "mean/metadata.json")["command"].startswith("transduce ")
+    assert read_json(tmp_path / "mean/metadata.json")["command"].startswith("transduce")
 
 
 def test_the_mean_of_chosen_weights_and_of_models(tmp_path: Path) -> None:
