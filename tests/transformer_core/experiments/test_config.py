@@ -1,0 +1,64 @@
+from pathlib import Path
+
+import pytest
+
+from transformer_core.config import PRESETS, ModelConfig, TieEmbeddings
+from transformer_core.errors import ConfigError
+from transformer_core.experiments.config import ArchitectureConfig, DataConfig
+
+FILE = (Path("a"),)
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"train_src": ()}, "training needs both sides"),
+        ({"train_src": FILE * 2}, "there are 2 source files and 1 target files"),
+        ({"valid_src": FILE}, "validation has 1 source files and 0 target files"),
+        ({"source_tokenizer": Path("t")}, "--source-tokenizer and --target-tokenizer go together"),
+        (
+            {"tokenizer": Path("t"), "source_tokenizer": Path("t"), "target_tokenizer": Path("t")},
+            "give --tokenizer (joint), or --source-tokenizer and --target-tokenizer, not both",
+        ),
+        ({"valid_src": FILE, "valid_tgt": FILE, "valid_size": 3}, "with --valid-src nothing is held back"),
+        ({"max_length": 0}, "--max-length and --valid-size must be at least 1"),
+        ({"valid_size": 0}, "--max-length and --valid-size must be at least 1"),
+    ],
+)
+def test_data_that_do_not_fit_together_are_named(values: dict[str, object], message: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        DataConfig(**{"train_src": FILE, "train_tgt": FILE, **values})  # type: ignore[arg-type]
+    assert message in str(caught.value)
+
+
+def built(*, is_joint: bool = True, **values: object) -> ModelConfig:
+    config = ArchitectureConfig(**{"arch": "tiny", "dropout": 0.1, **values})  # type: ignore[arg-type]
+    return config.model_config((10, 10), (0, 1, 2), is_joint=is_joint)
+
+
+def test_a_preset_with_what_differs_from_it() -> None:
+    assert built().encoder == built().decoder == PRESETS["tiny"]
+    config = built(num_layers=3, num_decoder_layers=1, d_ff=100, encoder_d_ff=50, num_heads=2)
+    assert (config.encoder.num_layers, config.decoder.num_layers) == (3, 1)
+    assert (config.encoder.d_ff, config.decoder.d_ff) == (50, 100)
+    assert config.encoder.num_heads == config.decoder.num_heads == 2
+    assert config.encoder.d_model == 128
+    assert (built(norm="last").norm_first, built().norm_first) == (False, True)
+
+
+@pytest.mark.parametrize(
+    ("values", "is_joint", "tie"),
+    [
+        ({}, True, "all"),
+        ({}, False, "decoder"),
+        ({"encoder_d_model": 64}, True, "decoder"),
+        ({"tie_embeddings": "none"}, True, "none"),
+    ],
+)
+def test_embeddings_are_tied_where_they_can_be(values: dict[str, object], is_joint: bool, tie: TieEmbeddings) -> None:
+    assert built(is_joint=is_joint, **values).tie_embeddings == tie
+
+
+def test_a_preset_that_is_none_is_named() -> None:
+    with pytest.raises(ConfigError, match=r"arch \('huge'\) must be one of tiny, small, base, big"):
+        ArchitectureConfig(arch="huge")
