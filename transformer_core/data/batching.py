@@ -1,7 +1,8 @@
 """Batches of similar length under a token budget, in an order that follows from seed and epoch alone.
 
 Pairs of about the same length stand together, so that little of a batch is padding (random batches of translation
-data are more than half padding), and the order of the batches is shuffled. Any batch of any epoch can be named by two
+data are more than half padding), and the order of the batches is shuffled. About the same, not the same: a batch of one
+length would teach that every sequence ends there. Any batch of any epoch can be named by two
 numbers, which is what a resumed run needs to go on where it stopped.
 """
 
@@ -17,6 +18,10 @@ from torch import Tensor
 from transformer_core.data.shards import Corpus, Ids, Shard
 
 __all__ = ["Batch", "Batching", "pad_rows"]
+
+# Pairs are sorted by their length times a random number of 1 ± this. Without it a batch holds pairs of one length
+# alone: a gradient then says "end here" for the whole batch, and a model that must count (SCAN) never learns it well.
+LENGTH_MIXING = 0.15
 
 Indices = NDArray[np.int64]
 
@@ -72,7 +77,7 @@ class Batching:
                 yield self._collate(shard, indices)
 
     def num_batches(self, corpus: Corpus) -> int:
-        """Count the batches of an epoch: of any, because the lengths that decide where a batch ends are the same."""
+        """Count the batches of the first epoch; those of another differ by a few, because it mixes other lengths."""
         return sum(
             len(self._plan(corpus.shard(number), self._order("pairs", 0, number)))
             for number in range(corpus.num_shards)
@@ -96,11 +101,13 @@ class Batching:
         return np.random.Generator(np.random.PCG64([self.seed, epoch, shard_number, len(what)]))
 
     def _plan(self, shard: Shard, order: np.random.Generator | None) -> list[Indices]:
-        """Cut a shard into batches of pairs of similar length; `order` shuffles pairs of one length and the batches."""
-        indices = np.arange(len(shard)) if order is None else order.permutation(len(shard))
-        source_lengths, target_lengths = shard.source_lengths()[indices], shard.target_lengths()[indices]
-        indices = indices[np.lexsort((source_lengths, target_lengths))]  # by target, then by source
-        lengths = _padded_lengths(shard)[indices].tolist()
+        """Cut a shard into batches of pairs of similar length; with `order`, lengths are mixed and batches shuffled."""
+        lengths = _padded_lengths(shard)
+        if order is None:
+            indices = np.lexsort((shard.source_lengths(), shard.target_lengths()))  # by target, then by source
+        else:
+            indices = np.argsort(lengths * order.uniform(1 - LENGTH_MIXING, 1 + LENGTH_MIXING, len(shard)))
+        lengths = lengths[indices].tolist()
         cuts = [0]
         longest = 0
         for position, length in enumerate(lengths):
