@@ -36,22 +36,37 @@ def to_text(summary: ModelSummary) -> str:
 
 
 def _architecture(config: ModelConfig) -> Iterator[tuple[str, str]]:
-    yield "encoder", _stack(config.encoder)
-    yield "decoder", _stack(config.decoder)
-    positions = f"sinusoidal ({config.sinusoid_form})"
-    if config.positions == "learned":
-        positions = f"learned, {config.max_positions:,} at most"
-    norm = "norm first" if config.norm_first else "norm last"
-    yield "layers", f"{norm}, {config.activation}, positions {positions}, tied embeddings {config.tie_embeddings}"
+    yield "encoder", _stack(config.encoder, is_encoder=True)
+    yield "decoder", _stack(config.decoder, is_encoder=False)
+    match config.positions:
+        case "sinusoidal":
+            positions = f"sinusoidal ({config.sinusoid_form})"
+        case "learned":
+            positions = f"learned, {config.max_positions:,} at most"
+        case positions:
+            pass
+    norm = f"{'LayerNorm' if config.norm_kind == 'layer' else 'RMSNorm'} {'first' if config.norm_first else 'last'}"
+    feed_forward = config.activation if config.feed_forward == "plain" else config.feed_forward
+    attention = ", queries and keys normed" if config.query_key_norm else ""
+    attention += "" if config.scale_attention else ", attention not scaled"
+    yield "layers", f"{norm}, {feed_forward}, positions {positions}, tied embeddings {config.tie_embeddings}{attention}"
     yield (
         "dropout",
         f"{config.dropout:g}, of attention {config.attention_dropout:g}, of activations {config.activation_dropout:g}",
     )
 
 
-def _stack(stack: StackConfig) -> str:
+def _stack(stack: StackConfig, *, is_encoder: bool) -> str:
     layers = "1 layer" if stack.num_layers == 1 else f"{stack.num_layers} layers"
-    return f"{layers} of {stack.mixer}, d_model {stack.d_model}, {stack.num_heads} heads, d_ff {stack.d_ff}"
+    mixer: str = stack.mixer
+    if stack.mixer in ("gru", "lstm"):
+        mixer += " both ways" if is_encoder and stack.bidirectional else " forward"
+    if stack.mixer == "conv":
+        mixer += f" of width {stack.kernel_width}"
+    heads = f"{stack.num_heads} heads"
+    if stack.num_key_value_heads is not None:
+        heads += f" ({stack.num_key_value_heads} of keys and values)"
+    return f"{layers} of {mixer}, d_model {stack.d_model}, {heads}, d_ff {stack.d_ff}"
 
 
 def _parameters(num_parameters: Mapping[str, int]) -> Iterator[tuple[str, str]]:

@@ -6,6 +6,7 @@ Imports no torch, so that the command line can offer its presets and defaults wi
 import json
 import reprlib
 from dataclasses import asdict, dataclass, field, fields, replace
+from types import NoneType, UnionType
 from typing import Literal, Self, TypeVar, get_args, get_origin
 
 from transformer_core.errors import ConfigError, ModelError
@@ -14,8 +15,12 @@ __all__ = [
     "FORMAT_VERSION",
     "PRESETS",
     "Activation",
+    "DecoderMixer",
+    "EncoderMixer",
+    "FeedForwardKind",
     "Mixer",
     "ModelConfig",
+    "NormKind",
     "Positions",
     "SinusoidForm",
     "StackConfig",
@@ -24,9 +29,15 @@ __all__ = [
 
 FORMAT_VERSION = 1
 
-Mixer = Literal["attention"]
+EncoderMixer = Literal["attention", "gru", "lstm", "conv"]
+DecoderMixer = Literal[
+    "attention", "gru", "lstm", "ssru", "conv"
+]  # ssru has one direction, so no encoder is made of it
+Mixer = Literal[EncoderMixer, DecoderMixer]
 Activation = Literal["relu", "gelu"]
-Positions = Literal["sinusoidal", "learned"]
+FeedForwardKind = Literal["plain", "glu", "swiglu"]
+NormKind = Literal["layer", "rms"]
+Positions = Literal["sinusoidal", "learned", "rotary", "none"]
 SinusoidForm = Literal["marian", "fairseq", "vaswani"]
 TieEmbeddings = Literal["all", "decoder", "none"]
 
@@ -52,6 +63,9 @@ class StackConfig:
     num_heads: int = 8  # attention heads; d_model is divided among them
     d_ff: int = 2048  # inner width of the feed-forward
     mixer: Mixer = "attention"  # the sequence layer
+    num_key_value_heads: int | None = None  # of attention: heads with keys and values of their own; None: num_heads
+    bidirectional: bool = True  # gru and lstm in the encoder: half the width reads each way
+    kernel_width: int = 3  # conv: positions that a filter sees
 
     def __post_init__(self) -> None:
         _require_range("num_layers", self.num_layers, 1, MAX_LAYERS)
@@ -59,8 +73,16 @@ class StackConfig:
         _require_range("num_heads", self.num_heads, 1, MAX_WIDTH)
         _require_range("d_ff", self.d_ff, 1, MAX_WIDTH)
         _require_choice("mixer", self.mixer, get_args(Mixer))
+        _require_range("kernel_width", self.kernel_width, 1, MAX_WIDTH)
         if self.d_model % self.num_heads:
             raise ConfigError(f"d_model ({self.d_model}) must be divisible by num_heads ({self.num_heads})")
+        if self.num_key_value_heads is not None:
+            _require_range("num_key_value_heads", self.num_key_value_heads, 1, self.num_heads)
+            if self.num_heads % self.num_key_value_heads:
+                raise ConfigError(
+                    f"num_heads ({self.num_heads}) must be divisible by num_key_value_heads "
+                    f"({self.num_key_value_heads}): each of those serves as many queries"
+                )
 
     @property
     def d_head(self) -> int:
@@ -79,11 +101,15 @@ class ModelConfig:
     eos_id: int  # ends a hypothesis, and every source
     encoder: StackConfig = field(default_factory=StackConfig)
     decoder: StackConfig = field(default_factory=StackConfig)
-    norm_first: bool = True  # LayerNorm before each sublayer and once at the end (True), or after each residual sum
-    activation: Activation = "relu"  # of the feed-forward
+    norm_first: bool = True  # a norm before each sublayer and once at the end (True), or after each residual sum
+    norm_kind: NormKind = "layer"  # LayerNorm, or RMSNorm (layers/norm.py)
+    feed_forward: FeedForwardKind = "plain"  # two matrices, or three of which one is a gate (layers/feed_forward.py)
+    activation: Activation = "relu"  # of the plain feed-forward
     positions: Positions = "sinusoidal"  # how a token knows its place
     sinusoid_form: SinusoidForm = "marian"  # which sinusoids (layers/embedding.py)
     max_positions: int = 1024  # rows of learned positions: their hard limit; sinusoids have none
+    query_key_norm: bool = False  # attention: queries and keys are normalised before their product
+    scale_attention: bool = True  # attention: scores are divided by √d_head; without it training is an experiment
     tie_embeddings: TieEmbeddings = "all"  # source, target and output share a matrix; the last two; none do
     dropout: float = 0.1  # share of the embeddings' and sublayers' outputs zeroed in training
     attention_dropout: float = 0.0  # share of attention weights zeroed in training
@@ -94,6 +120,8 @@ class ModelConfig:
         _require_range("target_vocabulary_size", self.target_vocabulary_size, 1, MAX_VOCABULARY)
         _require_range("max_positions", self.max_positions, 1, MAX_POSITIONS)
         _require_choice("activation", self.activation, get_args(Activation))
+        _require_choice("feed_forward", self.feed_forward, get_args(FeedForwardKind))
+        _require_choice("norm_kind", self.norm_kind, get_args(NormKind))
         _require_choice("positions", self.positions, get_args(Positions))
         _require_choice("sinusoid_form", self.sinusoid_form, get_args(SinusoidForm))
         _require_choice("tie_embeddings", self.tie_embeddings, get_args(TieEmbeddings))
@@ -104,6 +132,7 @@ class ModelConfig:
             value = getattr(self, name)
             if not isinstance(value, int | float) or not 0 <= value < 1:
                 raise ConfigError(f"{name} ({reprlib.repr(value)}) must be at least 0 and below 1")
+        self._require_mixers()
         if self.positions == "sinusoidal" and (self.encoder.d_model % 2 or self.decoder.d_model % 2):
             raise ConfigError("sinusoidal positions need an even d_model: each frequency has a sine and a cosine")
         if self.tie_embeddings == "all":
@@ -117,6 +146,18 @@ class ModelConfig:
                     "tie_embeddings 'all' needs a joint vocabulary, but source and target have "
                     f"{self.source_vocabulary_size} and {self.target_vocabulary_size} entries; use 'decoder' or 'none'"
                 )
+
+    def _require_mixers(self) -> None:
+        """See that each stack can be made of its sequence layer."""
+        _require_choice("the encoder's mixer", self.encoder.mixer, get_args(EncoderMixer))
+        _require_choice("the decoder's mixer", self.decoder.mixer, get_args(DecoderMixer))
+        if self.encoder.mixer in ("gru", "lstm") and self.encoder.bidirectional and self.encoder.d_model % 2:
+            raise ConfigError(f"a bidirectional encoder needs an even d_model, not {self.encoder.d_model}")
+        if self.encoder.mixer == "conv" and self.encoder.kernel_width % 2 == 0:
+            raise ConfigError(f"the encoder's kernel_width ({self.encoder.kernel_width}) must be odd: it has a centre")
+        for stack in (self.encoder, self.decoder):
+            if self.positions == "rotary" and stack.mixer == "attention" and stack.d_head % 2:
+                raise ConfigError(f"rotary positions turn pairs of components: d_head ({stack.d_head}) must be even")
 
     def to_json(self) -> str:
         """The text of config.json."""
@@ -176,6 +217,10 @@ def _build(record: type[_Record], values: object, where: str) -> _Record:
 
 def _fits(value: object, kind: object) -> bool:
     """Tell whether a JSON value has the type of a field."""
+    if isinstance(kind, UnionType):
+        return any(_fits(value, choice) for choice in get_args(kind))
+    if kind is NoneType:
+        return value is None
     if get_origin(kind) is Literal:
         return isinstance(value, str)
     if kind is float:

@@ -6,21 +6,24 @@ mixer is the only thing that differs between kinds of layer.
 
 from collections.abc import Callable
 
+import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from transformer_core.config import ModelConfig, StackConfig
 from transformer_core.layers.attention import CrossAttention, CrossMemory, SelfAttention
+from transformer_core.layers.convolution import ConvolutionMixer
 from transformer_core.layers.embedding import SequenceEmbedding, new_embedding
 from transformer_core.layers.feed_forward import FeedForward
 from transformer_core.layers.mixer import MixerState, SequenceMixer
+from transformer_core.layers.norm import new_norm
+from transformer_core.layers.recurrent import RecurrentMixer, SimplerRecurrentUnit
 
 __all__ = ["Decoder", "DecoderLayer", "DecoderState", "Encoder", "EncoderLayer", "Residual", "Transformer"]
 
-LAYER_NORM_EPSILON = 1e-5
-
 
 class Residual(nn.Module):
-    """The frame around every sublayer: residual sum, dropout and LayerNorm.
+    """The frame around every sublayer: residual sum, dropout and a norm.
 
     Norm first (Xiong et al. 2020): stream + dropout(sublayer(norm(stream))). Norm last (Vaswani et al. 2017):
     norm(stream + dropout(sublayer(stream))).
@@ -28,7 +31,7 @@ class Residual(nn.Module):
 
     def __init__(self, d_model: int, config: ModelConfig) -> None:
         super().__init__()
-        self.norm = nn.LayerNorm(d_model, eps=LAYER_NORM_EPSILON)
+        self.norm = new_norm(d_model, config.norm_kind)
         self.dropout = nn.Dropout(config.dropout)
         self.norm_first = config.norm_first
 
@@ -45,9 +48,9 @@ class EncoderLayer(nn.Module):
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         stack = config.encoder
-        self.mixer = build_mixer(stack, config)
+        self.mixer = new_mixer(stack, config, is_encoder=True)
         self.mixer_residual = Residual(stack.d_model, config)
-        self.feed_forward = FeedForward(stack.d_model, stack.d_ff, config.activation, config.activation_dropout)
+        self.feed_forward = FeedForward(stack, config)
         self.feed_forward_residual = Residual(stack.d_model, config)
 
     def forward(self, stream: Tensor, mask: Tensor | None) -> Tensor:
@@ -62,13 +65,11 @@ class DecoderLayer(nn.Module):
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         stack = config.decoder
-        self.mixer = build_mixer(stack, config)
+        self.mixer = new_mixer(stack, config, is_encoder=False)
         self.mixer_residual = Residual(stack.d_model, config)
-        self.cross_attention = CrossAttention(
-            stack.d_model, config.encoder.d_model, stack.num_heads, config.attention_dropout
-        )
+        self.cross_attention = CrossAttention(stack, config.encoder.d_model, config)
         self.cross_attention_residual = Residual(stack.d_model, config)
-        self.feed_forward = FeedForward(stack.d_model, stack.d_ff, config.activation, config.activation_dropout)
+        self.feed_forward = FeedForward(stack, config)
         self.feed_forward_residual = Residual(stack.d_model, config)
 
     def forward(self, stream: Tensor, memory: Tensor, memory_mask: Tensor | None) -> Tensor:
@@ -129,7 +130,7 @@ class DecoderState:
     The rows of a sentence, its beams, stand together: row = sentence * beam + place in the beam.
 
     Attributes:
-        length: positions decoded so far.
+        length: positions decoded so far, one number for all rows, or (rows,) int64 where they differ after a merge.
         num_rows: hypotheses, batch * beam.
         num_sentences: sentences, batch.
     """
@@ -142,7 +143,7 @@ class DecoderState:
         self.memory_mask = memory_mask  # (batch, 1, 1, source_length)
         self.num_rows = num_rows
         self.num_sentences = num_rows
-        self.length = 0
+        self.length: int | Tensor = 0
 
     def select(self, row_indices: Tensor) -> None:
         """Reorder, repeat or drop hypotheses; the sentences stay as they are.
@@ -152,6 +153,8 @@ class DecoderState:
         """
         for state in self.mixer_states:
             state.select(row_indices)
+        if isinstance(self.length, Tensor):
+            self.length = self.length.index_select(0, row_indices)
         self.num_rows = row_indices.size(0)
 
     def keep_sentences(self, sentence_indices: Tensor) -> None:
@@ -165,6 +168,35 @@ class DecoderState:
         if self.memory_mask is not None:
             self.memory_mask = self.memory_mask.index_select(0, sentence_indices)
         self.num_sentences = sentence_indices.size(0)
+
+    def merge(self, other: "DecoderState") -> None:
+        """Put the sentences of another state after these; they may be ahead or behind, but have as wide a beam."""
+        for state, other_state in zip(self.mixer_states, other.mixer_states, strict=True):
+            state.merge(other_state)
+        self.memory_mask = _merged_mask(self, other)
+        for memory, other_memory in zip(self.memories, other.memories, strict=True):
+            memory.merge(other_memory)
+        device = self.memories[0].key.device
+        lengths = torch.cat(
+            [torch.as_tensor(part.length, device=device).expand(part.num_rows) for part in (self, other)]
+        )
+        self.length = int(lengths[0]) if bool((lengths == lengths[0]).all()) else lengths
+        self.num_rows += other.num_rows
+        self.num_sentences += other.num_sentences
+
+
+def _merged_mask(*states: DecoderState) -> Tensor | None:
+    """The mask of the sources of several states, each padded to the longest; None where nothing is padded."""
+    length = max(state.memories[0].key.size(2) for state in states)
+    masks = []
+    for state in states:
+        key = state.memories[0].key
+        mask = state.memory_mask
+        if mask is None:
+            mask = torch.ones(key.size(0), 1, 1, key.size(2), dtype=torch.bool, device=key.device)
+        masks.append(functional.pad(mask, (0, length - key.size(2))))
+    merged = torch.cat(masks)
+    return None if bool(merged.all()) else merged
 
 
 class Transformer(nn.Module):
@@ -228,7 +260,7 @@ class Transformer(nn.Module):
         """Feed one token of each hypothesis, (rows,) int64, and advance the state -> (rows, d_model)."""
         stream = self.target_embedding(token_ids[:, None], first_position=state.length)
         hidden = self.decoder.step(stream, state)
-        state.length += 1
+        state.length = state.length + 1
         return hidden.squeeze(1)
 
     def num_parameters(self) -> int:
@@ -236,12 +268,18 @@ class Transformer(nn.Module):
         return sum(parameter.numel() for parameter in self.parameters())
 
 
-def build_mixer(stack: StackConfig, config: ModelConfig) -> SequenceMixer:
+def new_mixer(stack: StackConfig, config: ModelConfig, *, is_encoder: bool) -> SequenceMixer:
     """Make the sequence layer that a stack asks for."""
     match stack.mixer:
         case "attention":
-            return SelfAttention(stack.d_model, stack.num_heads, config.attention_dropout)
+            return SelfAttention(stack, config)
+        case "gru" | "lstm":
+            return RecurrentMixer(stack.mixer, stack.d_model, bidirectional=is_encoder and stack.bidirectional)
+        case "ssru":
+            return SimplerRecurrentUnit(stack.d_model)
+        case "conv":
+            return ConvolutionMixer(stack.d_model, stack.kernel_width)
 
 
 def _final_norm(stack: StackConfig, config: ModelConfig) -> nn.Module:
-    return nn.LayerNorm(stack.d_model, eps=LAYER_NORM_EPSILON) if config.norm_first else nn.Identity()
+    return new_norm(stack.d_model, config.norm_kind) if config.norm_first else nn.Identity()

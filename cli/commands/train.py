@@ -9,7 +9,16 @@ import typer
 from cli import console, options
 from cli.settings import build
 from tokenizer.config import Kind
-from transformer_core.config import Activation, Positions, SinusoidForm, TieEmbeddings
+from transformer_core.config import (
+    Activation,
+    DecoderMixer,
+    EncoderMixer,
+    FeedForwardKind,
+    NormKind,
+    Positions,
+    SinusoidForm,
+    TieEmbeddings,
+)
 from transformer_core.experiments.config import ArchitectureConfig, DataConfig, NormPlace, TrainingRun
 from transformer_core.training.config import Metric, Schedule, TrainingConfig
 
@@ -20,7 +29,8 @@ OPTIMIZATION = "Optimisation"
 STOPPING = "Stopping, validating, saving"
 
 Preset = Literal["tiny", "small", "base", "big"]
-WHOLE = {"min": 1, "rich_help_panel": ARCHITECTURE}
+ARCHITECTURAL = {"rich_help_panel": ARCHITECTURE}
+WHOLE = {"min": 1, **ARCHITECTURAL}
 
 
 def _file(name: str, *short: str, help: str) -> typer.models.OptionInfo:
@@ -120,12 +130,39 @@ def train(
     ] = None,
     encoder_d_ff: Annotated[int | None, typer.Option("--enc-ffn-dim", help="The encoder's.", **WHOLE)] = None,
     decoder_d_ff: Annotated[int | None, typer.Option("--dec-ffn-dim", help="The decoder's.", **WHOLE)] = None,
+    encoder_mixer: Annotated[
+        EncoderMixer,
+        typer.Option("--encoder-mixer", "--enc-mixer", help="Sequence layer of the encoder.", **ARCHITECTURAL),
+    ] = ArchitectureConfig.encoder_mixer,
+    decoder_mixer: Annotated[
+        DecoderMixer,
+        typer.Option("--decoder-mixer", "--dec-mixer", help="Sequence layer of the decoder.", **ARCHITECTURAL),
+    ] = ArchitectureConfig.decoder_mixer,
+    bidirectional: Annotated[
+        bool,
+        typer.Option(help="gru or lstm in the encoder: half the width reads each way.", **ARCHITECTURAL),
+    ] = ArchitectureConfig.bidirectional,
+    kernel_width: Annotated[
+        int, typer.Option("--kernel-width", help="conv: positions that a filter sees.", **WHOLE)
+    ] = ArchitectureConfig.kernel_width,
+    num_key_value_heads: Annotated[
+        int | None,
+        typer.Option(
+            "--kv-heads", "--heads-kv", help="Heads with keys and values of their own. Default: all.", **WHOLE
+        ),
+    ] = None,
     norm: Annotated[
         NormPlace,
-        typer.Option(help="LayerNorm before each sublayer or after it.", rich_help_panel=ARCHITECTURE),
+        typer.Option(help="A norm before each sublayer or after it.", rich_help_panel=ARCHITECTURE),
     ] = ArchitectureConfig.norm,
+    norm_kind: Annotated[
+        NormKind, typer.Option(help="LayerNorm or RMSNorm.", **ARCHITECTURAL)
+    ] = ArchitectureConfig.norm_kind,
+    feed_forward: Annotated[
+        FeedForwardKind, typer.Option(help="plain: two matrices; glu, swiglu: a third as a gate.", **ARCHITECTURAL)
+    ] = ArchitectureConfig.feed_forward,
     activation: Annotated[
-        Activation, typer.Option(help="Of the feed-forward.", rich_help_panel=ARCHITECTURE)
+        Activation, typer.Option(help="Of the plain feed-forward.", rich_help_panel=ARCHITECTURE)
     ] = ArchitectureConfig.activation,
     positions: Annotated[
         Positions, typer.Option(help="How a token knows its place.", rich_help_panel=ARCHITECTURE)
@@ -136,6 +173,13 @@ def train(
     max_positions: Annotated[
         int, typer.Option(help="Rows of learned positions: their hard limit.", **WHOLE)
     ] = ArchitectureConfig.max_positions,
+    query_key_norm: Annotated[
+        bool,
+        typer.Option("--query-key-norm/--no-query-key-norm", help="Normalise queries and keys.", **ARCHITECTURAL),
+    ] = ArchitectureConfig.query_key_norm,
+    scale_attention: Annotated[
+        bool, typer.Option(help="Divide attention's scores by √d_head.", **ARCHITECTURAL)
+    ] = ArchitectureConfig.scale_attention,
     tie_embeddings: Annotated[
         TieEmbeddings | None,
         typer.Option(

@@ -42,7 +42,7 @@ def test_it_says_what_the_model_is_and_where_it_comes_from(model: Path) -> None:
         f"model               {model}",
         "encoder             2 layers of attention, d_model 32, 4 heads, d_ff 48",
         "decoder             2 layers of attention, d_model 32, 4 heads, d_ff 48",
-        "layers              norm first, relu, positions sinusoidal (marian), tied embeddings none",
+        "layers              LayerNorm first, relu, positions sinusoidal (marian), tied embeddings none",
         "dropout             0.1, of attention 0, of activations 0",
         f"parameters          {word_model().num_parameters():,}",
         "  decoder           23,648",

@@ -1,10 +1,20 @@
 from collections.abc import Iterator
+from dataclasses import replace
 
 import pytest
 import torch
 from torch import Tensor, nn
 
-from transformer_core.config import PRESETS, Activation, ModelConfig, Positions, StackConfig, TieEmbeddings
+from transformer_core.config import (
+    PRESETS,
+    Activation,
+    FeedForwardKind,
+    ModelConfig,
+    NormKind,
+    Positions,
+    StackConfig,
+    TieEmbeddings,
+)
 from transformer_core.errors import ConfigError
 from transformer_core.model import Transformer
 
@@ -21,6 +31,9 @@ def build(
     activation: Activation = "relu",
     positions: Positions = "sinusoidal",
     tie_embeddings: TieEmbeddings = "decoder",
+    norm_kind: NormKind = "layer",
+    feed_forward: FeedForwardKind = "plain",
+    query_key_norm: bool = False,
 ) -> Transformer:
     torch.manual_seed(0)
     config = ModelConfig(
@@ -35,6 +48,9 @@ def build(
         activation=activation,
         positions=positions,
         tie_embeddings=tie_embeddings,
+        norm_kind=norm_kind,
+        feed_forward=feed_forward,
+        query_key_norm=query_key_norm,
         dropout=0.5,
         attention_dropout=0.5,
         activation_dropout=0.5,
@@ -48,6 +64,18 @@ VARIANTS = {
     "learned positions": build(positions="learned", activation="gelu"),
     "wide decoder": build(NARROW, WIDE),
     "wide encoder": build(WIDE, NARROW, norm_first=False),
+    "modern": build(
+        replace(NARROW, num_key_value_heads=1),
+        replace(NARROW, num_key_value_heads=1),
+        positions="rotary",
+        norm_kind="rms",
+        feed_forward="swiglu",
+        query_key_norm=True,
+    ),
+    "recurrent": build(replace(NARROW, mixer="lstm"), replace(NARROW, mixer="gru"), positions="none"),
+    "convolutional": build(replace(NARROW, mixer="conv"), replace(NARROW, mixer="conv", kernel_width=4)),
+    "fast decoder": build(NARROW, replace(NARROW, mixer="ssru"), feed_forward="glu"),
+    "lstm decoder": build(replace(NARROW, mixer="gru", bidirectional=False), replace(NARROW, mixer="lstm")),
 }
 
 
@@ -116,6 +144,32 @@ def test_rows_follow_their_beams_and_sentences(model: Transformer) -> None:
     extend([18, 19, 20, 21])
 
 
+@pytest.mark.parametrize(("own", "others"), [(3, 3), (5, 2), (0, 4)])
+def test_sentences_that_are_ahead_or_behind_join(model: Transformer, own: int, others: int) -> None:
+    sources = padded([4, 6]), padded([7, 2, 3])
+    memories = [model.encode(*source) for source in sources]
+    targets = random_ids(2, 20, seed=1), random_ids(3, 20, seed=2)
+    states = [model.start(memory, mask) for memory, (_, mask) in zip(memories, sources, strict=True)]
+    for state, target, count in zip(states, targets, (own, others), strict=True):
+        for place in range(count):
+            model.step(target[:, place], state)
+    state = states[0]
+    state.merge(states[1])
+    assert (state.num_rows, state.num_sentences) == (5, 5)
+    whole = [
+        model.decode(target, *memory)
+        for target, *memory in zip(targets, memories, (sources[0][1], sources[1][1]), strict=True)
+    ]
+    for place in range(10):
+        hidden = model.step(torch.cat((targets[0][:, own + place], targets[1][:, others + place])), state)
+        expected = torch.cat((whole[0][:, own + place], whole[1][:, others + place]))
+        torch.testing.assert_close(hidden, expected, rtol=1e-5, atol=1e-6)
+    state.keep_sentences(torch.tensor([3, 0]))
+    hidden = model.step(torch.stack((targets[1][1, others + 10], targets[0][0, own + 10])), state)
+    expected = torch.stack((whole[1][1, others + 10], whole[0][0, own + 10]))
+    torch.testing.assert_close(hidden, expected, rtol=1e-5, atol=1e-6)
+
+
 def test_a_sentence_does_not_depend_on_its_neighbours_in_the_batch(model: Transformer) -> None:
     source, mask = padded([3, 9, 6])
     target_input = random_ids(3, 5, seed=1)
@@ -133,6 +187,11 @@ def test_what_padding_holds_changes_nothing(model: Transformer) -> None:
     assert torch.equal(model(source, mask, target_input), before)
 
 
+def reach(stack: StackConfig) -> int:
+    """How many positions beyond its own one token can move through a whole stack, both ways together."""
+    return stack.num_layers * (stack.kernel_width - 1) if stack.mixer == "conv" else 1000
+
+
 def test_nothing_before_a_position_moves_when_it_changes(model: Transformer) -> None:
     source, mask = padded([5, 4])
     target_input = random_ids(2, 8, seed=1)
@@ -143,16 +202,19 @@ def test_nothing_before_a_position_moves_when_it_changes(model: Transformer) -> 
         changed[:, place] = (changed[:, place] + 1) % VOCABULARY
         moved = (model.decode(changed, memory, mask) != before).any(-1)
         assert not moved[:, :place].any()
-        assert moved[:, place:].all()
+        assert moved[:, place : place + 1 + reach(model.config.decoder)].all()
 
 
-def test_every_source_position_is_seen_from_everywhere(model: Transformer) -> None:
+def test_every_source_position_is_seen_from_wherever_the_mixer_reaches(model: Transformer) -> None:
     source = random_ids(1, 6)
     memory = model.encode(source, None)
     for place in range(6):
         changed = source.clone()
         changed[0, place] = (changed[0, place] + 1) % VOCABULARY
-        assert (model.encode(changed, None) != memory).any(-1).all()
+        moved = (model.encode(changed, None) != memory).any(-1)[0]
+        encoder = model.config.encoder
+        far = reach(encoder) // 2 if encoder.mixer == "conv" else 1000  # centred: as far before as after
+        assert moved[max(0, place - far) if encoder.bidirectional else place : place + 1 + far].all()
 
 
 def attention_size(d_model: int, d_memory: int) -> int:

@@ -8,7 +8,11 @@ from tokenizer.config import Kind, TokenizerConfig
 from transformer_core.config import (
     PRESETS,
     Activation,
+    DecoderMixer,
+    EncoderMixer,
+    FeedForwardKind,
     ModelConfig,
+    NormKind,
     Positions,
     SinusoidForm,
     StackConfig,
@@ -74,11 +78,20 @@ class ArchitectureConfig:
     d_ff: int | None = None
     encoder_d_ff: int | None = None
     decoder_d_ff: int | None = None
+    encoder_mixer: EncoderMixer = "attention"  # sequence layer of the encoder
+    decoder_mixer: DecoderMixer = "attention"
+    bidirectional: bool = StackConfig.bidirectional  # gru and lstm in the encoder
+    kernel_width: int = StackConfig.kernel_width  # of convolutions
+    num_key_value_heads: int | None = None  # of both; None: as many as heads
     norm: NormPlace = "first" if ModelConfig.norm_first else "last"
+    norm_kind: NormKind = ModelConfig.norm_kind
+    feed_forward: FeedForwardKind = ModelConfig.feed_forward
     activation: Activation = ModelConfig.activation
     positions: Positions = ModelConfig.positions
     sinusoid_form: SinusoidForm = ModelConfig.sinusoid_form
     max_positions: int = ModelConfig.max_positions
+    query_key_norm: bool = ModelConfig.query_key_norm
+    scale_attention: bool = ModelConfig.scale_attention
     tie_embeddings: TieEmbeddings | None = None  # None: all with a joint vocabulary of one width, else decoder
     dropout: float | None = None  # None follows from the data
     attention_dropout: float = ModelConfig.attention_dropout
@@ -95,11 +108,19 @@ class ArchitectureConfig:
             ConfigError: the values do not fit together.
         """
         assert self.arch is not None, "the caller completes the config"
-        both = _given(num_layers=self.num_layers, d_model=self.d_model, num_heads=self.num_heads, d_ff=self.d_ff)
+        both = {
+            "bidirectional": self.bidirectional,
+            "kernel_width": self.kernel_width,
+            **_given(num_layers=self.num_layers, d_model=self.d_model, num_heads=self.num_heads, d_ff=self.d_ff),
+            **_given(num_key_value_heads=self.num_key_value_heads),
+        }
         encoder = _given(num_layers=self.num_encoder_layers, d_model=self.encoder_d_model, d_ff=self.encoder_d_ff)
         decoder = _given(num_layers=self.num_decoder_layers, d_model=self.decoder_d_model, d_ff=self.decoder_d_ff)
         preset = PRESETS[self.arch]
-        return replace(preset, **{**both, **encoder}), replace(preset, **{**both, **decoder})
+        return (
+            replace(preset, mixer=self.encoder_mixer, **{**both, **encoder}),
+            replace(preset, mixer=self.decoder_mixer, **{**both, **decoder}),
+        )
 
     def model_config(
         self, vocabulary_sizes: tuple[int, int], special_ids: tuple[int, int, int], *, is_joint: bool
@@ -123,10 +144,14 @@ class ArchitectureConfig:
             encoder=encoder,
             decoder=decoder,
             norm_first=self.norm == "first",
+            norm_kind=self.norm_kind,
+            feed_forward=self.feed_forward,
             activation=self.activation,
             positions=self.positions,
             sinusoid_form=self.sinusoid_form,
             max_positions=self.max_positions,
+            query_key_norm=self.query_key_norm,
+            scale_attention=self.scale_attention,
             tie_embeddings=self.tie_embeddings or ("all" if can_tie_all else "decoder"),
             dropout=self.dropout,
             attention_dropout=self.attention_dropout,

@@ -39,6 +39,7 @@ OPTION_NAMES = {
     "encoder_d_model": "enc_d_model",
     "decoder_d_model": "dec_d_model",
     "num_heads": "heads",
+    "num_key_value_heads": "kv_heads",
     "d_ff": "ffn_dim",
     "encoder_d_ff": "enc_ffn_dim",
     "decoder_d_ff": "dec_ffn_dim",

@@ -3,18 +3,23 @@
 Every position asks with a query, every position answers with a key and a value, and all of it happens at once: any two
 positions are one step apart, however far they stand from each other.
 
-Dimensions: batch, length (source_length, target_length), d_model, num_heads, d_head = d_model / num_heads.
+Dimensions: batch, length (source_length, target_length), d_model, num_heads, d_head = d_model / num_heads, and
+key_heads, the heads that have keys and values of their own: num_heads, or a divisor of it.
 """
+
+import math
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from transformer_core.config import ModelConfig, StackConfig
+from transformer_core.layers.key_value_cache import KeyValueCache
 from transformer_core.layers.mixer import MixerState, SequenceMixer
+from transformer_core.layers.norm import new_norm
+from transformer_core.layers.rotary import rotate
 
-__all__ = ["CrossAttention", "CrossMemory", "KeyValueCache", "SelfAttention", "scaled_dot_product_attention"]
-
-FIRST_CAPACITY = 32  # positions a cache has room for before it first grows; it doubles from there
+__all__ = ["CrossAttention", "CrossMemory", "SelfAttention", "attention_weights", "scaled_dot_product_attention"]
 
 
 def scaled_dot_product_attention(
@@ -35,8 +40,9 @@ def scaled_dot_product_attention(
 
     Args:
         query: (batch, num_heads, target_length, d_head).
-        key: (batch, num_heads, source_length, d_head).
-        value: (batch, num_heads, source_length, d_head).
+        key: (batch, key_heads, source_length, d_head); with fewer heads than queries, neighbouring queries share one
+            (grouped-query attention, Ainslie et al. 2023).
+        value: (batch, key_heads, source_length, d_head).
         mask: broadcast to (batch, num_heads, target_length, source_length), bool, True = may be attended to.
         causal: query t may attend to keys 0..t only; goes with no mask.
         dropout: share of the attention weights zeroed.
@@ -50,65 +56,49 @@ def scaled_dot_product_attention(
         query, key, value = query.float(), key.float(), value.float()
     with torch.autocast(query.device.type, enabled=False):
         attended = functional.scaled_dot_product_attention(
-            query, key, value, attn_mask=mask, dropout_p=dropout, is_causal=causal
+            query,
+            key,
+            value,
+            attn_mask=mask,
+            dropout_p=dropout,
+            is_causal=causal,
+            enable_gqa=key.size(1) != query.size(1),
         )
     return attended.to(dtype)
 
 
-class KeyValueCache(MixerState):
-    """Keys and values of the positions decoded so far, in buffers that are allocated ahead and grow by doubling.
+def attention_weights(query: Tensor, key: Tensor, mask: Tensor | None = None, *, causal: bool = False) -> Tensor:
+    """Give the weights by which `scaled_dot_product_attention` averages, to look at; the same arguments.
 
-    Attributes:
-        length: positions held.
+    Returns:
+        (batch, num_heads, target_length, source_length) float32; each row sums to 1.
     """
-
-    def __init__(self, num_rows: int, num_heads: int, d_head: int, like: Tensor) -> None:
-        self.length = 0
-        # (key or value, rows, num_heads, capacity, d_head): one block, so that reordering by beam is one copy, into
-        # the spare one, which then takes its place
-        self._buffer = like.new_empty(2, num_rows, num_heads, FIRST_CAPACITY, d_head)
-        self._spare = self._buffer.new_empty(0)
-
-    def append(self, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
-        """Add one position and give all of them.
-
-        Args:
-            key: (rows, num_heads, 1, d_head).
-            value: (rows, num_heads, 1, d_head).
-
-        Returns:
-            Keys and values, each (rows, num_heads, length, d_head), views of the buffers.
-        """
-        capacity = self._buffer.size(3)
-        if self.length == capacity:
-            grown = self._buffer.new_empty(*self._buffer.shape[:3], 2 * capacity, self._buffer.size(4))
-            grown[:, :, :, :capacity] = self._buffer
-            self._buffer = grown
-        self._buffer[0, :, :, self.length : self.length + 1] = key
-        self._buffer[1, :, :, self.length : self.length + 1] = value
-        self.length += 1
-        return self._buffer[0, :, :, : self.length], self._buffer[1, :, :, : self.length]
-
-    def select(self, row_indices: Tensor) -> None:
-        """Replace the rows by those at `row_indices`, (new_rows,) int64."""
-        shape = (2, row_indices.size(0), *self._buffer.shape[2:])
-        if self._spare.shape != shape:
-            self._spare = self._buffer.new_empty(shape)
-        held = slice(0, self.length)
-        torch.index_select(self._buffer[:, :, :, held], 1, row_indices, out=self._spare[:, :, :, held])
-        self._buffer, self._spare = self._spare, self._buffer
+    key = key.repeat_interleave(query.size(1) // key.size(1), dim=1)
+    scores = query.float() @ key.float().transpose(2, 3) / math.sqrt(query.size(3))
+    if causal:
+        mask = torch.ones(scores.shape[2:], dtype=torch.bool, device=scores.device).tril()
+    if mask is not None:
+        scores = scores.masked_fill(~mask, -torch.inf)
+    return scores.softmax(dim=-1)
 
 
 class _MultiHead(nn.Module):
     """What self- and cross-attention share: projections into heads and out of them."""
 
-    def __init__(self, d_model: int, d_memory: int, num_heads: int, dropout: float) -> None:
+    def __init__(self, stack: StackConfig, d_memory: int, config: ModelConfig) -> None:
         super().__init__()
-        self.num_heads = num_heads
-        self.dropout = dropout
-        self.query_projection = nn.Linear(d_model, d_model)
-        self.key_value_projection = nn.Linear(d_memory, 2 * d_model)  # keys, then values: one product for both
-        self.output_projection = nn.Linear(d_model, d_model)
+        self.d_head = stack.d_head
+        self.num_key_heads = stack.num_key_value_heads or stack.num_heads
+        self.dropout = config.attention_dropout
+        self.undo_scale = 1.0 if config.scale_attention else math.sqrt(self.d_head)
+        self.query_projection = nn.Linear(stack.d_model, stack.d_model)
+        # keys, then values: one product for both
+        self.key_value_projection = nn.Linear(d_memory, 2 * self.num_key_heads * self.d_head)
+        self.output_projection = nn.Linear(stack.d_model, stack.d_model)
+        self.query_norm: nn.Module = nn.Identity()
+        self.key_norm: nn.Module = nn.Identity()
+        if config.query_key_norm:  # bounds the scores, whatever the projections grow to (Henry et al. 2020)
+            self.query_norm, self.key_norm = new_norm(self.d_head, "rms"), new_norm(self.d_head, "rms")
         nn.init.xavier_uniform_(self.query_projection.weight)
         for block in self.key_value_projection.weight.chunk(2):
             nn.init.xavier_uniform_(block)
@@ -118,65 +108,87 @@ class _MultiHead(nn.Module):
 
     def _query(self, sequence: Tensor) -> Tensor:
         """(batch, length, d_model) -> (batch, num_heads, length, d_head)."""
-        return self._split(self.query_projection(sequence))
+        query: Tensor = self.query_norm(self._split(self.query_projection(sequence)))
+        return query if self.undo_scale == 1.0 else query * self.undo_scale
 
     def _key_value(self, memory: Tensor) -> tuple[Tensor, Tensor]:
-        """(batch, length, d_memory) -> keys and values, each (batch, num_heads, length, d_head)."""
+        """(batch, length, d_memory) -> keys and values, each (batch, key_heads, length, d_head)."""
         key, value = self.key_value_projection(memory).chunk(2, dim=-1)
-        return self._split(key), self._split(value)
+        return self.key_norm(self._split(key)), self._split(value)
 
     def _split(self, projected: Tensor) -> Tensor:
-        """(batch, length, d_model) -> (batch, num_heads, length, d_head)."""
+        """(batch, length, heads * d_head) -> (batch, heads, length, d_head)."""
         batch, length, _ = projected.shape
-        return projected.view(batch, length, self.num_heads, -1).transpose(1, 2)
+        return projected.view(batch, length, -1, self.d_head).transpose(1, 2)
 
-    def _merge(self, heads: Tensor) -> Tensor:
-        """(batch, num_heads, length, d_head) -> (batch, length, d_model), through the last projection."""
+    def _attend(
+        self, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, *, causal: bool = False
+    ) -> Tensor:
+        """Heads in, (batch, length, d_model) out, through the last projection."""
+        dropout = self.dropout if self.training else 0.0
+        heads = scaled_dot_product_attention(query, key, value, mask, causal=causal, dropout=dropout)
+        # (batch, num_heads, length, d_head) -> (batch, length, d_model)
         return self.output_projection(heads.transpose(1, 2).flatten(-2))  # type: ignore[no-any-return]
-
-    def _dropout(self) -> float:
-        return self.dropout if self.training else 0.0
 
 
 class SelfAttention(_MultiHead, SequenceMixer):
     """Multi-head attention of a sequence to itself: the mixer that took the place of recurrence."""
 
-    def __init__(self, d_model: int, num_heads: int, dropout: float) -> None:
-        super().__init__(d_model, d_model, num_heads, dropout)
+    def __init__(self, stack: StackConfig, config: ModelConfig) -> None:
+        super().__init__(stack, stack.d_model, config)
+        self.is_rotary = config.positions == "rotary"
 
     def forward(self, sequence: Tensor, mask: Tensor | None, *, causal: bool) -> Tensor:
         """Let every position attend to every real position, or under causality to those up to itself.
 
         Shapes as in `SequenceMixer.forward`.
         """
-        if mask is not None:
-            mask = mask[:, None, None, :]  # (batch, length) -> (batch, num_heads, query length, length), broadcast
-            if causal:
-                length = sequence.size(1)
-                mask = mask & torch.ones(length, length, dtype=torch.bool, device=mask.device).tril()
-        key, value = self._key_value(sequence)
-        heads = scaled_dot_product_attention(
-            self._query(sequence), key, value, mask, causal=causal and mask is None, dropout=self._dropout()
-        )
-        return self._merge(heads)
+        query, key, value = self._heads(sequence)
+        mask = _attention_mask(sequence, mask, causal=causal)
+        return self._attend(query, key, value, mask, causal=causal and mask is None)
+
+    def weights(self, sequence: Tensor, mask: Tensor | None, *, causal: bool) -> Tensor:
+        """Give the attention weights of `forward`, (batch, num_heads, length, length) float32."""
+        query, key, _ = self._heads(sequence)
+        mask = _attention_mask(sequence, mask, causal=causal)
+        return attention_weights(query, key, mask, causal=causal and mask is None)
 
     def start(self, num_rows: int, like: Tensor) -> KeyValueCache:
         """Make an empty cache of keys and values."""
-        return KeyValueCache(num_rows, self.num_heads, self.query_projection.out_features // self.num_heads, like)
+        return KeyValueCache(num_rows, self.num_key_heads, self.d_head, like)
 
     def step(self, position: Tensor, state: MixerState) -> Tensor:
         """Attend from one new position to itself and all before it; shapes as in `SequenceMixer.step`."""
         assert isinstance(state, KeyValueCache)
-        key, value = state.append(*self._key_value(position))
-        return self._merge(scaled_dot_product_attention(self._query(position), key, value))
+        query, key, value = self._heads(position, state.lengths)
+        key, value = state.append(key, value)
+        return self._attend(query, key, value, state.mask())
+
+    def _heads(self, sequence: Tensor, first_position: int | Tensor = 0) -> tuple[Tensor, Tensor, Tensor]:
+        """(batch, length, d_model) -> query, key and value, each (batch, heads, length, d_head)."""
+        query, (key, value) = self._query(sequence), self._key_value(sequence)
+        if self.is_rotary:
+            query, key = rotate(query, first_position), rotate(key, first_position)
+        return query, key, value
+
+
+def _attention_mask(sequence: Tensor, mask: Tensor | None, *, causal: bool) -> Tensor | None:
+    """(batch, length) of real tokens -> (batch, 1, 1 or length, length) of what may be attended to; None: all."""
+    if mask is None:
+        return None
+    mask = mask[:, None, None, :]
+    if causal:
+        length = sequence.size(1)
+        mask = mask & torch.ones(length, length, dtype=torch.bool, device=mask.device).tril()
+    return mask
 
 
 class CrossMemory:
     """Keys and values of the encoder's output, computed once per sentence; all its beams attend to the same row.
 
     Attributes:
-        key: (batch, num_heads, source_length, d_head).
-        value: (batch, num_heads, source_length, d_head).
+        key: (batch, key_heads, source_length, d_head).
+        value: (batch, key_heads, source_length, d_head).
     """
 
     def __init__(self, key: Tensor, value: Tensor) -> None:
@@ -188,12 +200,23 @@ class CrossMemory:
         self.key = self.key.index_select(0, sentence_indices)
         self.value = self.value.index_select(0, sentence_indices)
 
+    def merge(self, other: "CrossMemory") -> None:
+        """Put the sentences of another memory after these; the shorter sources are padded at their end."""
+        length = max(self.key.size(2), other.key.size(2))
+        self.key = torch.cat([_pad_length(key, length) for key in (self.key, other.key)])
+        self.value = torch.cat([_pad_length(value, length) for value in (self.value, other.value)])
+
+
+def _pad_length(heads: Tensor, length: int) -> Tensor:
+    """(batch, heads, shorter, d_head) -> (batch, heads, length, d_head), zeros at the end."""
+    return functional.pad(heads, (0, 0, 0, length - heads.size(2)))
+
 
 class CrossAttention(_MultiHead):
     """Multi-head attention of the decoder to the encoder's output."""
 
-    def __init__(self, d_model: int, d_memory: int, num_heads: int, dropout: float) -> None:
-        super().__init__(d_model, d_memory, num_heads, dropout)
+    def __init__(self, stack: StackConfig, d_memory: int, config: ModelConfig) -> None:
+        super().__init__(stack, d_memory, config)
 
     def forward(self, sequence: Tensor, memory: Tensor, memory_mask: Tensor | None) -> Tensor:
         """Let every target position attend to every real source position.
@@ -207,10 +230,13 @@ class CrossAttention(_MultiHead):
             (batch, target_length, d_model).
         """
         key, value = self._key_value(memory)
-        mask = None if memory_mask is None else memory_mask[:, None, None, :]
-        return self._merge(
-            scaled_dot_product_attention(self._query(sequence), key, value, mask, dropout=self._dropout())
-        )
+        return self._attend(self._query(sequence), key, value, _attention_mask(memory, memory_mask, causal=False))
+
+    def weights(self, sequence: Tensor, memory: Tensor, memory_mask: Tensor | None) -> Tensor:
+        """Give the attention weights of `forward`, (batch, num_heads, target_length, source_length) float32."""
+        key, _ = self._key_value(memory)
+        mask = _attention_mask(memory, memory_mask, causal=False)
+        return attention_weights(self._query(sequence), key, mask)
 
     def prepare(self, memory: Tensor) -> CrossMemory:
         """Compute keys and values of `memory`, (batch, source_length, d_memory), for all steps to come."""
@@ -230,5 +256,4 @@ class CrossAttention(_MultiHead):
         """
         # the beams of a sentence are queries side by side: (batch * beam, 1, d_model) -> (batch, beam, d_model)
         beams = position.view(memory.key.size(0), -1, position.size(-1))
-        heads = scaled_dot_product_attention(self._query(beams), memory.key, memory.value, mask)
-        return self._merge(heads).view_as(position)
+        return self._attend(self._query(beams), memory.key, memory.value, mask).view_as(position)

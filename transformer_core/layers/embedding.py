@@ -1,7 +1,8 @@
 """A vector per token plus its place (Vaswani et al. 2017, sections 3.4 and 3.5).
 
 Attention is blind to order, so the place of a token is added to its vector: from a table of sinusoids, computed as far
-as a sequence needs it, or from a learned table, whose last row is a hard limit.
+as a sequence needs it, or from a learned table, whose last row is a hard limit. Nothing is added where attention turns
+its queries and keys instead (rotary positions, layers/rotary.py) or where the layers know the order by themselves.
 """
 
 import math
@@ -74,18 +75,20 @@ class SequenceEmbedding(nn.Module):
         self.d_model = d_model
         self.token_embedding = new_embedding(vocabulary_size, d_model)
         self.position_embedding: nn.Embedding | None = None
+        self.has_positions = config.positions in ("sinusoidal", "learned")  # rotary ones are attention's own
         self._form = SINUSOID_FORMS[config.sinusoid_form]
         if config.positions == "learned":
             self.position_embedding = new_embedding(config.max_positions, d_model)
         self.dropout = nn.Dropout(config.dropout)
         self._table: Tensor | None = None  # sinusoids computed so far; no part of the model's weights
 
-    def forward(self, token_ids: Tensor, first_position: int = 0) -> Tensor:
+    def forward(self, token_ids: Tensor, first_position: int | Tensor = 0) -> Tensor:
         """Embed a stretch of a sequence.
 
         Args:
             token_ids: (batch, length) int64.
-            first_position: how many tokens stand before the stretch (decoding step by step).
+            first_position: how many tokens stand before the stretch (decoding step by step); (batch,) int64 where it
+                differs from row to row.
 
         Returns:
             (batch, length, d_model).
@@ -93,21 +96,30 @@ class SequenceEmbedding(nn.Module):
         Raises:
             ConfigError: the sequence is longer than a learned table of positions.
         """
-        tokens = self.token_embedding(token_ids) * math.sqrt(self.d_model)
-        return self.dropout(tokens + self._positions(first_position, token_ids.size(1), tokens))  # type: ignore[no-any-return]
+        stream = self.token_embedding(token_ids) * math.sqrt(self.d_model)
+        if self.has_positions:
+            stream = stream + self._positions(first_position, token_ids.size(1), stream)
+        return self.dropout(stream)  # type: ignore[no-any-return]
 
-    def _positions(self, first: int, length: int, like: Tensor) -> Tensor:
-        """Position encodings first … first + length - 1: (length, d_model)."""
+    def _positions(self, first: int | Tensor, length: int, like: Tensor) -> Tensor:
+        """Position encodings first … first + length - 1: (length, d_model), or (batch, length, d_model)."""
+        end = (int(first.max()) if isinstance(first, Tensor) else first) + length
+        table = self._table_of(end, like)
+        if isinstance(first, Tensor):
+            return table[first[:, None] + torch.arange(length, device=first.device)]
+        return table[first:end]
+
+    def _table_of(self, num_positions: int, like: Tensor) -> Tensor:
+        """At least so many position encodings, (positions, d_model)."""
         if self.position_embedding is not None:
             limit = self.position_embedding.num_embeddings
-            if first + length > limit:
+            if num_positions > limit:
                 raise ConfigError(
-                    f"a sequence of {first + length} tokens is longer than this model's {limit} learned positions"
+                    f"a sequence of {num_positions} tokens is longer than this model's {limit} learned positions"
                 )
-            return self.position_embedding.weight[first : first + length]
-        if self._table is None or self._table.size(0) < first + length:
-            num_positions = max(256, 2 * (first + length))
-            self._table = sinusoids(num_positions, self.d_model, self._form)
+            return self.position_embedding.weight
+        if self._table is None or self._table.size(0) < num_positions:
+            self._table = sinusoids(max(256, 2 * num_positions), self.d_model, self._form)
         if self._table.device != like.device or self._table.dtype != like.dtype:
             self._table = self._table.to(like.device, like.dtype)
-        return self._table[first : first + length]
+        return self._table

@@ -29,6 +29,9 @@ class MixerState(Protocol):
             row_indices: (new_rows,) int64.
         """
 
+    def merge(self, other: "MixerState") -> None:
+        """Put the rows of a state of the same mixer after these, however many positions they are ahead or behind."""
+
 
 class SequenceMixer(nn.Module, ABC):
     """A sequence in, a sequence of the same shape out."""

@@ -4,13 +4,14 @@ import pytest
 import torch
 from torch import Tensor
 
+from tests.transformer_core.small_config import small_config, small_stack
 from transformer_core.layers.attention import (
-    FIRST_CAPACITY,
     CrossAttention,
-    KeyValueCache,
     SelfAttention,
+    attention_weights,
     scaled_dot_product_attention,
 )
+from transformer_core.layers.key_value_cache import FIRST_CAPACITY, KeyValueCache
 
 
 def explicit_attention(query: Tensor, key: Tensor, value: Tensor, allowed: Tensor) -> Tensor:
@@ -94,20 +95,46 @@ def test_without_the_scale_the_variance_of_the_scores_grows_with_the_width_of_th
         assert (scores / math.sqrt(d_head)).var().item() == pytest.approx(1, rel=0.04)
 
 
+def root_mean_square_normed(vectors: Tensor) -> Tensor:
+    return vectors / (vectors.square().mean(-1, keepdim=True) + 1e-5).sqrt()
+
+
+def explicit_rotation(vectors: Tensor) -> Tensor:
+    """Each pair of components as a complex number, times e^(i · place · frequency): (batch, length, d_head)."""
+    half = vectors.size(-1) // 2
+    turned = torch.empty_like(vectors)
+    for place in range(vectors.size(1)):
+        for pair in range(half):
+            angle = torch.tensor(place * 10_000.0 ** (-pair / half), dtype=torch.float32)
+            number = torch.complex(vectors[:, place, pair], vectors[:, place, pair + half])
+            number = number * torch.polar(torch.ones_like(angle), angle)
+            turned[:, place, pair], turned[:, place, pair + half] = number.real, number.imag
+    return turned
+
+
 def explicit_multi_head(
     layer: SelfAttention | CrossAttention, sequence: Tensor, memory: Tensor, allowed: Tensor
 ) -> Tensor:
     """Concat(head_1, …, head_h) W_O with head_i = Attention(x W_i^Q, m W_i^K, m W_i^V), a head at a time."""
-    d_model = sequence.size(-1)
-    width = d_model // layer.num_heads
-    key_weight, value_weight = torch.split(layer.key_value_projection.weight, d_model)
-    key_bias, value_bias = torch.split(layer.key_value_projection.bias, d_model)
+    width = layer.d_head
+    num_heads = sequence.size(-1) // width
+    key_weight, value_weight = layer.key_value_projection.weight.chunk(2)
+    key_bias, value_bias = layer.key_value_projection.bias.chunk(2)
+    is_rotary = isinstance(layer, SelfAttention) and layer.is_rotary
     heads = []
-    for head in range(layer.num_heads):
+    for head in range(num_heads):
         rows = slice(head * width, (head + 1) * width)
+        group = head * layer.num_key_heads // num_heads  # neighbouring queries share a key
+        key_rows = slice(group * width, (group + 1) * width)
         query = sequence @ layer.query_projection.weight[rows].T + layer.query_projection.bias[rows]
-        key = memory @ key_weight[rows].T + key_bias[rows]
-        value = memory @ value_weight[rows].T + value_bias[rows]
+        key = memory @ key_weight[key_rows].T + key_bias[key_rows]
+        value = memory @ value_weight[key_rows].T + value_bias[key_rows]
+        if not isinstance(layer.query_norm, torch.nn.Identity):  # its gains are 1
+            query, key = root_mean_square_normed(query), root_mean_square_normed(key)
+        if is_rotary:
+            query, key = explicit_rotation(query), explicit_rotation(key)
+        if layer.undo_scale != 1:
+            query = query * math.sqrt(width)
         heads.append(explicit_attention(query[:, None], key[:, None], value[:, None], allowed)[:, 0])
     joined = torch.cat(heads, dim=-1)
     return joined @ layer.output_projection.weight.T + layer.output_projection.bias
@@ -118,10 +145,27 @@ def with_random_biases(layer: SelfAttention | CrossAttention) -> None:
         torch.nn.init.normal_(projection.bias)
 
 
-@pytest.mark.parametrize("causal", [False, True])
-def test_multi_head_self_attention_is_its_definition(causal: bool) -> None:
+VARIANTS: dict[str, tuple[dict[str, object], dict[str, object]]] = {
+    "plain": ({}, {}),
+    "rotary": ({}, {"positions": "rotary"}),
+    "grouped": ({"num_heads": 6, "num_key_value_heads": 2}, {}),
+    "multi-query": ({"num_key_value_heads": 1}, {"positions": "rotary"}),
+    "normed": ({}, {"query_key_norm": True}),
+    "unscaled": ({}, {"scale_attention": False}),
+}
+
+
+def self_attention(variant: str = "plain", dropout: float = 0.0) -> SelfAttention:
     torch.manual_seed(0)
-    layer = SelfAttention(12, 3, dropout=0.5).double().eval()  # no dropout but in training
+    of_stack, of_model = VARIANTS[variant]
+    stack = small_stack(**of_stack)
+    return SelfAttention(stack, small_config(stack, attention_dropout=dropout, **of_model))
+
+
+@pytest.mark.parametrize("causal", [False, True])
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_multi_head_self_attention_is_its_definition(variant: str, causal: bool) -> None:
+    layer = self_attention(variant, dropout=0.5).double().eval()  # no dropout but in training
     with_random_biases(layer)
     sequence = torch.randn(2, 4, 12, dtype=torch.float64)
     mask = padding_mask([4, 2])
@@ -130,13 +174,19 @@ def test_multi_head_self_attention_is_its_definition(causal: bool) -> None:
         allowed = allowed & torch.ones(4, 4, dtype=torch.bool).tril()
     with torch.no_grad():
         torch.testing.assert_close(
-            layer(sequence, mask, causal=causal), explicit_multi_head(layer, sequence, sequence, allowed)
+            layer(sequence, mask, causal=causal),
+            explicit_multi_head(layer, sequence, sequence, allowed),
+            rtol=1e-5,  # angles of rotary positions are float32
+            atol=1e-6,
         )
 
 
-def test_multi_head_cross_attention_is_its_definition_and_its_steps() -> None:
+@pytest.mark.parametrize("variant", ["plain", "grouped", "multi-query", "normed"])
+def test_multi_head_cross_attention_is_its_definition_and_its_steps(variant: str) -> None:
     torch.manual_seed(0)
-    layer = CrossAttention(12, 10, 3, dropout=0.0).double()
+    of_stack, of_model = VARIANTS[variant]
+    stack = small_stack(**of_stack)
+    layer = CrossAttention(stack, 10, small_config(stack, **of_model)).double()
     with_random_biases(layer)
     sequence, memory = torch.randn(2, 4, 12, dtype=torch.float64), torch.randn(2, 5, 10, dtype=torch.float64)
     mask = padding_mask([5, 3])
@@ -149,15 +199,46 @@ def test_multi_head_cross_attention_is_its_definition_and_its_steps() -> None:
     torch.testing.assert_close(beams.view(2, 4, 12), whole)
 
 
-def test_stepping_is_the_whole_sequence_while_the_cache_grows() -> None:
-    torch.manual_seed(0)
-    layer = SelfAttention(8, 2, dropout=0.0).double()
-    sequence = torch.randn(3, 2 * FIRST_CAPACITY + 3, 8, dtype=torch.float64)
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_the_weights_are_those_that_attention_averages_by(variant: str) -> None:
+    layer = self_attention(variant).double()
+    sequence, mask = torch.randn(2, 5, 12, dtype=torch.float64), padding_mask([5, 3])
+    with torch.no_grad():
+        for causal in (False, True):
+            weights = layer.weights(sequence, mask, causal=causal)
+            torch.testing.assert_close(weights.sum(-1), torch.ones(weights.shape[:3]))
+            assert not weights[1, :, :3, 3:].any()  # nothing attends to padding
+            value = layer._key_value(sequence)[1].repeat_interleave(weights.size(1) // layer.num_key_heads, dim=1)
+            heads = (weights.double() @ value).transpose(1, 2).flatten(2)
+            whole = layer(sequence, mask, causal=causal)
+            torch.testing.assert_close(layer.output_projection(heads), whole, rtol=1e-5, atol=1e-6)
+
+
+def test_weights_of_equal_scores_are_even() -> None:
+    query, key = torch.zeros(1, 4, 2, 8), torch.randn(1, 2, 5, 8)
+    assert torch.equal(attention_weights(query, key), torch.full((1, 4, 2, 5), 0.2))
+
+
+def test_rotary_scores_depend_on_the_distance_alone() -> None:
+    layer = self_attention("rotary").double()
+    sequence = torch.randn(1, 2, 12, dtype=torch.float64)
+    scores = []
+    for first in (0, 3, 500):
+        query, key, _ = layer._heads(sequence, first)
+        scores.append((query[0, :, 1] * key[0, :, 0]).sum(-1))
+    torch.testing.assert_close(scores[0], scores[1], rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(scores[0], scores[2], rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_stepping_is_the_whole_sequence_while_the_cache_grows(variant: str) -> None:
+    layer = self_attention(variant).double()
+    sequence = torch.randn(3, 2 * FIRST_CAPACITY + 3, 12, dtype=torch.float64)
     with torch.no_grad():
         whole = layer(sequence, None, causal=True)
         state = layer.start(3, sequence)
         steps = [layer.step(sequence[:, place : place + 1], state) for place in range(sequence.size(1))]
-    torch.testing.assert_close(torch.cat(steps, dim=1), whole)
+    torch.testing.assert_close(torch.cat(steps, dim=1), whole, rtol=1e-5, atol=1e-6)
     assert state.length == sequence.size(1)
 
 
@@ -175,18 +256,16 @@ def test_a_cache_keeps_what_was_appended_and_selects_rows() -> None:
 
 
 def test_dropout_zeroes_weights_in_training_alone() -> None:
-    torch.manual_seed(0)
-    layer = SelfAttention(8, 2, dropout=0.5)
-    sequence = torch.randn(1, 6, 8)
+    layer = self_attention(dropout=0.5)
+    sequence = torch.randn(1, 6, 12)
     assert not torch.equal(layer(sequence, None, causal=False), layer(sequence, None, causal=False))
     layer.eval()
     assert torch.equal(layer(sequence, None, causal=False), layer(sequence, None, causal=False))
 
 
 def test_training_in_bf16_gives_bf16_and_its_gradient() -> None:
-    torch.manual_seed(0)
-    layer = SelfAttention(16, 2, dropout=0.0)
-    sequence = torch.randn(2, 5, 16)
+    layer = self_attention()
+    sequence = torch.randn(2, 5, 12)
     exact = layer(sequence, None, causal=True)
     with torch.autocast("cpu", torch.bfloat16):
         rounded = layer(sequence, None, causal=True)
