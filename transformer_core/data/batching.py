@@ -5,7 +5,7 @@ data are more than half padding), and the order of the batches is shuffled. Any 
 numbers, which is what a resumed run needs to go on where it stopped.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -19,6 +19,7 @@ from transformer_core.data.shards import Corpus, Ids, Shard
 __all__ = ["Batch", "Batching", "pad_rows"]
 
 Indices = NDArray[np.int64]
+Row = Ids | NDArray[np.int64]  # ids as they are stored, or as they are computed with
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -128,7 +129,7 @@ class Batching:
         )
 
 
-def pad_rows(rows: list[Ids], pad_id: int, *, first: int | None = None, last: int | None = None) -> Tensor:
+def pad_rows(rows: Sequence[Row], pad_id: int, *, first: int | None = None, last: int | None = None) -> Tensor:
     """Stack rows of ids, padded at the end.
 
     Args:
