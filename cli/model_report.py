@@ -37,7 +37,8 @@ def to_text(summary: ModelSummary) -> str:
 
 def _architecture(config: ModelConfig) -> Iterator[tuple[str, str]]:
     yield "encoder", _stack(config.encoder)
-    yield "decoder", _stack(config.decoder)
+    no_decoder = "none: a pretrained encoder, for `transduce fill` and `transduce train --init-from`"
+    yield "decoder", no_decoder if config.is_encoder_only else _stack(config.decoder)
     positions = f"sinusoidal ({config.sinusoid_form})"
     if config.positions == "learned":
         positions = f"learned, {config.max_positions:,} at most"
@@ -76,6 +77,8 @@ def _tokenizer(tokenizer: Tokenizer) -> str:
 
 def _training(summary: ModelSummary) -> Iterator[tuple[str, str]]:
     """How far training came and what the weights are worth."""
+    if pretraining := _pairs(summary.metadata.get("pretraining")):
+        yield "pretraining", pretraining
     record = summary.metadata.get("training")
     if not isinstance(record, dict):
         return
