@@ -1,4 +1,4 @@
-"""What `translate` and `score` share: their options beside cli/options.py, the model's defaults, and its loading."""
+"""What `translate`, `score` and `fill` share: options beside cli/options.py, the model's defaults, and its loading."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -8,7 +8,7 @@ import typer
 
 from cli import options, settings
 from transformer_core.decoding.config import BatchConfig
-from transformer_core.errors import ModelError
+from transformer_core.errors import ConfigError, ModelError
 
 if TYPE_CHECKING:
     from transformer_core.model_directory import LoadedModel
@@ -18,7 +18,9 @@ __all__ = [
     "BatchSize",
     "BufferSize",
     "Checkpoint",
+    "JsonLines",
     "batch_config",
+    "chosen_format",
     "generation_defaults",
     "load_for_decoding",
 ]
@@ -39,6 +41,9 @@ Checkpoint = Annotated[
         help="Which weights: the best, those saved last, or those of a step that was kept.",
         rich_help_panel=options.MODEL,
     ),
+]
+JsonLines = Annotated[
+    bool, typer.Option("--json", help="The same as --format jsonl.", rich_help_panel=options.INPUT_OUTPUT)
 ]
 BatchSize = Annotated[
     int | None,
@@ -61,6 +66,13 @@ BufferSize = Annotated[
 ]
 
 
+def chosen_format(context: typer.Context, format: options.FormatChoice, *, json: bool) -> options.FormatChoice:
+    """Choose between --format and --json, which says the same as --format jsonl."""
+    if json and settings.is_given(context, "format") and format != "jsonl":
+        raise ConfigError(f"--json and --format {format} contradict each other; give one of them")
+    return "jsonl" if json else format
+
+
 def generation_defaults(values: Mapping[str, Any]) -> Mapping[str, object]:
     """Read the decoding defaults that the model named in the parsed options was saved with."""
     from transformer_core.model_files import read_json
@@ -81,17 +93,23 @@ def batch_config(values: Mapping[str, Any], generation: Mapping[str, Any]) -> Ba
     return settings.build(BatchConfig, values, max_source_length=max_source_length)
 
 
-def load_for_decoding(folder: Path, checkpoint: str, device: str, threads: int | None) -> "LoadedModel":
+def load_for_decoding(
+    folder: Path, checkpoint: str, device: str, threads: int | None, *, needs_decoder: bool = True
+) -> "LoadedModel":
     """Read a model, ready to compute.
 
     Raises:
         ConfigError: the machine has no such device.
-        ModelError: the model is missing or damaged.
+        ModelError: the model is missing or damaged, or is an encoder alone though a decoder is needed.
     """
     import torch
 
     from transformer_core.device import choose_device
     from transformer_core.model_directory import load_model
+    from transformer_core.model_files import read_config, require_decoder
+
+    if needs_decoder:
+        require_decoder(read_config(folder), str(folder))
 
     if threads is not None:
         torch.set_num_threads(threads)

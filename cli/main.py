@@ -35,6 +35,7 @@ COMMANDS = (
     Entry("demo", "Learn to pronounce English, or to read dates: the whole path in minutes."),
     Entry("tokenizer", "Learn a vocabulary; encode, decode, look inside.", DATA, attribute="app"),
     Entry("train", "Train a model on pairs of lines; run it again to resume.", MODELS),
+    Entry("pretrain", "Pretrain on raw text, masked or denoising, for train to start from.", MODELS),
     Entry("average", "Average the weights of several checkpoints.", MODELS),
     Entry("inspect", "Look at what was made.", MODELS, entries=INSPECT_COMMANDS),
     Entry("translate", "Lines in, lines out: beam search, greedy, sampling.", RESULTS),
@@ -42,6 +43,7 @@ COMMANDS = (
     Entry("predict", "The same as translate.", RESULTS, alias_of="translate", is_hidden=True),
     Entry("generate", "The same as translate.", RESULTS, alias_of="translate", is_hidden=True),
     Entry("score", "Log-probability of given pairs; for BLEU and the like, see evaluate.", RESULTS),
+    Entry("fill", "Fill the masks of lines with what a pretrained model expects.", RESULTS),
     Entry("evaluate", "BLEU, chrF, TER, WER, CER and exact match against references.", RESULTS),
     Entry("eval", "The same as evaluate.", RESULTS, alias_of="evaluate", is_hidden=True),
 )
