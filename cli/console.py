@@ -39,6 +39,7 @@ __all__ = [
     "live_on",
     "progress",
     "reset",
+    "results_have_color",
     "rich_console",
     "switch_off",
     "warn",
@@ -103,6 +104,12 @@ def is_terminal() -> bool:
 def has_color() -> bool:
     """Tell whether stderr may be coloured: a terminal, and neither NO_COLOR, TERM=dumb nor --no-color."""
     return _state.color and not os.environ.get("NO_COLOR") and is_terminal()
+
+
+def results_have_color() -> bool:
+    """Tell the same of stdout."""
+    is_plain = os.environ.get("NO_COLOR") or os.environ.get("TERM") in ("dumb", "unknown")
+    return _state.color and not is_plain and sys.stdout.isatty()
 
 
 def write(text: str) -> None:

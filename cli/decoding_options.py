@@ -1,13 +1,14 @@
 """What `translate`, `score` and `fill` share: options beside cli/options.py, the model's defaults, and its loading."""
 
 from collections.abc import Mapping
+from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from cli import options, settings
-from transformer_core.decoding.config import BatchConfig
+from transformer_core.decoding.config import BatchConfig, SearchConfig
 from transformer_core.errors import ConfigError, ModelError
 
 if TYPE_CHECKING:
@@ -23,6 +24,7 @@ __all__ = [
     "chosen_format",
     "generation_defaults",
     "load_for_decoding",
+    "model_search",
 ]
 
 BUFFER_SIZE = 1024  # lines: enough for batches of similar length, few enough for results to come while one waits
@@ -91,6 +93,19 @@ def batch_config(values: Mapping[str, Any], generation: Mapping[str, Any]) -> Ba
     if not isinstance(max_source_length, int) or max_source_length < 1:
         raise ModelError(f"generation.json: max_source_length is {max_source_length!r}, not a number of tokens")
     return settings.build(BatchConfig, values, max_source_length=max_source_length)
+
+
+def model_search(generation: Mapping[str, Any]) -> SearchConfig:
+    """Make the search that a model was saved with, for a command without options of its own for it.
+
+    Raises:
+        ModelError: generation.json is damaged.
+    """
+    names = {item.name for item in fields(SearchConfig)} - {"n_best"}
+    try:
+        return SearchConfig(**{name: value for name, value in generation.items() if name in names})
+    except (ConfigError, TypeError) as error:
+        raise ModelError(f"generation.json: {error}") from None
 
 
 def load_for_decoding(

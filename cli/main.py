@@ -29,6 +29,8 @@ INSPECT_COMMANDS = (
         "Architecture, parameters, tokenizer, scores and origin of a model.",
         module="inspect_model",  # a module called inspect would hide the standard library's
     ),
+    Entry("attention", "What a model looks at, in any layer and head, for a sentence.", module="inspect_attention"),
+    Entry("curves", "How training went, of one or several runs.", module="inspect_curves"),
 )
 
 COMMANDS = (

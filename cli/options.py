@@ -40,6 +40,7 @@ __all__ = [
     "ErrorsChoice",
     "Format",
     "FormatChoice",
+    "Html",
     "Input",
     "Inputs",
     "Json",
@@ -51,6 +52,7 @@ __all__ = [
     "Models",
     "Output",
     "Overwrite",
+    "Plot",
     "Precision",
     "PrecisionChoice",
     "Seed",
@@ -231,6 +233,26 @@ Format = Annotated[
     typer.Option("--format", help="What a line of the results looks like.", rich_help_panel=INPUT_OUTPUT),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Write the results as JSON.", rich_help_panel=INPUT_OUTPUT)]
+Plot = Annotated[
+    Path | None,
+    typer.Option(
+        "--plot",
+        metavar="FILE.png|FILE.svg",
+        readable=False,
+        help="Draw a figure into this file instead; needs the extra called plots.",
+        rich_help_panel=INPUT_OUTPUT,
+    ),
+]
+Html = Annotated[
+    Path | None,
+    typer.Option(
+        "--html",
+        metavar="FILE.html",
+        readable=False,
+        help="Write a page for a browser instead, all in this one file.",
+        rich_help_panel=INPUT_OUTPUT,
+    ),
+]
 Overwrite = Annotated[
     bool, typer.Option("--overwrite", help="Replace what is there already.", rich_help_panel=INPUT_OUTPUT)
 ]

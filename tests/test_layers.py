@@ -47,6 +47,8 @@ LIGHT_MODULES = {
     "transformer_core.evaluation": ("torch",),
     "transformer_core.evaluation.metrics": ("torch",),
     "transformer_core.decoding.config": ("torch",),
+    "transformer_core.inspection.attention_maps": HEAVY,
+    "transformer_core.inspection.curves": HEAVY,
     "transformer_core.training.config": ("torch",),
     "transformer_core.model_files": ("torch",),
     "transformer_core.provenance": ("torch",),

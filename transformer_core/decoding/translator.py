@@ -40,6 +40,7 @@ class TargetText:
     score: float  # what ranks: the log-probability after the length penalty
     log_probability: float  # natural logarithm of the whole hypothesis, end token included
     num_tokens: int  # end tokens included; 0 for a blank line
+    token_ids: tuple[int, ...]  # as they were decoded, end tokens aside
     is_truncated: bool  # the length limit ended it where the model would have gone on
 
 
@@ -74,7 +75,7 @@ class Translation:
 
 
 # A blank line is blank in every language: certain, and without the model.
-_BLANK_TEXT = TargetText(text="", score=0.0, log_probability=0.0, num_tokens=0, is_truncated=False)
+_BLANK_TEXT = TargetText(text="", score=0.0, log_probability=0.0, num_tokens=0, token_ids=(), is_truncated=False)
 _BLANK = Translation(hypotheses=(_BLANK_TEXT,), is_blank=True)
 
 
@@ -261,5 +262,6 @@ class Translator:
             score=self._config.score(log_probability, num_tokens),
             log_probability=log_probability,
             num_tokens=num_tokens,
+            token_ids=tuple(index for hypothesis in hypotheses for index in hypothesis.token_ids),
             is_truncated=any(hypothesis.is_truncated for hypothesis in hypotheses),
         )
