@@ -107,7 +107,7 @@ def test_the_weights_are_the_definition_layer_after_layer(name: str) -> None:
         expected, output = explicit_attention(layer, inputs, answering, causal=is_causal)
         expected_weights = torch.tensor(expected)
         torch.testing.assert_close(weights, expected_weights, rtol=1e-4, atol=1e-6)  # they are computed in float32
-        return stream + output if residual.norm_first else residual.norm(stream + output)  # type: ignore[no-any-return]
+        return stream + output if residual.norm_first else residual.norm(stream + output)
 
     stream = model.source_embedding(source)[0]
     for layer, weights in zip(model.encoder.layers, found.weights["encoder"], strict=True):
