@@ -91,6 +91,6 @@ class HeatMap:
             level = round(share * (len(COLORS) - 1))
             return paint(align_right(number, cell_width), background=COLORS[level], foreground=INKS[level])
         shade = SHADES[min(len(SHADES) - 1, round(share * (len(SHADES) - 1)))]
-        if cell_width <= NUMBER_WIDTH:
+        if cell_width == NARROW:
             return shade * cell_width
         return align_left("", cell_width - NUMBER_WIDTH - 1) + shade + number.rjust(NUMBER_WIDTH)

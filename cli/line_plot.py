@@ -79,15 +79,17 @@ class LinePlot:
             number, dots = canvas.cell(row, column)
             if number is None:
                 cells.append(" ")
-            elif len(self._lines) > 1 and column in self._lettered(canvas, number):
+            elif column in self._lettered(canvas, number):
                 cells.append(_painted(self._lines[number].letter, self._lines[number]))
             else:
                 cells.append(_painted(chr(BRAILLE | dots), self._lines[number]))
         return "".join(cells)
 
     def _lettered(self, canvas: "_Canvas", number: int) -> list[int]:
-        """The columns in which a line has its letter: others than the other lines."""
+        """The columns in which a line has its letter: others than the other lines; none if it is alone and a line."""
         columns = canvas.columns_of(number)
+        if len(self._lines) == 1 < len(columns):
+            return []
         first = LETTER_EVERY * (number + 1) // (len(self._lines) + 1)
         return [column for column in columns if column % LETTER_EVERY == first] or [max(columns)]
 
