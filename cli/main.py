@@ -37,6 +37,7 @@ COMMANDS = (
     Entry("train", "Train a model on pairs of lines; run it again to resume.", MODELS),
     Entry("average", "Average the weights of several checkpoints.", MODELS),
     Entry("inspect", "Look at what was made.", MODELS, entries=INSPECT_COMMANDS),
+    Entry("compare", "Attention, recurrence and convolution: cost, reach, and what each learns.", MODELS),
     Entry("translate", "Lines in, lines out: beam search, greedy, sampling.", RESULTS),
     Entry("decode", "The same as translate.", RESULTS, alias_of="translate"),
     Entry("predict", "The same as translate.", RESULTS, alias_of="translate", is_hidden=True),

@@ -259,7 +259,7 @@ def test_the_set_up_is_that_of_the_makefile() -> None:
     install = ".venv/bin/python -m pip install -c constraints.txt -e "
     assert f"{install}'.[demo]'".replace(".venv/bin", "$(BIN)") in makefile
     assert f"{install}'.[demo]'\n.venv/bin/transduce demo" in set_up
-    assert f"{install}'.[{','.join(sorted(extras, key=['demo', 'dev', 'tensorboard'].index))}]'" in set_up
+    assert f"{install}'.[{','.join(sorted(extras, key=['demo', 'dev', 'plots', 'tensorboard'].index))}]'" in set_up
 
 
 @pytest.mark.parametrize("document", [README, FORMATS], ids=lambda path: path.name)

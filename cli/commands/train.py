@@ -2,7 +2,7 @@
 
 import os
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import typer
 
@@ -28,7 +28,6 @@ ARCHITECTURE = "Architecture"
 OPTIMIZATION = "Optimisation"
 STOPPING = "Stopping, validating, saving"
 
-Preset = Literal["tiny", "small", "base", "big"]
 ARCHITECTURAL = {"rich_help_panel": ARCHITECTURE}
 WHOLE = {"min": 1, **ARCHITECTURAL}
 
@@ -45,12 +44,8 @@ def train(
     train_src: options.TrainSources,
     train_tgt: options.TrainTargets,
     output: options.ModelOutput,
-    valid_src: Annotated[
-        list[Path] | None, _file("--valid-src", "--dev-src", help="Source side of the validation pairs.")
-    ] = None,
-    valid_tgt: Annotated[
-        list[Path] | None, _file("--valid-tgt", "--dev-tgt", help="Target side of the validation pairs.")
-    ] = None,
+    valid_src: options.ValidSources = None,
+    valid_tgt: options.ValidTargets = None,
     valid_size: Annotated[
         int | None,
         typer.Option(
@@ -109,7 +104,7 @@ def train(
         ),
     ] = False,
     arch: Annotated[
-        Preset | None,
+        options.Preset | None,
         typer.Option("--arch", "-a", help="Preset. Default: fits the data.", rich_help_panel=ARCHITECTURE),
     ] = None,
     num_layers: Annotated[int | None, typer.Option("--layers", help="Layers of encoder and decoder.", **WHOLE)] = None,
