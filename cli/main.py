@@ -40,6 +40,7 @@ COMMANDS = (
     Entry("pretrain", "Pretrain on raw text, masked or denoising, for train to start from.", MODELS),
     Entry("average", "Average the weights of several checkpoints.", MODELS),
     Entry("inspect", "Look at what was made.", MODELS, entries=INSPECT_COMMANDS),
+    Entry("compare", "Attention, recurrence and convolution: cost, reach, and what each learns.", MODELS),
     Entry("translate", "Lines in, lines out: beam search, greedy, sampling.", RESULTS),
     Entry("decode", "The same as translate.", RESULTS, alias_of="translate"),
     Entry("predict", "The same as translate.", RESULTS, alias_of="translate", is_hidden=True),

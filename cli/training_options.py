@@ -1,6 +1,6 @@
 """What `train` and `pretrain` share: their options beside cli/options.py, each declared once."""
 
-from typing import Annotated, Literal
+from typing import Annotated
 
 import typer
 
@@ -80,7 +80,6 @@ ARCHITECTURE = "Architecture"
 OPTIMIZATION = "Optimisation"
 STOPPING = "Stopping, validating, saving"
 
-Preset = Literal["tiny", "small", "base", "big"]
 ARCHITECTURAL = {"rich_help_panel": ARCHITECTURE}
 WHOLE = {"min": 1, **ARCHITECTURAL}
 
@@ -118,7 +117,7 @@ Overwrite = Annotated[
 # --- Architecture
 
 Arch = Annotated[
-    Preset | None,
+    options.Preset | None,
     typer.Option("--arch", "-a", help="Preset. Default: fits the data.", rich_help_panel=ARCHITECTURE),
 ]
 Layers = Annotated[int | None, typer.Option("--layers", help="Layers of encoder and decoder.", **WHOLE)]

@@ -20,12 +20,8 @@ def train(
     train_src: options.TrainSources,
     train_tgt: options.TrainTargets,
     output: options.ModelOutput,
-    valid_src: Annotated[
-        list[Path] | None, file_option("--valid-src", "--dev-src", help="Source side of the validation pairs.")
-    ] = None,
-    valid_tgt: Annotated[
-        list[Path] | None, file_option("--valid-tgt", "--dev-tgt", help="Target side of the validation pairs.")
-    ] = None,
+    valid_src: options.ValidSources = None,
+    valid_tgt: options.ValidTargets = None,
     valid_size: Annotated[
         int | None,
         typer.Option(

@@ -24,6 +24,7 @@ from transformer_core.experiments.config import DataConfig, RawTextConfig
 from transformer_core.experiments.recipe import MOST_HELD_BACK, default_vocabulary_size, held_back_rows
 
 __all__ = [
+    "HELD_BACK_FILES",
     "PreparedData",
     "Progress",
     "Tokenizers",
