@@ -83,7 +83,7 @@ def _measure(
 ) -> Quality:
     """Translate the validation pairs, as `translate --greedy` does."""
     data, folder = mixer_run.run.data, mixer_run.run.folder
-    held_back = [(folder / DATA_FOLDER / name,) for name in HELD_BACK_FILES]
+    held_back = [(folder / DATA_FOLDER / name,) for name in HELD_BACK_FILES[data.unit]]
     sources, references = (
         list(read_lines(given or kept, data.errors))
         for given, kept in zip(data.validation_columns, held_back, strict=True)
