@@ -1,4 +1,4 @@
-"""What `translate` and `score` share: their options beside cli/options.py, the model's defaults, and its loading."""
+"""What `translate`, `score` and `fill` share: options beside cli/options.py, the model's defaults, and its loading."""
 
 from collections.abc import Mapping
 from dataclasses import fields
@@ -19,7 +19,9 @@ __all__ = [
     "BatchSize",
     "BufferSize",
     "Checkpoint",
+    "JsonLines",
     "batch_config",
+    "chosen_format",
     "generation_defaults",
     "load_for_decoding",
     "model_search",
@@ -42,6 +44,9 @@ Checkpoint = Annotated[
         rich_help_panel=options.MODEL,
     ),
 ]
+JsonLines = Annotated[
+    bool, typer.Option("--json", help="The same as --format jsonl.", rich_help_panel=options.INPUT_OUTPUT)
+]
 BatchSize = Annotated[
     int | None,
     typer.Option(
@@ -61,6 +66,13 @@ BufferSize = Annotated[
         rich_help_panel=options.RUNTIME,
     ),
 ]
+
+
+def chosen_format(context: typer.Context, format: options.FormatChoice, *, json: bool) -> options.FormatChoice:
+    """Choose between --format and --json, which says the same as --format jsonl."""
+    if json and settings.is_given(context, "format") and format != "jsonl":
+        raise ConfigError(f"--json and --format {format} contradict each other; give one of them")
+    return "jsonl" if json else format
 
 
 def generation_defaults(values: Mapping[str, Any]) -> Mapping[str, object]:
@@ -96,17 +108,23 @@ def model_search(generation: Mapping[str, Any]) -> SearchConfig:
         raise ModelError(f"generation.json: {error}") from None
 
 
-def load_for_decoding(folder: Path, checkpoint: str, device: str, threads: int | None) -> "LoadedModel":
+def load_for_decoding(
+    folder: Path, checkpoint: str, device: str, threads: int | None, *, needs_decoder: bool = True
+) -> "LoadedModel":
     """Read a model, ready to compute.
 
     Raises:
         ConfigError: the machine has no such device.
-        ModelError: the model is missing or damaged.
+        ModelError: the model is missing or damaged, or is an encoder alone though a decoder is needed.
     """
     import torch
 
     from transformer_core.device import choose_device
     from transformer_core.model_directory import load_model
+    from transformer_core.model_files import read_config, require_decoder
+
+    if needs_decoder:
+        require_decoder(read_config(folder), str(folder))
 
     if threads is not None:
         torch.set_num_threads(threads)

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cli.console import PROGRAM
+from cli.text_table import columns
 from transformer_core.experiments.config import ArchitectureConfig
 from transformer_core.experiments.training_file import option_values
 from transformer_core.training.config import TrainingConfig
@@ -33,10 +34,10 @@ def scores(demo: "Demo", result: "DemoResult") -> list[str]:
     made = f"{result.num_parameters:,} parameters after {training.max_steps:,} steps, seed {training.seed}"
     signatures = [[score.label, score.signature] for score in result.scores]
     return [
-        *_columns([header, *rows], num_left=1),
+        *columns([header, *rows], num_left=1),
         "",
         f"{made}; {result.search}",
-        *_columns(signatures),
+        *columns(signatures),
     ]
 
 
@@ -47,7 +48,7 @@ def examples(demo: "Demo", result: "DemoResult") -> list[str]:
         said = result.hypotheses[index]
         truth = list(dict.fromkeys(lines[index] for lines in result.references))
         rows.append([result.sources[index], said, "✓" if said in truth else "✗", " | ".join(truth)])
-    return _columns(rows)
+    return columns(rows)
 
 
 def commands(demo: "Demo") -> list[str]:
@@ -95,18 +96,3 @@ def _command(words: Sequence[str | Path]) -> str:
         else:
             lines[-1] += f" {word}"
     return "\n".join(lines)
-
-
-def _columns(rows: Sequence[Sequence[str]], *, num_left: int | None = None) -> list[str]:
-    """Set cells below each other; those after the first `num_left` (None: none) stand to the right of their column."""
-    from rich.cells import cell_len
-
-    widths = [max(map(cell_len, column)) for column in zip(*rows, strict=True)]
-    lines = []
-    for row in rows:
-        cells = []
-        for index, (cell, width) in enumerate(zip(row, widths, strict=True)):
-            space = " " * (width - cell_len(cell))
-            cells.append(cell + space if num_left is None or index < num_left else space + cell)
-        lines.append("  ".join(cells).rstrip())
-    return lines

@@ -37,7 +37,8 @@ def to_text(summary: ModelSummary) -> str:
 
 def _architecture(config: ModelConfig) -> Iterator[tuple[str, str]]:
     yield "encoder", _stack(config.encoder, is_encoder=True)
-    yield "decoder", _stack(config.decoder, is_encoder=False)
+    no_decoder = "none: a pretrained encoder, for `transduce fill` and `transduce train --init-from`"
+    yield "decoder", no_decoder if config.is_encoder_only else _stack(config.decoder, is_encoder=False)
     match config.positions:
         case "sinusoidal":
             positions = f"sinusoidal ({config.sinusoid_form})"
@@ -91,6 +92,8 @@ def _tokenizer(tokenizer: Tokenizer) -> str:
 
 def _training(summary: ModelSummary) -> Iterator[tuple[str, str]]:
     """How far training came and what the weights are worth."""
+    if pretraining := _pairs(summary.metadata.get("pretraining")):
+        yield "pretraining", pretraining
     record = summary.metadata.get("training")
     if not isinstance(record, dict):
         return

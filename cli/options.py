@@ -19,6 +19,7 @@ Conventions, kept by cli/settings.py and by a test:
 """
 
 import re
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -47,6 +48,7 @@ __all__ = [
     "LengthPenalty",
     "LengthPenaltyChoice",
     "LengthPenaltyType",
+    "MetricChoice",
     "Model",
     "ModelOutput",
     "Models",
@@ -55,6 +57,7 @@ __all__ = [
     "Plot",
     "Precision",
     "PrecisionChoice",
+    "Preset",
     "Seed",
     "Source",
     "Sources",
@@ -64,6 +67,8 @@ __all__ = [
     "TokenizerFile",
     "TrainSources",
     "TrainTargets",
+    "ValidSources",
+    "ValidTargets",
 ]
 
 STANDARD_STREAM = Path("-")
@@ -80,6 +85,19 @@ FormatChoice = Literal["text", "tsv", "jsonl"]
 PrecisionChoice = Literal["auto", "fp32", "bf16"]
 LengthPenaltyChoice = Literal["avg", "gnmt", "none"]
 BatchTypeChoice = Literal["tokens", "sentences"]
+Preset = Literal["tiny", "small", "base", "big"]
+
+
+class MetricChoice(StrEnum):
+    """The metrics once more: Typer takes a list of an Enum's members, but not of a Literal's values."""
+
+    bleu = "bleu"
+    chrf = "chrf"
+    ter = "ter"
+    wer = "wer"
+    cer = "cer"
+    exact = "exact"
+
 
 DEVICES = ("auto", "cpu", "cuda", "cuda:0", "mps")
 
@@ -217,6 +235,28 @@ TrainTargets = Annotated[
         metavar="FILE",
         readable=False,
         help="Target side of the training pairs, line by line beside the source.",
+        rich_help_panel=INPUT_OUTPUT,
+    ),
+]
+ValidSources = Annotated[
+    list[Path] | None,
+    typer.Option(
+        "--valid-src",
+        "--dev-src",
+        metavar="FILE",
+        readable=False,
+        help="Source side of the validation pairs.",
+        rich_help_panel=INPUT_OUTPUT,
+    ),
+]
+ValidTargets = Annotated[
+    list[Path] | None,
+    typer.Option(
+        "--valid-tgt",
+        "--dev-tgt",
+        metavar="FILE",
+        readable=False,
+        help="Target side of the validation pairs.",
         rich_help_panel=INPUT_OUTPUT,
     ),
 ]

@@ -1,13 +1,41 @@
-"""Asks for line after line where somebody types them."""
+"""Lines as a filter reads them: asks for one after the other where somebody types them, counts them where none does."""
 
+import os
+import stat
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
 
-from cli import console
+from cli import console, options
+from transformer_core.data.lines import LineReader
 
-__all__ = ["prompted"]
+__all__ = ["input_windows", "prompted"]
 
 PROMPT = "> "
+
+
+@contextmanager
+def input_windows(
+    reader: LineReader, buffer_size: int, output: Path, *, invitation: str, work: str
+) -> Iterator[Iterator[list[str]]]:
+    """Read windows of lines: with a prompt for each where somebody types them, else with a count on the terminal.
+
+    Args:
+        reader: of the input.
+        buffer_size: lines of a window.
+        output: where the results go.
+        invitation: what is said to somebody who types: what to type, and how to end.
+        work: what is done with the lines, to stand beside the count.
+    """
+    windows = reader.windows(buffer_size)
+    if reader.is_standard_input and sys.stdin.isatty():
+        yield prompted(windows, invitation)
+    elif console.is_terminal() and _goes_to_file(output):
+        with console.progress(work, unit="lines") as advance:
+            yield _counted(windows, advance)
+    else:
+        yield windows
 
 
 def prompted(windows: Iterator[list[str]], invitation: str) -> Iterator[list[str]]:
@@ -25,6 +53,17 @@ def prompted(windows: Iterator[list[str]], invitation: str) -> Iterator[list[str
             _say("\n")
             return
         yield window
+
+
+def _goes_to_file(output: Path) -> bool:
+    """Tell results that go into a file from those that may come out on the terminal, at the end of a pipe perhaps."""
+    return output != options.STANDARD_STREAM or stat.S_ISREG(os.fstat(sys.stdout.fileno()).st_mode)
+
+
+def _counted(windows: Iterator[list[str]], advance: Callable[[int], None]) -> Iterator[list[str]]:
+    for window in windows:
+        yield window
+        advance(len(window))
 
 
 def _say(text: str) -> None:

@@ -12,7 +12,7 @@ from transformer_core.errors import ConfigError
 if TYPE_CHECKING:
     from transformer_core.decoding.translator import Translation
 
-__all__ = ["Tally", "TranslationForm"]
+__all__ = ["LineNumbers", "Tally", "TranslationForm", "warn_of_halvings", "warn_of_input"]
 
 NAMED_LINES = 5  # how many line numbers a warning lists
 DIGITS = 6  # of a log-probability after the point: finer than any two runs differ
@@ -64,13 +64,14 @@ class TranslationForm:
 
 
 @dataclass(kw_only=True)
-class _Lines:
+class LineNumbers:
     """Lines to which something happened."""
 
     count: int = 0
     first: list[int] = field(default_factory=list)  # the numbers of the first few
 
     def add(self, number: int) -> None:
+        """Count a line."""
         self.count += 1
         if len(self.first) < NAMED_LINES:
             self.first.append(number)
@@ -89,9 +90,9 @@ class Tally:
     num_lines: int = 0
     num_tokens: int = 0
     num_blank: int = 0
-    split: _Lines = field(default_factory=_Lines)
-    source_cut: _Lines = field(default_factory=_Lines)
-    truncated: _Lines = field(default_factory=_Lines)
+    split: LineNumbers = field(default_factory=LineNumbers)
+    source_cut: LineNumbers = field(default_factory=LineNumbers)
+    truncated: LineNumbers = field(default_factory=LineNumbers)
     started_at: float = field(default_factory=time.monotonic)
 
     def add(self, translations: "Sequence[Translation]") -> None:
@@ -115,21 +116,31 @@ class Tally:
             num_halvings: how often memory ran out.
             circumstances: how it was translated.
         """
-        if num_invalid:
-            console.warn(f"{_counted(num_invalid, 'line')} with bytes that are not UTF-8: U+FFFD stands in their place")
+        warn_of_input(num_invalid)
         if self.split.count:
             console.warn(f"{self.split} too long for the model: translated in pieces and joined")
         if self.source_cut.count:
             console.warn(f"{self.source_cut} too long for the model: translated without the end")
         if self.truncated.count:
             console.warn(f"{self.truncated} cut off at the length limit: --max-length-ratio and --max-length move it")
-        if num_halvings:
-            console.warn(f"memory ran out {_counted(num_halvings, 'time')}: batches were halved; see --batch-size")
+        warn_of_halvings(num_halvings)
         seconds = time.monotonic() - self.started_at
         console.detail(
             f"{self.num_lines:,} lines ({self.num_blank:,} blank), {self.num_tokens:,} tokens in {seconds:.1f} s: "
             f"{self.num_tokens / max(seconds, 1e-9):,.0f} tokens/s ({circumstances})"
         )
+
+
+def warn_of_input(num_invalid: int) -> None:
+    """Warn of lines with bytes that were not UTF-8."""
+    if num_invalid:
+        console.warn(f"{_counted(num_invalid, 'line')} with bytes that are not UTF-8: U+FFFD stands in their place")
+
+
+def warn_of_halvings(num_halvings: int) -> None:
+    """Warn of memory that ran out."""
+    if num_halvings:
+        console.warn(f"memory ran out {_counted(num_halvings, 'time')}: batches were halved; see --batch-size")
 
 
 def _counted(count: int, noun: str) -> str:

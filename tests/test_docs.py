@@ -34,6 +34,9 @@ SMALL = {
     "TRANSDUCE_TRAIN_VALID_EVERY": "2",
     "TRANSDUCE_TRAIN_THREADS": "1",
     "TRANSDUCE_TRANSLATE_MAX_LENGTH": "5",
+    "TRANSDUCE_COMPARE_MAX_STEPS": "2",
+    "TRANSDUCE_COMPARE_MAX_LENGTH": "64",
+    "TRANSDUCE_COMPARE_THREADS": "1",
 }
 GENERAL_OPTIONS = {"--help", "-h", "--version", "--install-completion", "--show-completion"}
 FOREIGN_OPTIONS = {"--line-buffered", "--strict"}  # of grep and mypy
@@ -145,9 +148,17 @@ def test_the_commands_of_the_tutorial_run(tmp_path: Path) -> None:
     Shell(tmp_path).run(REPOSITORY / "docs" / "tutorial.md")
 
 
-def test_only_the_readme_and_the_tutorial_have_commands_to_run() -> None:
+@pytest.mark.slow
+def test_the_commands_about_layers_run(tmp_path: Path) -> None:
+    work = Shell(tmp_path).run(REPOSITORY / "docs" / "layers.md")
+    documented = set(code_spans(FORMATS))
+    assert set(json.loads((work / "layers.json").read_text(encoding="utf-8"))) <= documented
+    assert (work / "layers.svg").read_bytes().startswith(b"<?xml")
+
+
+def test_only_these_documents_have_commands_to_run() -> None:
     with_commands = {document.name for document in DOCUMENTS if any(block.is_run for block in blocks(document))}
-    assert with_commands == {"README.md", "tutorial.md"}
+    assert with_commands == {"README.md", "layers.md", "tutorial.md"}
 
 
 def option_names(command: str = "") -> set[str]:
@@ -259,7 +270,7 @@ def test_the_set_up_is_that_of_the_makefile() -> None:
     install = ".venv/bin/python -m pip install -c constraints.txt -e "
     assert f"{install}'.[demo]'".replace(".venv/bin", "$(BIN)") in makefile
     assert f"{install}'.[demo]'\n.venv/bin/transduce demo" in set_up
-    assert f"{install}'.[{','.join(sorted(extras, key=['demo', 'dev', 'tensorboard'].index))}]'" in set_up
+    assert f"{install}'.[{','.join(sorted(extras, key=['demo', 'dev', 'plots', 'tensorboard'].index))}]'" in set_up
 
 
 @pytest.mark.parametrize("document", [README, FORMATS], ids=lambda path: path.name)

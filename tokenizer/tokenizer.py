@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Self
 
 import tokenizers
+from tokenizers import decoders
 
 from tokenizer.atomic_file import write_text
 from tokenizer.config import TokenizerConfig
@@ -14,6 +15,7 @@ from tokenizer.errors import TokenizerDataError, TokenizerFileError
 from tokenizer.file_format import MAX_FILE_BYTES, parse_tokenizer
 from tokenizer.pipeline import build_text_normalizer
 from tokenizer.special_tokens import BOS_ID, EOS_ID, MASK_ID, PAD_ID, UNK_ID
+from tokenizer.word_edges import WordEdges, find_word_edges
 
 __all__ = ["Tokenizer"]
 
@@ -140,6 +142,17 @@ class Tokenizer:
             raise
         return [encoding.ids for encoding in encodings]
 
+    def encode_rest(self, text: str) -> list[int]:
+        """Turn the rest of a line into ids, as they are after something else: no space is put before its first word.
+
+        Raises:
+            TokenizerDataError: the text holds half of a surrogate pair, which is no character.
+        """
+        if self.config.kind in ("char", "word"):  # one puts no space there, the other has it in every token
+            return self.encode(text)
+        _require_characters([text])
+        return self._library_for_rests.encode(text, add_special_tokens=False).ids
+
     # --- Ids to text
 
     def decode(self, ids: Sequence[int]) -> str:
@@ -181,6 +194,22 @@ class Tokenizer:
             return [self._ids_of_tokens[token] for token in tokens]
         except KeyError as error:
             raise TokenizerDataError(f"{error.args[0]!r} is no token of this vocabulary") from None
+
+    @cached_property
+    def word_edges(self) -> WordEdges:
+        """How every token begins and ends, which tells where words begin among ids."""
+        pieces = [self._library.id_to_token(index) or "" for index in range(self.vocabulary_size)]
+        if self.config.kind == "byte-bpe":
+            byte_level = decoders.ByteLevel()
+            pieces = [byte_level.decode([piece]) for piece in pieces]
+        return find_word_edges(self.config.kind, pieces)
+
+    @cached_property
+    def _library_for_rests(self) -> tokenizers.Tokenizer:
+        """The tokenizer without the step that puts a space before the first word."""
+        library = tokenizers.Tokenizer.from_str(self._json_text)
+        library.normalizer = self._text_normalizer
+        return library
 
     @cached_property
     def _shown_tokens(self) -> list[str]:

@@ -58,7 +58,7 @@ class StackConfig:
     their own instead of under two prefixes.
     """
 
-    num_layers: int = 6  # layers of the stack
+    num_layers: int = 6  # layers of the stack; a decoder may have none (ModelConfig.is_encoder_only)
     d_model: int = 512  # width of the residual stream
     num_heads: int = 8  # attention heads; d_model is divided among them
     d_ff: int = 2048  # inner width of the feed-forward
@@ -68,7 +68,7 @@ class StackConfig:
     kernel_width: int = 3  # conv: positions that a filter sees
 
     def __post_init__(self) -> None:
-        _require_range("num_layers", self.num_layers, 1, MAX_LAYERS)
+        _require_range("num_layers", self.num_layers, 0, MAX_LAYERS)
         _require_range("d_model", self.d_model, 2, MAX_WIDTH)
         _require_range("num_heads", self.num_heads, 1, MAX_WIDTH)
         _require_range("d_ff", self.d_ff, 1, MAX_WIDTH)
@@ -116,6 +116,7 @@ class ModelConfig:
     activation_dropout: float = 0.0  # share of feed-forward activations zeroed in training
 
     def __post_init__(self) -> None:
+        _require_range("num_layers of the encoder", self.encoder.num_layers, 1, MAX_LAYERS)
         _require_range("source_vocabulary_size", self.source_vocabulary_size, 1, MAX_VOCABULARY)
         _require_range("target_vocabulary_size", self.target_vocabulary_size, 1, MAX_VOCABULARY)
         _require_range("max_positions", self.max_positions, 1, MAX_POSITIONS)
@@ -146,6 +147,16 @@ class ModelConfig:
                     "tie_embeddings 'all' needs a joint vocabulary, but source and target have "
                     f"{self.source_vocabulary_size} and {self.target_vocabulary_size} entries; use 'decoder' or 'none'"
                 )
+        elif self.is_encoder_only:
+            raise ConfigError(
+                f"tie_embeddings is '{self.tie_embeddings}', but a model without decoder layers predicts its own input "
+                "and needs 'all'"
+            )
+
+    @property
+    def is_encoder_only(self) -> bool:
+        """Whether there is no decoder: an encoder that was pretrained to predict masked tokens of its own input."""
+        return self.decoder.num_layers == 0
 
     def _require_mixers(self) -> None:
         """See that each stack can be made of its sequence layer."""

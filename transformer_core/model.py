@@ -103,7 +103,7 @@ class Encoder(nn.Module):
 
 
 class Decoder(nn.Module):
-    """A stack of decoder layers; with norm first, one more norm at its end."""
+    """A stack of decoder layers; with norm first, one more norm at its end. Of no layers, nothing at all."""
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
@@ -200,13 +200,19 @@ def _merged_mask(*states: DecoderState) -> Tensor | None:
 
 
 class Transformer(nn.Module):
-    """Encoder and decoder with their embeddings and the output projection."""
+    """Encoder and decoder with their embeddings and the output projection.
+
+    Without decoder layers (`config.is_encoder_only`) it is the encoder of a masked language model (BERT, Devlin et al.
+    2019), and `project(encode(source, source_mask))` are the logits of the tokens of the source itself.
+    """
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         self.config = config
         self.source_embedding = SequenceEmbedding(config.source_vocabulary_size, config.encoder.d_model, config)
-        self.target_embedding = SequenceEmbedding(config.target_vocabulary_size, config.decoder.d_model, config)
+        self.target_embedding = self.source_embedding
+        if not config.is_encoder_only:
+            self.target_embedding = SequenceEmbedding(config.target_vocabulary_size, config.decoder.d_model, config)
         self.encoder = Encoder(config)
         self.decoder = Decoder(config)
         self.output_projection = nn.Linear(config.decoder.d_model, config.target_vocabulary_size, bias=False)
@@ -282,4 +288,5 @@ def new_mixer(stack: StackConfig, config: ModelConfig, *, is_encoder: bool) -> S
 
 
 def _final_norm(stack: StackConfig, config: ModelConfig) -> nn.Module:
-    return new_norm(stack.d_model, config.norm_kind) if config.norm_first else nn.Identity()
+    has_norm = config.norm_first and stack.num_layers > 0
+    return new_norm(stack.d_model, config.norm_kind) if has_norm else nn.Identity()

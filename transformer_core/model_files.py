@@ -26,6 +26,7 @@ __all__ = [
     "read_config",
     "read_json",
     "read_tokenizers",
+    "require_decoder",
     "save_architecture",
     "verify_hashes",
     "write_json",
@@ -81,6 +82,24 @@ def read_tokenizers(folder: Path, config: ModelConfig) -> tuple[Tokenizer, Token
         _read_tokenizer(folder / SOURCE_TOKENIZER, config, config.source_vocabulary_size),
         _read_tokenizer(folder / TARGET_TOKENIZER, config, config.target_vocabulary_size),
     )
+
+
+def require_decoder(config: ModelConfig, name: str = "the model") -> None:
+    """See that a model can write.
+
+    Args:
+        config: of the model.
+        name: what the message calls it: its folder, where that is known.
+
+    Raises:
+        ModelError: it is an encoder alone.
+    """
+    if config.is_encoder_only:
+        folder = name if name != "the model" else "MODEL"
+        raise ModelError(
+            f"{name}: is a pretrained encoder without a decoder; `transduce fill -m {folder}` predicts masked tokens, "
+            f"and `transduce train --init-from {folder}` makes a model of it that writes"
+        )
 
 
 def checkpoint_path(folder: Path, checkpoint: str) -> Path:

@@ -50,12 +50,14 @@ def average(
 
     Several models must be of one architecture and vocabulary; a mean makes sense if they started from the same weights.
     """
+    from transformer_core.model_files import read_config
     from transformer_core.training.averaged_model import average_models, find_weights
 
     sources = find_weights(models, last, checkpoint or ())
     average_models(sources, output, console.command_line())
     for source in sources:
         console.detail(f"averaged {source.path}")
+    command = "fill" if read_config(output).is_encoder_only else "translate"
     console.info(
-        f"the mean of {len(sources)} sets of weights is in {output}: transduce translate -m {output} < new.txt"
+        f"the mean of {len(sources)} sets of weights is in {output}: transduce {command} -m {output} < new.txt"
     )

@@ -3,7 +3,6 @@
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
-from enum import StrEnum
 from json import dumps
 from pathlib import Path
 from typing import Annotated
@@ -30,17 +29,6 @@ METRIC = "Metrics"
 NUM_RESAMPLES = 1000  # as sacreBLEU
 
 
-class MetricChoice(StrEnum):
-    """The metrics once more: Typer takes a list of an Enum's members, but not of a Literal's values."""
-
-    bleu = "bleu"
-    chrf = "chrf"
-    ter = "ter"
-    wer = "wer"
-    cer = "cer"
-    exact = "exact"
-
-
 def evaluate(
     reference: Annotated[
         list[Path],
@@ -58,9 +46,9 @@ def evaluate(
         ),
     ] = [options.STANDARD_STREAM],  # noqa: B006 - Typer copies it
     metrics: Annotated[
-        list[MetricChoice],
+        list[options.MetricChoice],
         typer.Option("--metrics", "-m", "--metric", help="What to compute; repeat it.", rich_help_panel=METRIC),
-    ] = [MetricChoice.bleu, MetricChoice.chrf],  # noqa: B006 - Typer copies it
+    ] = [options.MetricChoice.bleu, options.MetricChoice.chrf],  # noqa: B006 - Typer copies it
     lowercase: Annotated[
         bool,
         typer.Option(

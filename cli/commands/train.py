@@ -2,42 +2,17 @@
 
 import os
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import typer
 
-from cli import console, options
+from cli import console, options, training_options
 from cli.settings import build
-from tokenizer.config import Kind
-from transformer_core.config import (
-    Activation,
-    DecoderMixer,
-    EncoderMixer,
-    FeedForwardKind,
-    NormKind,
-    Positions,
-    SinusoidForm,
-    TieEmbeddings,
-)
-from transformer_core.experiments.config import ArchitectureConfig, DataConfig, NormPlace, TrainingRun
-from transformer_core.training.config import Metric, Schedule, TrainingConfig
+from cli.training_options import file_option
+from transformer_core.experiments.config import ArchitectureConfig, DataConfig, TrainingRun
+from transformer_core.training.config import TrainingConfig, TranslationMetric
 
 __all__ = ["train"]
-
-ARCHITECTURE = "Architecture"
-OPTIMIZATION = "Optimisation"
-STOPPING = "Stopping, validating, saving"
-
-Preset = Literal["tiny", "small", "base", "big"]
-ARCHITECTURAL = {"rich_help_panel": ARCHITECTURE}
-WHOLE = {"min": 1, **ARCHITECTURAL}
-
-
-def _file(name: str, *short: str, help: str) -> typer.models.OptionInfo:
-    """Declare an option that names a file; whether it can be read is the library's to say."""
-    return typer.Option(  # type: ignore[no-any-return]
-        name, *short, metavar="FILE", readable=False, help=help, rich_help_panel=options.INPUT_OUTPUT
-    )
 
 
 def train(
@@ -45,12 +20,8 @@ def train(
     train_src: options.TrainSources,
     train_tgt: options.TrainTargets,
     output: options.ModelOutput,
-    valid_src: Annotated[
-        list[Path] | None, _file("--valid-src", "--dev-src", help="Source side of the validation pairs.")
-    ] = None,
-    valid_tgt: Annotated[
-        list[Path] | None, _file("--valid-tgt", "--dev-tgt", help="Target side of the validation pairs.")
-    ] = None,
+    valid_src: options.ValidSources = None,
+    valid_tgt: options.ValidTargets = None,
     valid_size: Annotated[
         int | None,
         typer.Option(
@@ -61,24 +32,17 @@ def train(
     ] = None,
     tokenizer: Annotated[
         Path | None,
-        _file("--tokenizer", help="Joint tokenizer. Default: learned from the training pairs."),
+        file_option("--tokenizer", help="Joint tokenizer. Default: learned from the training pairs."),
     ] = None,
     source_tokenizer: Annotated[
-        Path | None, _file("--source-tokenizer", help="Tokenizer of the source alone; goes with --target-tokenizer.")
+        Path | None,
+        file_option("--source-tokenizer", help="Tokenizer of the source alone; goes with --target-tokenizer."),
     ] = None,
-    target_tokenizer: Annotated[Path | None, _file("--target-tokenizer", help="Tokenizer of the target alone.")] = None,
-    vocabulary_size: Annotated[
-        int | None,
-        typer.Option(
-            "--vocab-size",
-            min=1,
-            help="Entries of the tokenizer that is learned. Default: fits the data.",
-            rich_help_panel=options.INPUT_OUTPUT,
-        ),
+    target_tokenizer: Annotated[
+        Path | None, file_option("--target-tokenizer", help="Tokenizer of the target alone.")
     ] = None,
-    tokenizer_kind: Annotated[
-        Kind, typer.Option(help="Kind of the tokenizer that is learned.", rich_help_panel=options.INPUT_OUTPUT)
-    ] = DataConfig.tokenizer_kind,
+    vocabulary_size: training_options.VocabularySize = None,
+    tokenizer_kind: training_options.TokenizerKind = DataConfig.tokenizer_kind,
     max_length: Annotated[
         int,
         typer.Option(
@@ -96,254 +60,78 @@ def train(
             "--finetune-from-model",
             metavar="FOLDER",
             readable=False,
-            help="Model whose weights, architecture and tokenizer to start from (fine-tuning).",
-            rich_help_panel=ARCHITECTURE,
+            help="Model whose weights, architecture and tokenizer to start from (fine-tuning); of a pretrained encoder "
+            "those of the encoder.",
+            rich_help_panel=training_options.ARCHITECTURE,
         ),
     ] = None,
-    overwrite: Annotated[
-        bool,
-        typer.Option(
-            "--overwrite",
-            help="Remove the run that the folder holds; start anew.",
-            rich_help_panel=options.INPUT_OUTPUT,
-        ),
-    ] = False,
-    arch: Annotated[
-        Preset | None,
-        typer.Option("--arch", "-a", help="Preset. Default: fits the data.", rich_help_panel=ARCHITECTURE),
-    ] = None,
-    num_layers: Annotated[int | None, typer.Option("--layers", help="Layers of encoder and decoder.", **WHOLE)] = None,
-    num_encoder_layers: Annotated[
-        int | None, typer.Option("--enc-layers", "--encoder-layers", help="Layers of the encoder.", **WHOLE)
-    ] = None,
-    num_decoder_layers: Annotated[
-        int | None, typer.Option("--dec-layers", "--decoder-layers", help="Layers of the decoder.", **WHOLE)
-    ] = None,
-    d_model: Annotated[
-        int | None, typer.Option("--d-model", "--hidden-size", help="Width of the residual stream.", **WHOLE)
-    ] = None,
-    encoder_d_model: Annotated[int | None, typer.Option("--enc-d-model", help="Width of the encoder.", **WHOLE)] = None,
-    decoder_d_model: Annotated[int | None, typer.Option("--dec-d-model", help="Width of the decoder.", **WHOLE)] = None,
-    num_heads: Annotated[int | None, typer.Option("--heads", "--num-heads", help="Attention heads.", **WHOLE)] = None,
-    d_ff: Annotated[
-        int | None, typer.Option("--ffn-dim", "--d-ff", help="Inner width of the feed-forward.", **WHOLE)
-    ] = None,
-    encoder_d_ff: Annotated[int | None, typer.Option("--enc-ffn-dim", help="The encoder's.", **WHOLE)] = None,
-    decoder_d_ff: Annotated[int | None, typer.Option("--dec-ffn-dim", help="The decoder's.", **WHOLE)] = None,
-    encoder_mixer: Annotated[
-        EncoderMixer,
-        typer.Option("--encoder-mixer", "--enc-mixer", help="Sequence layer of the encoder.", **ARCHITECTURAL),
-    ] = ArchitectureConfig.encoder_mixer,
-    decoder_mixer: Annotated[
-        DecoderMixer,
-        typer.Option("--decoder-mixer", "--dec-mixer", help="Sequence layer of the decoder.", **ARCHITECTURAL),
-    ] = ArchitectureConfig.decoder_mixer,
-    bidirectional: Annotated[
-        bool,
-        typer.Option(help="gru or lstm in the encoder: half the width reads each way.", **ARCHITECTURAL),
-    ] = ArchitectureConfig.bidirectional,
-    kernel_width: Annotated[
-        int, typer.Option("--kernel-width", help="conv: positions that a filter sees.", **WHOLE)
-    ] = ArchitectureConfig.kernel_width,
-    num_key_value_heads: Annotated[
-        int | None,
-        typer.Option(
-            "--kv-heads", "--heads-kv", help="Heads with keys and values of their own. Default: all.", **WHOLE
-        ),
-    ] = None,
-    norm: Annotated[
-        NormPlace,
-        typer.Option(help="A norm before each sublayer or after it.", rich_help_panel=ARCHITECTURE),
-    ] = ArchitectureConfig.norm,
-    norm_kind: Annotated[
-        NormKind, typer.Option(help="LayerNorm or RMSNorm.", **ARCHITECTURAL)
-    ] = ArchitectureConfig.norm_kind,
-    feed_forward: Annotated[
-        FeedForwardKind, typer.Option(help="plain: two matrices; glu, swiglu: a third as a gate.", **ARCHITECTURAL)
-    ] = ArchitectureConfig.feed_forward,
-    activation: Annotated[
-        Activation, typer.Option(help="Of the plain feed-forward.", rich_help_panel=ARCHITECTURE)
-    ] = ArchitectureConfig.activation,
-    positions: Annotated[
-        Positions, typer.Option(help="How a token knows its place.", rich_help_panel=ARCHITECTURE)
-    ] = ArchitectureConfig.positions,
-    sinusoid_form: Annotated[
-        SinusoidForm, typer.Option(help="Whose sinusoids.", rich_help_panel=ARCHITECTURE)
-    ] = ArchitectureConfig.sinusoid_form,
-    max_positions: Annotated[
-        int, typer.Option(help="Rows of learned positions: their hard limit.", **WHOLE)
-    ] = ArchitectureConfig.max_positions,
-    query_key_norm: Annotated[
-        bool,
-        typer.Option("--query-key-norm/--no-query-key-norm", help="Normalise queries and keys.", **ARCHITECTURAL),
-    ] = ArchitectureConfig.query_key_norm,
-    scale_attention: Annotated[
-        bool, typer.Option(help="Divide attention's scores by √d_head.", **ARCHITECTURAL)
-    ] = ArchitectureConfig.scale_attention,
-    tie_embeddings: Annotated[
-        TieEmbeddings | None,
-        typer.Option(
-            help="Which of source, target and output embedding are one. Default: all if the vocabulary is joint.",
-            rich_help_panel=ARCHITECTURE,
-        ),
-    ] = None,
+    overwrite: training_options.Overwrite = False,
+    arch: training_options.Arch = None,
+    num_layers: training_options.Layers = None,
+    num_encoder_layers: training_options.EncoderLayers = None,
+    num_decoder_layers: training_options.DecoderLayers = None,
+    d_model: training_options.DModel = None,
+    encoder_d_model: training_options.EncoderDModel = None,
+    decoder_d_model: training_options.DecoderDModel = None,
+    num_heads: training_options.Heads = None,
+    d_ff: training_options.DFf = None,
+    encoder_d_ff: training_options.EncoderDFf = None,
+    decoder_d_ff: training_options.DecoderDFf = None,
+    encoder_mixer: training_options.EncoderMixer = ArchitectureConfig.encoder_mixer,
+    decoder_mixer: training_options.DecoderMixer = ArchitectureConfig.decoder_mixer,
+    bidirectional: training_options.Bidirectional = ArchitectureConfig.bidirectional,
+    kernel_width: training_options.KernelWidth = ArchitectureConfig.kernel_width,
+    num_key_value_heads: training_options.KeyValueHeads = None,
+    norm: training_options.Norm = ArchitectureConfig.norm,
+    norm_kind: training_options.NormKind = ArchitectureConfig.norm_kind,
+    feed_forward: training_options.FeedForward = ArchitectureConfig.feed_forward,
+    activation: training_options.Activation = ArchitectureConfig.activation,
+    positions: training_options.Positions = ArchitectureConfig.positions,
+    sinusoid_form: training_options.SinusoidForm = ArchitectureConfig.sinusoid_form,
+    max_positions: training_options.MaxPositions = ArchitectureConfig.max_positions,
+    query_key_norm: training_options.QueryKeyNorm = ArchitectureConfig.query_key_norm,
+    scale_attention: training_options.ScaleAttention = ArchitectureConfig.scale_attention,
+    tie_embeddings: training_options.TieEmbeddings = None,
     dropout: Annotated[
         float | None,
         typer.Option(
             min=0,
             max=0.999,
             help="Of embeddings and sublayers. Default: 0.3 for a small corpus, 0.1 for a large one.",
-            rich_help_panel=ARCHITECTURE,
+            rich_help_panel=training_options.ARCHITECTURE,
         ),
     ] = None,
-    attention_dropout: Annotated[
-        float, typer.Option(min=0, max=0.999, help="Of attention weights.", rich_help_panel=ARCHITECTURE)
-    ] = ArchitectureConfig.attention_dropout,
-    activation_dropout: Annotated[
-        float, typer.Option(min=0, max=0.999, help="Inside the feed-forward.", rich_help_panel=ARCHITECTURE)
-    ] = ArchitectureConfig.activation_dropout,
-    batch_size: Annotated[
-        int,
-        typer.Option(
-            "--batch-size",
-            "--max-tokens",
-            min=1,
-            help="Size of a batch, in units of --batch-type.",
-            rich_help_panel=OPTIMIZATION,
-        ),
-    ] = TrainingConfig.batch_size,
-    batch_type: Annotated[
-        options.BatchTypeChoice,
-        typer.Option(help="tokens: padded, of the longer side; sentences: pairs.", rich_help_panel=OPTIMIZATION),
-    ] = TrainingConfig.batch_type,
-    accumulate: Annotated[
-        int,
-        typer.Option(
-            "--accumulate",
-            "--update-freq",
-            "--accum-count",
-            "--gradient-accumulation-steps",
-            min=1,
-            help="Batches summed into one update.",
-            rich_help_panel=OPTIMIZATION,
-        ),
-    ] = TrainingConfig.accumulate,
-    learning_rate: Annotated[
-        float | None,
-        typer.Option(
-            "--lr",
-            "--learning-rate",
-            "--learn-rate",
-            help="Peak of the learning rate. Default: 0.5 / d_model.",
-            rich_help_panel=OPTIMIZATION,
-        ),
-    ] = None,
-    lr_schedule: Annotated[
-        Schedule,
-        typer.Option("--lr-schedule", "--lr-scheduler", help="How it falls.", rich_help_panel=OPTIMIZATION),
-    ] = TrainingConfig.lr_schedule,
-    warmup_steps: Annotated[
-        int | None,
-        typer.Option(
-            "--warmup-steps",
-            "--warmup-updates",
-            "--lr-warmup",
-            min=0,
-            help="Updates in which it rises. Default: a tenth of the steps.",
-            rich_help_panel=OPTIMIZATION,
-        ),
-    ] = None,
-    beta1: Annotated[
-        float, typer.Option(help="AdamW's decay of the gradients' mean.", rich_help_panel=OPTIMIZATION)
-    ] = TrainingConfig.beta1,
-    beta2: Annotated[
-        float, typer.Option(help="AdamW's decay of their squares' mean.", rich_help_panel=OPTIMIZATION)
-    ] = TrainingConfig.beta2,
-    weight_decay: Annotated[
-        float, typer.Option(help="AdamW's decay of matrices.", rich_help_panel=OPTIMIZATION)
-    ] = TrainingConfig.weight_decay,
-    label_smoothing: Annotated[
-        float,
-        typer.Option(help="Share of the target spread over the vocabulary.", rich_help_panel=OPTIMIZATION),
-    ] = TrainingConfig.label_smoothing,
-    clip_norm: Annotated[
-        float,
-        typer.Option(
-            "--clip-norm",
-            "--max-grad-norm",
-            help="Longest gradient; 0 does not clip.",
-            rich_help_panel=OPTIMIZATION,
-        ),
-    ] = TrainingConfig.clip_norm,
-    max_steps: Annotated[
-        int | None,
-        typer.Option(
-            "--max-steps",
-            "--max-updates",
-            "--max-update",
-            "--train-steps",
-            min=1,
-            help="Updates to make. Default: 40 epochs, between 2,000 and 100,000.",
-            rich_help_panel=STOPPING,
-        ),
-    ] = None,
-    max_epochs: Annotated[
-        int | None, typer.Option(min=1, help="Passes over the data to make.", rich_help_panel=STOPPING)
-    ] = None,
-    max_time: Annotated[
-        float | None,
-        typer.Option(help="Minutes after which to save and end; shapes nothing.", rich_help_panel=STOPPING),
-    ] = None,
+    attention_dropout: training_options.AttentionDropout = ArchitectureConfig.attention_dropout,
+    activation_dropout: training_options.ActivationDropout = ArchitectureConfig.activation_dropout,
+    batch_size: training_options.BatchSize = TrainingConfig.batch_size,
+    batch_type: training_options.BatchType = TrainingConfig.batch_type,
+    accumulate: training_options.Accumulate = TrainingConfig.accumulate,
+    learning_rate: training_options.LearningRate = None,
+    lr_schedule: training_options.LrSchedule = TrainingConfig.lr_schedule,
+    warmup_steps: training_options.WarmupSteps = None,
+    beta1: training_options.Beta1 = TrainingConfig.beta1,
+    beta2: training_options.Beta2 = TrainingConfig.beta2,
+    weight_decay: training_options.WeightDecay = TrainingConfig.weight_decay,
+    label_smoothing: training_options.LabelSmoothing = TrainingConfig.label_smoothing,
+    clip_norm: training_options.ClipNorm = TrainingConfig.clip_norm,
+    max_steps: training_options.MaxSteps = None,
+    max_epochs: training_options.MaxEpochs = None,
+    max_time: training_options.MaxTime = None,
     metric: Annotated[
-        Metric, typer.Option(help="What selects the best weights.", rich_help_panel=STOPPING)
-    ] = TrainingConfig.metric,
-    patience: Annotated[
-        int,
-        typer.Option(
-            "--patience",
-            "--early-stopping",
-            min=0,
-            help="Validations without a better value before training ends; 0: never.",
-            rich_help_panel=STOPPING,
-        ),
-    ] = TrainingConfig.patience,
-    valid_every: Annotated[
-        int | None,
-        typer.Option(
-            min=1,
-            help="Updates between validations. Default: a fortieth of the steps, at most 2,000.",
-            rich_help_panel=STOPPING,
-        ),
-    ] = None,
+        TranslationMetric,
+        typer.Option(help="What selects the best weights.", rich_help_panel=training_options.STOPPING),
+    ] = "loss",
+    patience: training_options.Patience = TrainingConfig.patience,
+    valid_every: training_options.ValidEvery = None,
     valid_beam_size: Annotated[
-        int, typer.Option(min=1, help="Beam of validation, for metrics of text.", rich_help_panel=STOPPING)
-    ] = TrainingConfig.valid_beam_size,
-    save_every: Annotated[
-        int | None,
-        typer.Option(min=1, help="Updates between checkpoints. Default: --valid-every.", rich_help_panel=STOPPING),
-    ] = None,
-    keep_last: Annotated[
-        int, typer.Option(min=1, help="Checkpoints kept.", rich_help_panel=STOPPING)
-    ] = TrainingConfig.keep_last,
-    average_last: Annotated[
         int,
-        typer.Option(
-            min=0,
-            help="Snapshots, one per validation, whose mean is tried at the end; 0: none.",
-            rich_help_panel=STOPPING,
-        ),
-    ] = TrainingConfig.average_last,
-    log_every: Annotated[
-        int, typer.Option(min=1, help="Updates between log lines.", rich_help_panel=options.RUNTIME)
-    ] = TrainingConfig.log_every,
-    tensorboard: Annotated[
-        bool,
-        typer.Option(
-            "--tensorboard",
-            help="Write TensorBoard events to FOLDER/tensorboard; needs the extra called tensorboard.",
-            rich_help_panel=options.RUNTIME,
-        ),
-    ] = False,
+        typer.Option(min=1, help="Beam of validation, for metrics of text.", rich_help_panel=training_options.STOPPING),
+    ] = TrainingConfig.valid_beam_size,
+    save_every: training_options.SaveEvery = None,
+    keep_last: training_options.KeepLast = TrainingConfig.keep_last,
+    average_last: training_options.AverageLast = TrainingConfig.average_last,
+    log_every: training_options.LogEvery = TrainingConfig.log_every,
+    tensorboard: training_options.Tensorboard = False,
     seed: options.Seed = TrainingConfig.seed,
     precision: options.Precision = TrainingConfig.precision,
     device: options.Device = TrainingConfig.device,

@@ -1,26 +1,22 @@
 """`transduce translate`: lines in, lines out."""
 
-import os
-import stat
-import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from cli import console, options, settings
+from cli import options, settings
 from cli.decoding_options import (
     BUFFER_SIZE,
     BatchSize,
     BufferSize,
     Checkpoint,
+    JsonLines,
     batch_config,
+    chosen_format,
     generation_defaults,
     load_for_decoding,
 )
-from cli.prompt import prompted
+from cli.prompt import input_windows
 from cli.translation_output import Tally, TranslationForm
 from transformer_core.data.lines import LineReader, open_output
 from transformer_core.decoding.config import BatchConfig, LongInput, SearchConfig
@@ -36,9 +32,7 @@ def translate(
     input: options.Input = options.STANDARD_STREAM,
     output: options.Output = options.STANDARD_STREAM,
     format: options.Format = "text",
-    json: Annotated[
-        bool, typer.Option("--json", help="The same as --format jsonl.", rich_help_panel=options.INPUT_OUTPUT)
-    ] = False,
+    json: JsonLines = False,
     errors: options.Errors = "replace",
     long_input: Annotated[
         LongInput,
@@ -146,7 +140,7 @@ def translate(
 
     On a terminal with nothing piped in, type a line and read its translation; Ctrl-D ends.
     """
-    form = TranslationForm(format=_format(context, format, json=json), n_best=n_best)
+    form = TranslationForm(format=chosen_format(context, format, json=json), n_best=n_best)
     search = _search_config(context)
     with LineReader(input, errors=errors) as reader:
         loaded = load_for_decoding(model, checkpoint, device, threads)
@@ -161,7 +155,11 @@ def translate(
             reader.name,
         )
         tally = Tally()
-        with open_output(output) as writer, _windows(reader, buffer_size, input, output) as windows:
+        invitation = "type a line and press Enter for its translation; Ctrl-D ends"
+        with (
+            open_output(output) as writer,
+            input_windows(reader, buffer_size, output, invitation=invitation, work="translating") as windows,
+        ):
             for window in windows:
                 translations = translator.translate(window, tally.num_lines + 1)
                 for translation in translations:
@@ -169,13 +167,6 @@ def translate(
                 writer.flush()
                 tally.add(translations)
     tally.report(num_invalid=reader.num_invalid, num_halvings=translator.num_halvings, circumstances=str(search))
-
-
-def _format(context: typer.Context, format: options.FormatChoice, *, json: bool) -> options.FormatChoice:
-    """Choose between --format and --json, which says the same as --format jsonl."""
-    if json and settings.is_given(context, "format") and format != "jsonl":
-        raise ConfigError(f"--json and --format {format} contradict each other; give one of them")
-    return "jsonl" if json else format
 
 
 def _search_config(context: typer.Context) -> SearchConfig:
@@ -206,27 +197,3 @@ def _level(context: typer.Context, name: str) -> int:
     source = context.get_parameter_source(name)
     levels = ("DEFAULT", "DEFAULT_MAP", "ENVIRONMENT", "COMMANDLINE")
     return levels.index(source.name) if source is not None and source.name in levels else 0
-
-
-@contextmanager
-def _windows(reader: LineReader, buffer_size: int, input: Path, output: Path) -> Iterator[Iterator[list[str]]]:
-    """Read windows of lines: with a prompt for each where somebody types them, else with a count on the terminal."""
-    windows = reader.windows(buffer_size)
-    if input == options.STANDARD_STREAM and sys.stdin.isatty():
-        yield prompted(windows, "type a line and press Enter for its translation; Ctrl-D ends")
-    elif console.is_terminal() and _goes_to_file(output):
-        with console.progress("translating", unit="lines") as advance:
-            yield _counted(windows, advance)
-    else:
-        yield windows
-
-
-def _goes_to_file(output: Path) -> bool:
-    """Tell results that go into a file from those that may come out on the terminal, at the end of a pipe perhaps."""
-    return output != options.STANDARD_STREAM or stat.S_ISREG(os.fstat(sys.stdout.fileno()).st_mode)
-
-
-def _counted(windows: Iterator[list[str]], advance: Callable[[int], None]) -> Iterator[list[str]]:
-    for window in windows:
-        yield window
-        advance(len(window))

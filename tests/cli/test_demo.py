@@ -180,16 +180,6 @@ def test_without_the_extra_one_line_says_how_to_get_it(tmp_path: Path, monkeypat
     assert list(tmp_path.iterdir()) == []
 
 
-def test_columns_stand_below_each_other_whatever_the_script() -> None:
-    rows = [["date", "", "right is"], ["2024年3月6日", "✓", "2024-03-06"], ["6.3.24", "✗", ""]]
-    assert demo_report._columns(rows) == [
-        "date             right is",
-        "2024年3月6日  ✓  2024-03-06",
-        "6.3.24        ✗",
-    ]
-    assert demo_report._columns([["", "any"], ["exact", "50.0 %"]], num_left=1) == ["          any", "exact  50.0 %"]
-
-
 def test_a_command_is_broken_where_a_shell_joins_it(tmp_path: Path) -> None:
     words = ["-o", "my folder/it's", *[word for number in range(9) for word in (f"--option-{number}", "value" * 3)]]
     command = demo_report._command(words)

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from cli.commands.evaluate import MetricChoice
+from cli.options import MetricChoice
 from tests.program import program_environment, run_program
 from tests.transformer_core.evaluation.test_metrics import corpus
 from transformer_core.evaluation.metrics import DEFAULT_METRICS, METRICS

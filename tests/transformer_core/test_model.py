@@ -85,6 +85,36 @@ def model(request: pytest.FixtureRequest) -> Iterator[Transformer]:
         yield VARIANTS[request.param]
 
 
+@pytest.mark.parametrize("norm_first", [True, False])
+@pytest.mark.parametrize("positions", ["sinusoidal", "learned"])
+def test_an_encoder_alone_has_no_surplus_weights(norm_first: bool, positions: Positions) -> None:
+    none = replace(NARROW, num_layers=0)
+    model = build(NARROW, none, norm_first=norm_first, positions=positions, tie_embeddings="all")
+    whole = build(NARROW, NARROW, norm_first=norm_first, positions=positions, tie_embeddings="all")
+    assert model.config.is_encoder_only
+    assert not whole.config.is_encoder_only
+    names = {name for name, _ in model.named_parameters()}
+    assert names == {
+        name for name, _ in whole.named_parameters() if not name.startswith(("decoder.", "target_embedding."))
+    }
+    source, mask = random_ids(3, 6), torch.tensor([[True] * 6, [True] * 4 + [False] * 2, [True] * 6])
+    logits = model.project(model.encode(source, mask))
+    assert logits.shape == (3, 6, VOCABULARY)
+    alone = model.project(model.encode(source[1:2, :4], None))
+    torch.testing.assert_close(logits[1:2, :4], alone)
+    expected = model.encode(source, mask) @ model.source_embedding.token_embedding.weight.T
+    torch.testing.assert_close(logits, expected)
+
+
+def test_an_encoder_alone_predicts_its_own_input() -> None:
+    none = replace(NARROW, num_layers=0)
+    for tie_embeddings in ("decoder", "none"):
+        with pytest.raises(ConfigError, match="without decoder layers predicts its own input and needs 'all'"):
+            build(NARROW, none, tie_embeddings=tie_embeddings)
+    with pytest.raises(ConfigError, match=r"num_layers of the encoder \(0\) must be between 1 and 512"):
+        build(none, NARROW)
+
+
 def random_ids(*shape: int, seed: int = 0) -> Tensor:
     return torch.randint(3, VOCABULARY, shape, generator=torch.Generator().manual_seed(seed))
 

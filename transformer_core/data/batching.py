@@ -6,7 +6,7 @@ length would teach that every sequence ends there. Any batch of any epoch can be
 numbers, which is what a resumed run needs to go on where it stopped.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -24,6 +24,7 @@ __all__ = ["Batch", "Batching", "pad_rows"]
 LENGTH_MIXING = 0.15
 
 Indices = NDArray[np.int64]
+Row = Ids | NDArray[np.int64]  # ids as they are stored, or as they are computed with
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -135,7 +136,7 @@ class Batching:
         )
 
 
-def pad_rows(rows: list[Ids], pad_id: int, *, first: int | None = None, last: int | None = None) -> Tensor:
+def pad_rows(rows: Sequence[Row], pad_id: int, *, first: int | None = None, last: int | None = None) -> Tensor:
     """Stack rows of ids, padded at the end.
 
     Args:

@@ -49,6 +49,7 @@ class LineReader:
 
     Attributes:
         name: what messages call the input: the path, or "standard input".
+        is_standard_input: it is no file.
         line_number: lines handed over so far.
         num_invalid: lines in which bytes were replaced.
 
@@ -59,6 +60,7 @@ class LineReader:
     def __init__(self, path: str | Path, *, errors: Errors = "strict") -> None:
         self._input = ByteInput(path)
         self.name = self._input.name
+        self.is_standard_input = str(path) == STANDARD_STREAM
         self.line_number = 0
         self.num_invalid = 0
         self._errors = errors

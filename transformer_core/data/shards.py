@@ -1,15 +1,16 @@
-"""A parallel corpus as token ids on disk, memory-mapped: memory does not grow with the corpus.
+"""A corpus as token ids on disk, memory-mapped: memory does not grow with the corpus.
 
 A corpus is a folder: shard-00000.safetensors, … and corpus.json, which is written last and says that it is complete.
 A shard holds four tensors: the ids of all its sources one after the other, the offsets at which each begins, and the
-same for the targets. Ids are stored in 16 bits where the vocabulary allows it.
+same for the targets. Ids are stored in 16 bits where the vocabulary allows it. Of raw text a shard holds the first two
+alone; whoever reads it finds every line as a pair of the line with itself.
 """
 
 import json
 import re
 import shutil
 from array import array
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from itertools import islice
 from pathlib import Path
@@ -41,15 +42,16 @@ class CorpusStatistics:
     num_pairs: int = 0  # kept
     num_blank: int = 0  # dropped: nothing but white space on one side
     num_long: int = 0  # dropped: more than max_length tokens on one side
+    num_cut: int = 0  # lines of raw text with more tokens than that: cut into pieces, which are kept as lines
     num_source_tokens: int = 0  # of the kept pairs, end tokens not counted
-    num_target_tokens: int = 0
+    num_target_tokens: int = 0  # 0 of raw text, which is all source
     max_source_length: int = 0  # tokens of the longest kept source
-    max_target_length: int = 0
+    max_target_length: int = 0  # 0 of raw text
 
 
 @dataclass(frozen=True)
 class Shard:
-    """Some pairs of a corpus, in the order of the text."""
+    """Some pairs of a corpus, in the order of the text; of raw text both sides are the same arrays."""
 
     source_ids: Ids
     source_offsets: Offsets  # (pairs + 1,)
@@ -105,61 +107,59 @@ class Corpus:
         try:
             # torch's framework maps the file; numpy's would copy it
             with safe_open(path, framework="pt") as file:
-                return Shard(*(file.get_tensor(name).numpy() for name in _TENSORS))
+                sides = {
+                    side: [file.get_tensor(f"{side}_{kind}").numpy() for kind in ("ids", "offsets")]
+                    for side in ("source", "target")
+                    if f"{side}_ids" in set(file.keys())
+                }
+            return Shard(*sides["source"], *sides.get("target", sides["source"]))
         except (SafetensorError, OSError) as error:
             raise DataError(f"{path}: is damaged ({error}); remove its folder and run again") from None
 
 
-_TENSORS = ("source_ids", "source_offsets", "target_ids", "target_offsets")
-
-
 def write_corpus(
     folder: Path,
-    pairs: Iterable[tuple[str, str]],
-    tokenizers: tuple[Tokenizer, Tokenizer],
+    rows: Iterable[Sequence[str]],
+    tokenizers: Sequence[Tokenizer],
     *,
     max_length: int,
     key: str = "",
     progress: Callable[[int], None] | None = None,
 ) -> Corpus:
-    """Tokenise pairs into shards; what lay in `folder` goes.
+    """Tokenise pairs, or raw text, into shards; what lay in `folder` goes.
 
     Args:
         folder: where the corpus goes.
-        pairs: source and target lines, read once.
-        tokenizers: of the source and of the target.
-        max_length: tokens a side may have; longer pairs are dropped.
+        rows: source and target line of each pair, or each line alone; read once.
+        tokenizers: of the source and of the target, or the one of raw text.
+        max_length: tokens a side may have; longer pairs are dropped, longer lines of raw text are cut into pieces.
         key: what the corpus was made from; a caller compares it to know whether it can be used again.
-        progress: told how many pairs were just read.
+        progress: told how many rows were just read.
 
     Raises:
-        DataError: no pair is left.
+        DataError: nothing is left.
     """
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
-    writer = _ShardWriter(folder, [_id_type(tokenizer) for tokenizer in tokenizers])
-    num_blank = num_long = 0
-    iterator = iter(pairs)
+    writer = _ShardWriter(folder, [_id_type(tokenizer) for tokenizer in tokenizers], max_length)
+    iterator = iter(rows)
     while chunk := list(islice(iterator, LINES_AT_ONCE)):
-        sources, targets = (
-            tokenizer.encode_batch(["" if is_blank(pair[side]) else pair[side] for pair in chunk])
+        sides = [
+            tokenizer.encode_batch(["" if is_blank(row[side]) else row[side] for row in chunk])
             for side, tokenizer in enumerate(tokenizers)
-        )
-        for source, target in zip(sources, targets, strict=True):
-            if not source or not target:
-                num_blank += 1
-            elif len(source) > max_length or len(target) > max_length:
-                num_long += 1
-            else:
-                writer.add(source, target)
+        ]
+        for row in zip(*sides, strict=True):
+            writer.add(row)
         if progress is not None:
             progress(len(chunk))
     writer.flush()
-    statistics = CorpusStatistics(**writer.counts(), num_blank=num_blank, num_long=num_long)
+    statistics = writer.statistics()
     if not statistics.num_pairs:
         raise DataError(
-            f"no pair is left: {num_blank} have a blank side, {num_long} are longer than {max_length} tokens; "
-            "look at the files, or raise --max-length"
+            f"no pair is left: {statistics.num_blank} have a blank side, {statistics.num_long} are longer than "
+            f"{max_length} tokens; look at the files, or raise --max-length"
+            if len(tokenizers) > 1
+            else f"no line is left: all {statistics.num_blank} are blank; look at the files"
         )
     content: dict[str, Any] = {"statistics": asdict(statistics), "num_shards": writer.num_shards, "key": key}
     write_text(folder / "corpus.json", json.dumps(content, indent=2) + "\n")
@@ -190,19 +190,33 @@ class _Side:
 
 
 class _ShardWriter:
-    """Collects pairs and writes a shard whenever there are enough."""
+    """Collects pairs, or lines of raw text, and writes a shard whenever there are enough."""
 
-    def __init__(self, folder: Path, id_types: list[type[np.uint16] | type[np.uint32]]) -> None:
+    def __init__(self, folder: Path, id_types: list[type[np.uint16] | type[np.uint32]], max_length: int) -> None:
         self.folder = folder
+        self.max_length = max_length
         self.num_shards = 0
         self.sides = [_Side(id_type) for id_type in id_types]
-        self.num_pairs = 0
+        self.num_pairs = self.num_blank = self.num_long = self.num_cut = 0
         self.num_tokens = [0, 0]
         self.max_lengths = [0, 0]
 
-    def add(self, source: list[int], target: list[int]) -> None:
+    def add(self, row: Sequence[list[int]]) -> None:
+        """Take a row, or drop it, or cut it into several."""
+        if not all(row):
+            self.num_blank += 1
+        elif max(map(len, row)) <= self.max_length:
+            self._keep(row)
+        elif len(row) > 1:
+            self.num_long += 1
+        else:
+            self.num_cut += 1
+            for start in range(0, len(row[0]), self.max_length):
+                self._keep((row[0][start : start + self.max_length],))
+
+    def _keep(self, row: Sequence[list[int]]) -> None:
         self.num_pairs += 1
-        for side, ids in enumerate((source, target)):
+        for side, ids in enumerate(row):
             self.sides[side].add(ids)
             self.num_tokens[side] += len(ids)
             self.max_lengths[side] = max(self.max_lengths[side], len(ids))
@@ -211,23 +225,26 @@ class _ShardWriter:
 
     def flush(self) -> None:
         """Write the pairs collected so far as a shard."""
-        source, target = self.sides
-        if not source.lengths:
+        if not self.sides[0].lengths:
             return
-        tensors = {**source.tensors("source"), **target.tensors("target")}
+        tensors: dict[str, NDArray[Any]] = {}
+        for name, side in zip(("source", "target"), self.sides, strict=False):
+            tensors |= side.tensors(name)
+            side.clear()
         write_bytes(self.folder / _shard_name(self.num_shards), serialize(tensors))
         self.num_shards += 1
-        source.clear()
-        target.clear()
 
-    def counts(self) -> dict[str, Any]:
-        return {
-            "num_pairs": self.num_pairs,
-            "num_source_tokens": self.num_tokens[0],
-            "num_target_tokens": self.num_tokens[1],
-            "max_source_length": self.max_lengths[0],
-            "max_target_length": self.max_lengths[1],
-        }
+    def statistics(self) -> CorpusStatistics:
+        return CorpusStatistics(
+            num_pairs=self.num_pairs,
+            num_blank=self.num_blank,
+            num_long=self.num_long,
+            num_cut=self.num_cut,
+            num_source_tokens=self.num_tokens[0],
+            num_target_tokens=self.num_tokens[1],
+            max_source_length=self.max_lengths[0],
+            max_target_length=self.max_lengths[1],
+        )
 
 
 def is_corpus_file(name: str) -> bool:

@@ -13,6 +13,7 @@ from transformer_core.decoding.config import BatchConfig, SearchConfig
 from transformer_core.decoding.step import decoding_mode, device_of
 from transformer_core.errors import DataError
 from transformer_core.model import Transformer
+from transformer_core.model_files import require_decoder
 
 __all__ = ["PairScore", "Scorer"]
 
@@ -47,6 +48,9 @@ class Scorer:
         config: the length penalty; SearchConfig() if not given.
         batching: size of the batches and precision; BatchConfig() if not given.
         name: what messages call the input.
+
+    Raises:
+        ModelError: the model has no decoder.
     """
 
     def __init__(
@@ -58,6 +62,7 @@ class Scorer:
         batching: BatchConfig | None = None,
         name: str = "input",
     ) -> None:
+        require_decoder(model.config)
         self._model = model
         self._source_tokenizer = source_tokenizer
         self._target_tokenizer = target_tokenizer

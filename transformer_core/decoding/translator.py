@@ -3,6 +3,7 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Protocol
 
 from tokenizer import Tokenizer
 from transformer_core.data.lines import is_blank
@@ -16,8 +17,19 @@ from transformer_core.decoding.search import Hypothesis, Strategy, search
 from transformer_core.decoding.step import ModelStep, compute_dtype, decoding_mode, device_of
 from transformer_core.errors import DataError, ModelError
 from transformer_core.model import Transformer
+from transformer_core.model_files import require_decoder
 
-__all__ = ["TargetText", "Translation", "Translator"]
+__all__ = ["TargetText", "TextEncoder", "Translation", "Translator"]
+
+
+class TextEncoder(Protocol):
+    """Turns source lines into ids: a Tokenizer, or what looks like one from here."""
+
+    def encode(self, line: str) -> list[int]:
+        """Turn a line into ids."""
+
+    def encode_batch(self, lines: Sequence[str]) -> list[list[int]]:
+        """Turn lines into ids; the same as `encode` on each."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,17 +108,21 @@ class Translator:
         config: the search; SearchConfig() if not given.
         batching: size of the batches, long lines, precision; BatchConfig() if not given.
         name: what messages call the input.
+
+    Raises:
+        ModelError: the model has no decoder.
     """
 
     def __init__(
         self,
         model: Transformer,
-        source_tokenizer: Tokenizer,
+        source_tokenizer: TextEncoder,
         target_tokenizer: Tokenizer,
         config: SearchConfig | None = None,
         batching: BatchConfig | None = None,
         name: str = "input",
     ) -> None:
+        require_decoder(model.config)
         self._model = model
         self._source_tokenizer = source_tokenizer
         self._target_tokenizer = target_tokenizer

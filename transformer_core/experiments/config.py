@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal, Self, get_args
 
 from tokenizer.config import Kind, TokenizerConfig
 from transformer_core.config import (
@@ -19,16 +19,31 @@ from transformer_core.config import (
     TieEmbeddings,
 )
 from transformer_core.errors import ConfigError
-from transformer_core.training.config import TrainingConfig
+from transformer_core.training.config import PretrainingMetric, TrainingConfig, TranslationMetric
 
-__all__ = ["ArchitectureConfig", "DataConfig", "NormPlace", "TrainingRun"]
+__all__ = [
+    "PRETRAINING_DEFAULTS",
+    "ArchitectureConfig",
+    "DataConfig",
+    "NormPlace",
+    "ObjectiveName",
+    "PretrainingConfig",
+    "RawTextConfig",
+    "TrainingRun",
+]
 
 NormPlace = Literal["first", "last"]
+ObjectiveName = Literal["masked", "denoising"]
+
+# What differs when a model is pretrained: the probabilities of `fill` are worth more where nothing smooths them.
+PRETRAINING_DEFAULTS = TrainingConfig(label_smoothing=0.0)
 
 
 @dataclass(frozen=True, kw_only=True)
 class DataConfig:
-    """Which text a model learns from, and how it becomes tokens."""
+    """Which pairs a model learns from, and how they become tokens."""
+
+    unit: ClassVar[str] = "pairs"  # what a row is
 
     train_src: tuple[Path, ...]  # source sides, line by line beside the target sides
     train_tgt: tuple[Path, ...]
@@ -61,6 +76,77 @@ class DataConfig:
             raise ConfigError("--valid-size holds training pairs back; with --valid-src nothing is held back")
         if self.max_length < 1 or (self.valid_size is not None and self.valid_size < 1):
             raise ConfigError("--max-length and --valid-size must be at least 1")
+
+    @property
+    def files(self) -> dict[str, tuple[Path, ...]]:
+        """All files, by the names of their options."""
+        return {name: getattr(self, name) for name in ("train_src", "train_tgt", "valid_src", "valid_tgt")}
+
+    @property
+    def training_columns(self) -> tuple[tuple[Path, ...], ...]:
+        """The files to train on: for each column of a row one after the other."""
+        return self.train_src, self.train_tgt
+
+    @property
+    def validation_columns(self) -> tuple[tuple[Path, ...], ...]:
+        """The files to validate with; none in a column where some training rows are held back."""
+        return self.valid_src, self.valid_tgt
+
+
+@dataclass(frozen=True, kw_only=True)
+class RawTextConfig:
+    """Which raw text a model is pretrained on, and how it becomes tokens; the counterpart of DataConfig."""
+
+    unit: ClassVar[str] = "lines"
+
+    input: tuple[Path, ...]  # lines, each by itself
+    valid: tuple[Path, ...] = ()  # validation lines; empty: some training lines are held back
+    valid_size: int | None = None  # lines held back; None: a twentieth, at most 1000
+    tokenizer: Path | None = None  # None: one is learned from the text
+    tokenizer_kind: Kind = TokenizerConfig.kind  # of the tokenizer that is learned
+    vocabulary_size: int | None = None  # of the tokenizer that is learned; None follows from the data
+    max_length: int = DataConfig.max_length  # tokens a line may have; longer ones are cut into pieces and counted
+    errors: Literal["strict", "replace"] = DataConfig.errors  # what bytes that are not UTF-8 do
+
+    def __post_init__(self) -> None:
+        if not self.input:
+            raise ConfigError("pretraining needs text: --input FILE")
+        if self.valid and self.valid_size is not None:
+            raise ConfigError("--valid-size holds lines back; with --valid nothing is held back")
+        if self.max_length < 1 or (self.valid_size is not None and self.valid_size < 1):
+            raise ConfigError("--max-length and --valid-size must be at least 1")
+
+    @property
+    def files(self) -> dict[str, tuple[Path, ...]]:
+        """As of DataConfig."""
+        return {"input": self.input, "valid": self.valid}
+
+    @property
+    def training_columns(self) -> tuple[tuple[Path, ...], ...]:
+        """As of DataConfig, with one column."""
+        return (self.input,)
+
+    @property
+    def validation_columns(self) -> tuple[tuple[Path, ...], ...]:
+        """As of DataConfig, with one column."""
+        return (self.valid,)
+
+
+@dataclass(frozen=True, kw_only=True)
+class PretrainingConfig:
+    """What is learned from raw text."""
+
+    objective: ObjectiveName = (
+        "masked"  # masked: an encoder predicts hidden tokens; denoising: a model writes lines anew
+    )
+    whole_words: bool = False  # of masked: the tokens of a word are hidden together
+
+    def __post_init__(self) -> None:
+        if self.objective not in get_args(ObjectiveName):
+            choices = ", ".join(get_args(ObjectiveName))
+            raise ConfigError(f"objective ({self.objective!r}) must be one of {choices}")
+        if self.whole_words and self.objective != "masked":
+            raise ConfigError("--whole-words goes with --objective masked: denoising hides spans of tokens")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -115,12 +201,36 @@ class ArchitectureConfig:
             **_given(num_key_value_heads=self.num_key_value_heads),
         }
         encoder = _given(num_layers=self.num_encoder_layers, d_model=self.encoder_d_model, d_ff=self.encoder_d_ff)
-        decoder = _given(num_layers=self.num_decoder_layers, d_model=self.decoder_d_model, d_ff=self.decoder_d_ff)
         preset = PRESETS[self.arch]
-        return (
-            replace(preset, mixer=self.encoder_mixer, **{**both, **encoder}),
-            replace(preset, mixer=self.decoder_mixer, **{**both, **decoder}),
-        )
+        encoder_stack = replace(preset, mixer=self.encoder_mixer, **{**both, **encoder})
+        return encoder_stack, self.decoder_like(replace(preset, **both))
+
+    def decoder_like(self, stack: StackConfig) -> StackConfig:
+        """A decoder of the shape of `stack`, but for what was asked for the decoder otherwise.
+
+        Raises:
+            ConfigError: the values do not fit together.
+        """
+        decoder = _given(num_layers=self.num_decoder_layers, d_model=self.decoder_d_model, d_ff=self.decoder_d_ff)
+        return replace(stack, mixer=self.decoder_mixer, **decoder)
+
+    def without_decoder(self) -> Self:
+        """The same of the encoder alone, for masked pretraining.
+
+        Raises:
+            ConfigError: something is asked for the decoder.
+        """
+        asked = {
+            "--dec-layers": self.num_decoder_layers,
+            "--dec-d-model": self.decoder_d_model,
+            "--dec-ffn-dim": self.decoder_d_ff,
+            "--decoder-mixer": None if self.decoder_mixer == "attention" else self.decoder_mixer,
+            "--tie-embeddings": None if self.tie_embeddings == "all" else self.tie_embeddings,
+        }
+        for option, value in asked.items():
+            if value is not None:
+                raise ConfigError(f"{option} {value} needs a decoder, but --objective masked trains an encoder alone")
+        return replace(self, num_decoder_layers=0, decoder_d_model=self.encoder_d_model, tie_embeddings="all")
 
     def model_config(
         self, vocabulary_sizes: tuple[int, int], special_ids: tuple[int, int, int], *, is_joint: bool
@@ -164,12 +274,26 @@ class TrainingRun:
     """Everything that decides what `train_from_text` does."""
 
     folder: Path  # the model folder
-    data: DataConfig
+    data: DataConfig | RawTextConfig
+    pretraining: PretrainingConfig | None = None  # what to learn from raw text; None with pairs, which are translated
     architecture: ArchitectureConfig = field(default_factory=ArchitectureConfig)
     training: TrainingConfig = field(default_factory=TrainingConfig)
     init_from: Path | None = None  # a model whose weights, architecture and tokenizers training starts from
     overwrite: bool = False  # remove what an earlier run left in the folder
     command: str = ""  # how the run was started, for metadata.json
+
+    def __post_init__(self) -> None:
+        is_raw = isinstance(self.data, RawTextConfig)
+        if is_raw != (self.pretraining is not None):
+            raise ConfigError("raw text goes with a PretrainingConfig, and pairs go without")
+        metrics = get_args(PretrainingMetric if is_raw else TranslationMetric)
+        if self.training.metric not in metrics:
+            raise ConfigError(f"metric ({self.training.metric!r}) must be one of {', '.join(metrics)}")
+        if self.pretraining is not None:
+            if self.init_from is not None:
+                raise ConfigError("pretraining starts from nothing; --init-from is for training on pairs")
+            if self.pretraining.objective == "masked":
+                self.architecture.without_decoder()  # says what does not go with it, before anything is done
 
 
 def _given(**values: int | None) -> dict[str, Any]:

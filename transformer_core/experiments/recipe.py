@@ -15,16 +15,18 @@ __all__ = [
     "MOST_HELD_BACK",
     "complete_architecture",
     "complete_training",
+    "default_dropout",
     "default_vocabulary_size",
-    "held_back_pairs",
+    "held_back_rows",
 ]
 
 NUM_EPOCHS = 40  # passes over a small corpus after which more of them bring little
 MIN_STEPS, MAX_STEPS = 2_000, 100_000
-MOST_HELD_BACK = 1_000  # pairs to validate with
+MOST_HELD_BACK = 1_000  # pairs, or lines, to validate with
 NUM_VALIDATIONS = 40  # looks at the validation pairs in a whole run
 MAX_STEPS_BETWEEN_VALIDATIONS = 2_000
 FINE_TUNING_SHARE = 0.2  # of the learning rate, when training starts from a trained model
+PRETRAINING_DROPOUT = 0.1  # corruption, another one every time, keeps a model from learning its lines by heart
 
 
 def default_vocabulary_size(num_words: int, num_characters: int) -> int:
@@ -37,19 +39,29 @@ def default_vocabulary_size(num_words: int, num_characters: int) -> int:
     return max(by_words, 500 + 2 * num_characters)
 
 
-def held_back_pairs(num_pairs: int) -> int:
-    """Choose how many pairs to validate with when none are given: a twentieth, at most a thousand."""
-    return max(1, min(MOST_HELD_BACK, num_pairs // 20))
+def held_back_rows(num_rows: int) -> int:
+    """Choose how many pairs, or lines, to validate with when none are given: a twentieth, at most a thousand."""
+    return max(1, min(MOST_HELD_BACK, num_rows // 20))
 
 
-def complete_architecture(config: ArchitectureConfig, statistics: CorpusStatistics) -> ArchitectureConfig:
+def default_dropout(statistics: CorpusStatistics, *, is_pretraining: bool) -> float:
+    """Choose the dropout."""
+    if is_pretraining:
+        return PRETRAINING_DROPOUT
+    # the fewer tokens, the more a model must be kept from learning them by heart
+    return 0.3 if statistics.num_target_tokens < 2_000_000 else 0.1
+
+
+def complete_architecture(
+    config: ArchitectureConfig, statistics: CorpusStatistics, *, is_pretraining: bool = False
+) -> ArchitectureConfig:
     """Choose the preset and the dropout that are not given."""
     arch = config.arch
     if arch is None:  # a model larger than its data learns them by heart
         arch = "tiny" if statistics.num_pairs < 200_000 else "small" if statistics.num_pairs < 2_000_000 else "base"
     dropout = config.dropout
-    if dropout is None:  # the fewer tokens, the more a model must be kept from learning them by heart
-        dropout = 0.3 if statistics.num_target_tokens < 2_000_000 else 0.1
+    if dropout is None:
+        dropout = default_dropout(statistics, is_pretraining=is_pretraining)
     return replace(config, arch=arch, dropout=dropout)
 
 

@@ -15,9 +15,10 @@ from transformer_core.config import FORMAT_VERSION, ModelConfig
 from transformer_core.data.shards import Corpus
 from transformer_core.decoding.config import LENGTH_MARGIN
 from transformer_core.errors import ConfigError
-from transformer_core.experiments.config import DataConfig, TrainingRun
+from transformer_core.experiments.config import TrainingRun
 from transformer_core.experiments.corpus_preparation import (
     PreparedData,
+    TextConfig,
     Tokenizers,
     is_prepared_data,
     remove_corpora,
@@ -133,7 +134,11 @@ def abandon_run(folder: Path, before: Collection[str] | None) -> None:
 
 def run_options(run: TrainingRun) -> dict[str, Any]:
     """Give the options of a run as they stand in training.toml."""
-    values = option_values(run.data, run.architecture, run.training)
+    if run.pretraining is None:
+        values = option_values(run.data, run.architecture, run.training)
+    else:
+        values = option_values(run.data, run.pretraining, run.architecture, run.training)
+        del values["valid_beam_size"]  # no metric of pretraining needs a beam, and `pretrain` has no such option
     if run.init_from is not None:
         values["init_from"] = str(run.init_from.resolve())
     return values
@@ -154,12 +159,7 @@ def describe_data(run: TrainingRun, stored: dict[str, Any] | None) -> dict[str, 
         DataError: a file is missing.
         ConfigError: a file is not what it was when the run began.
     """
-    paths = {
-        "train_src": run.data.train_src,
-        "train_tgt": run.data.train_tgt,
-        "valid_src": run.data.valid_src,
-        "valid_tgt": run.data.valid_tgt,
-    }
+    paths = run.data.files
     if stored is None:
         return {name: [describe_file(path) for path in files] for name, files in paths.items()}
     recorded: dict[str, list[dict[str, Any]]] = read_json(run.folder / "metadata.json").get("data", {})
@@ -172,7 +172,7 @@ def describe_data(run: TrainingRun, stored: dict[str, Any] | None) -> dict[str, 
     return recorded
 
 
-def data_key(data: DataConfig, tokenizers: Tokenizers, data_files: dict[str, list[dict[str, Any]]]) -> str:
+def data_key(data: TextConfig, tokenizers: Tokenizers, data_files: dict[str, list[dict[str, Any]]]) -> str:
     """Name everything that the corpora on disk follow from."""
     facts = {
         "files": {name: [file["sha256"] for file in files] for name, files in data_files.items()},
@@ -194,7 +194,7 @@ def describe_run(
     """Write what describes the model; training.toml last, because it makes the folder a run that can be resumed."""
     folder = run.folder
     save_architecture(folder, config, *tokenizers)
-    write_json(folder / "generation.json", {"max_length_ratio": _length_ratio(data.training)})
+    write_json(folder / "generation.json", _generation(run, config, data))
     metadata: dict[str, Any] = {
         "format_version": FORMAT_VERSION,
         "software": describe_software(),
@@ -203,11 +203,13 @@ def describe_run(
         "corpus": asdict(data.training.statistics) | {"num_held_back": data.num_held_back},
         "training": {"is_finished": False},
     }
+    if run.pretraining is not None:
+        metadata["pretraining"] = asdict(run.pretraining)
     if run.init_from is not None:
         weights_path = run.init_from / "model.safetensors"
         metadata["init_from"] = {"path": str(run.init_from.resolve()), "sha256": hash_file(weights_path)}
     write_json(folder / "metadata.json", metadata)
-    write_training_file(folder, run_options(run))
+    write_training_file(folder, run_options(run), _command(run))
 
 
 def continue_run(run: TrainingRun, stored: dict[str, Any]) -> None:
@@ -220,13 +222,28 @@ def continue_run(run: TrainingRun, stored: dict[str, Any]) -> None:
         write_json(folder / "metadata.json", {**metadata, "training": {"is_finished": False}})
     options = {**run_options(run), **{name: stored[name] for name in ("threads",) if name in stored}}
     if options != stored:
-        write_training_file(folder, options)
+        write_training_file(folder, options, _command(run))
 
 
 def _training_record(folder: Path) -> dict[str, Any]:
     """Give what metadata.json says of the training."""
     record = read_json(folder / "metadata.json").get("training")
     return record if isinstance(record, dict) else {}
+
+
+def _command(run: TrainingRun) -> str:
+    """The command that such a run is one of."""
+    return "train" if run.pretraining is None else "pretrain"
+
+
+def _generation(run: TrainingRun, config: ModelConfig, data: PreparedData) -> dict[str, Any]:
+    """What decoding begins with: limits that follow from what was seen in training."""
+    limits: dict[str, Any] = {}
+    if not config.is_encoder_only:
+        limits["max_length_ratio"] = _length_ratio(data.training)
+    if run.pretraining is not None:  # a longer line is cut for training, so it is for decoding
+        limits["max_source_length"] = run.data.max_length
+    return limits
 
 
 def _length_ratio(corpus: Corpus) -> float:

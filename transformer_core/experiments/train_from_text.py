@@ -1,4 +1,4 @@
-"""Train a model from text files: what `transduce train` does, in one call.
+"""Train a model from text files: what `transduce train` and `transduce pretrain` do, in one call.
 
 Text → tokenizer → corpora of ids → a config completed from the data → the trainer → a model folder that describes
 itself. Run with the same arguments, it goes on where it stopped.
@@ -10,21 +10,21 @@ from typing import Any
 
 import torch
 
-from tokenizer import Tokenizer
 from transformer_core.data.batching import Batching
-from transformer_core.data.shards import Corpus, CorpusStatistics
+from transformer_core.data.shards import Corpus
 from transformer_core.device import choose_device, has_fast_bf16
-from transformer_core.errors import ConfigError
-from transformer_core.experiments.config import ArchitectureConfig, DataConfig, TrainingRun
+from transformer_core.experiments.config import TrainingRun
 from transformer_core.experiments.corpus_preparation import (
     PreparedData,
     Progress,
+    TextConfig,
     Tokenizers,
     choose_tokenizers,
     no_progress,
     prepare_data,
 )
-from transformer_core.experiments.recipe import complete_architecture, complete_training
+from transformer_core.experiments.pretraining import pretraining_task
+from transformer_core.experiments.recipe import complete_training
 from transformer_core.experiments.run_folder import (
     DATA_FOLDER,
     abandon_run,
@@ -38,15 +38,23 @@ from transformer_core.experiments.run_folder import (
     open_run,
     record_result,
 )
-from transformer_core.experiments.training_file import option_values, recall_options
+from transformer_core.experiments.starting_point import (
+    build_model,
+    compare_tokenizers,
+    fresh_model,
+    given_tokenizers,
+    is_fine_tuning,
+    take_weights,
+)
+from transformer_core.experiments.training_file import recall_options
 from transformer_core.experiments.validation import ValidationDecoder
 from transformer_core.model import Transformer
-from transformer_core.model_directory import load_model, weights_of
 from transformer_core.model_files import read_config, read_tokenizers
-from transformer_core.training.checkpoint import Checkpoints, set_weights
+from transformer_core.training.checkpoint import Checkpoints
 from transformer_core.training.config import TrainingConfig
+from transformer_core.training.objectives import Translation
 from transformer_core.training.progress import Listener, Silent
-from transformer_core.training.trainer import Trainer, TrainingResult
+from transformer_core.training.trainer import Trainer, TrainingResult, TrainingTask
 
 __all__ = ["train_from_text"]
 
@@ -92,11 +100,12 @@ def _begin(run: TrainingRun, device: torch.device, progress: Progress, listener:
     data_files = describe_data(run, None)  # first of all: nothing is removed or learned if a file is missing
     before = make_folder(run.folder)
     try:
-        tokenizers = _given_tokenizers(run) or choose_tokenizers(run.data, progress, listener.on_message)
+        tokenizers = given_tokenizers(run) or choose_tokenizers(run.data, progress, listener.on_message)
         clear_folder(run.folder)
         data = _prepare(run, tokenizers, data_files, progress, listener)
-        model, run = _build_model(run, tokenizers, data.training.statistics)
-        run = replace(run, training=_complete(run, model, data.training, device))
+        model, run = build_model(run, tokenizers, data.training.statistics, listener.on_message)
+        training = _complete(run, model, data.training, device, is_fine_tuning=is_fine_tuning(run))
+        run = replace(run, training=training)
         describe_run(run, model.config, tokenizers, data, data_files)
         return _trainer(run, model.to(device), data, tokenizers, listener)
     except BaseException:
@@ -112,13 +121,13 @@ def _go_on(
     data_files = describe_data(run, stored)
     config = read_config(run.folder)
     tokenizers = read_tokenizers(run.folder, config)
-    _compare_tokenizers(run.data, tokenizers, run.folder)
+    compare_tokenizers(run.data, tokenizers, run.folder)
     data = _prepare(run, tokenizers, data_files, progress, listener)
-    torch.manual_seed(run.training.seed)
-    model = Transformer(config)
+    model = fresh_model(config, run.training.seed)
     if run.init_from is not None and Checkpoints(run.folder, 1).latest() is None:  # killed before it saved anything
-        set_weights(model, weights_of(load_model(run.init_from).model))
-    run = replace(run, training=_complete(run, model, data.training, device))
+        listener.on_message(take_weights(model, run.init_from))
+    # the rates are those that the run began with
+    run = replace(run, training=_complete(run, model, data.training, device, is_fine_tuning=False))
     continue_run(run, stored)
     return _trainer(run, model.to(device), data, tokenizers, listener)
 
@@ -129,6 +138,7 @@ def _recall(run: TrainingRun, stored: dict[str, Any]) -> TrainingRun:
     return replace(
         run,
         data=recall_options(run.data, stored, run.folder),
+        pretraining=None if run.pretraining is None else recall_options(run.pretraining, stored, run.folder),
         architecture=recall_options(run.architecture, stored, run.folder),
         training=recall_options(run.training, stored, run.folder),
         init_from=run.init_from if init_from is None else Path(init_from),
@@ -152,8 +162,12 @@ def _prepare(
 def _trainer(
     run: TrainingRun, model: Transformer, data: PreparedData, tokenizers: Tokenizers, listener: Listener
 ) -> Trainer:
-    decode = ValidationDecoder(run, data, tokenizers)
-    return Trainer(model, (data.training, data.validation), run.training, run.folder, decode, listener)
+    if run.pretraining is not None:
+        task = pretraining_task(run, run.pretraining, data, tokenizers[0])
+    else:
+        decode = ValidationDecoder(run, data, tokenizers)
+        task = TrainingTask(Translation(), data.training, data.validation, decode)
+    return Trainer(model, task, run.training, run.folder, listener)
 
 
 def _compare_threads(stored: dict[str, Any], listener: Listener) -> None:
@@ -165,30 +179,19 @@ def _compare_threads(stored: dict[str, Any], listener: Listener) -> None:
         )
 
 
-def _given_tokenizers(run: TrainingRun) -> Tokenizers | None:
-    """Take the tokenizers of the model to start from; those given must be the same."""
-    if run.init_from is None:
-        return None
-    tokenizers = read_tokenizers(run.init_from, read_config(run.init_from))
-    _compare_tokenizers(run.data, tokenizers, run.init_from)
-    return tokenizers
-
-
-def _compare_tokenizers(data: DataConfig, tokenizers: Tokenizers, folder: Path) -> None:
-    """Hold the tokenizers that are given against those of a model.
-
-    Raises:
-        ConfigError: one is another.
-    """
-    own = [tokenizer.sha256 for tokenizer in tokenizers]
-    for place, path in ((0, data.tokenizer), (0, data.source_tokenizer), (1, data.target_tokenizer)):
-        if path is not None and path.exists() and Tokenizer.load(path).sha256 != own[place]:
-            raise ConfigError(f"{path}: is not the tokenizer of {folder}; leave it out, the model brings its own")
-
-
-def _report_data(data: PreparedData, config: DataConfig, listener: Listener) -> None:
+def _report_data(data: PreparedData, config: TextConfig, listener: Listener) -> None:
     for name, corpus in (("training", data.training), ("validation", data.validation)):
         statistics = corpus.statistics
+        if len(data.validation_columns) == 1:
+            listener.on_message(
+                f"{name}: {statistics.num_pairs:,} lines, {statistics.num_source_tokens:,} tokens; "
+                f"{statistics.num_blank:,} blank lines are left out"
+            )
+            if statistics.num_cut:
+                listener.on_warning(
+                    f"{name}: cut {statistics.num_cut:,} lines with more than {config.max_length} tokens into pieces"
+                )
+            continue
         listener.on_message(
             f"{name}: {statistics.num_pairs:,} pairs, {statistics.num_source_tokens:,} source and "
             f"{statistics.num_target_tokens:,} target tokens"
@@ -199,45 +202,13 @@ def _report_data(data: PreparedData, config: DataConfig, listener: Listener) -> 
                 f"more than {config.max_length} tokens on a side"
             )
     if data.num_held_back:
-        listener.on_message(
-            f"held {data.num_held_back:,} training pairs back for validation: {data.valid_src[0]}, {data.valid_tgt[0]}"
-        )
+        files = ", ".join(str(path) for column in data.validation_columns for path in column)
+        listener.on_message(f"held {data.num_held_back:,} training {config.unit} back for validation: {files}")
 
 
-def _build_model(
-    run: TrainingRun, tokenizers: Tokenizers, statistics: CorpusStatistics
-) -> tuple[Transformer, TrainingRun]:
-    """Make the model with fresh weights that follow from the seed, or with those of another; complete the run."""
-    torch.manual_seed(run.training.seed)
-    if run.init_from is not None:
-        return _start_from(run, run.init_from)
-    run = replace(run, architecture=complete_architecture(run.architecture, statistics))
-    source, target = tokenizers
-    sizes = (source.vocabulary_size, target.vocabulary_size)
-    special_ids = (source.pad_id, source.bos_id, source.eos_id)
-    return Transformer(run.architecture.model_config(sizes, special_ids, is_joint=source is target)), run
-
-
-def _start_from(run: TrainingRun, folder: Path) -> tuple[Transformer, TrainingRun]:
-    """Take architecture and weights of a trained model; only its dropout may be another.
-
-    Raises:
-        ConfigError: another architecture is asked for.
-    """
-    usual = option_values(ArchitectureConfig())
-    for name, value in option_values(replace(run.architecture, dropout=None)).items():
-        if usual.get(name) != value:
-            raise ConfigError(
-                f"--{name.replace('_', '-')} does not go with --init-from: the model brings its architecture"
-            )
-    loaded = load_model(folder).model
-    dropout = loaded.config.dropout if run.architecture.dropout is None else run.architecture.dropout
-    model = Transformer(replace(loaded.config, dropout=dropout))
-    set_weights(model, weights_of(loaded))
-    return model, replace(run, architecture=replace(run.architecture, dropout=dropout))
-
-
-def _complete(run: TrainingRun, model: Transformer, corpus: Corpus, device: torch.device) -> TrainingConfig:
+def _complete(
+    run: TrainingRun, model: Transformer, corpus: Corpus, device: torch.device, *, is_fine_tuning: bool
+) -> TrainingConfig:
     """Fill in what follows from data, model and machine."""
     config = run.training
     special_ids = {name: getattr(model.config, name) for name in ("pad_id", "bos_id", "eos_id")}
@@ -247,7 +218,7 @@ def _complete(run: TrainingRun, model: Transformer, corpus: Corpus, device: torc
             config,
             num_batches=batching.num_batches(corpus),
             d_model=model.config.decoder.d_model,
-            is_fine_tuning=run.init_from is not None,
+            is_fine_tuning=is_fine_tuning,
         ),
         precision=("bf16" if has_fast_bf16(device) else "fp32") if config.precision == "auto" else config.precision,
         device=device.type if config.device == "auto" else config.device,

@@ -1,4 +1,4 @@
-"""training.toml: the effective options of a run, in the form that `transduce train -c` reads.
+"""training.toml: the effective options of a run, in the form that -c of `transduce train` or `pretrain` reads.
 
 Its keys are the long names of the options, with _ for -. On resume the options asked for are held against it: one
 that would change what the run computes is named and refused, and what is not asked for is as it was.
@@ -14,7 +14,7 @@ import tomli_w
 
 from tokenizer.atomic_file import write_text
 from transformer_core.errors import ConfigError, ModelError
-from transformer_core.experiments.config import ArchitectureConfig, DataConfig
+from transformer_core.experiments.config import ArchitectureConfig, DataConfig, PretrainingConfig, RawTextConfig
 from transformer_core.training.config import TrainingConfig
 
 __all__ = [
@@ -53,10 +53,11 @@ ENDLESS_SCHEDULES = frozenset({"inverse-sqrt", "constant"})
 
 TRAINING_FILE = "training.toml"
 
-_Config = TypeVar("_Config", DataConfig, ArchitectureConfig, TrainingConfig)
+Config = DataConfig | RawTextConfig | PretrainingConfig | ArchitectureConfig | TrainingConfig
+_Config = TypeVar("_Config", bound=Config)
 
 
-def option_values(*configs: DataConfig | ArchitectureConfig | TrainingConfig) -> dict[str, Any]:
+def option_values(*configs: Config) -> dict[str, Any]:
     """Give the values of config records by the keys of their options; None and empty ones are left out."""
     values: dict[str, Any] = {}
     for config in configs:
@@ -73,10 +74,11 @@ def option_name(field: str) -> str:
     return OPTION_NAMES.get(field, field)
 
 
-def write_training_file(folder: Path, values: Mapping[str, Any]) -> None:
-    """Write the effective options."""
+def write_training_file(folder: Path, values: Mapping[str, Any], command: str = "train") -> None:
+    """Write the effective options of a run of `transduce train`, or of another command."""
     head = (
-        "# The effective options of this run; `transduce train -c training.toml -o NEW` starts another one like it.\n"
+        f"# The effective options of this run; `transduce {command} -c training.toml -o NEW` starts another one like "
+        "it.\n"
     )
     write_text(folder / TRAINING_FILE, head + tomli_w.dumps(dict(values)))
 

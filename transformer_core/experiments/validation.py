@@ -21,8 +21,9 @@ class ValidationDecoder:
 
     def __init__(self, run: TrainingRun, data: PreparedData, tokenizers: Tokenizers) -> None:
         """Read the validation text; `run` is described in its folder already."""
-        self.sources = list(read_lines(data.valid_src, run.data.errors))
-        self.references = list(read_lines(data.valid_tgt, run.data.errors))
+        self.sources, self.references = (
+            list(read_lines(column, run.data.errors)) for column in data.validation_columns
+        )
         self.tokenizers = tokenizers
         self.metrics: Sequence[MetricName] = [name for name in METRICS if name == run.training.metric]
         ratio = float(read_json(run.folder / "generation.json").get("max_length_ratio", SearchConfig.max_length_ratio))

@@ -86,7 +86,7 @@ class RecurrentMixer(SequenceMixer):
 
 
 class SimplerRecurrentUnit(SequenceMixer):
-    """The SSRU of Kim et al. 2019: f = sigmoid(W_f x + b_f), c_t = f ⊗ c_{t-1} + (1 - f) ⊗ W x, output ReLU(c_t).
+    """The SSRU of Kim et al. 2019: f = sigmoid(W_f x + b_f), c_t = f ⊗ c_{t-1} + (1 - f) ⊗ (W x + b), output ReLU(c_t).
 
     Nothing in it but the sum depends on the step before, so gates and inputs of all positions are one product, and the
     sums are a scan. It is causal: it has one direction, and no padding at the end can be seen.
@@ -94,34 +94,36 @@ class SimplerRecurrentUnit(SequenceMixer):
 
     def __init__(self, d_model: int) -> None:
         super().__init__()
-        self.gate_projection = nn.Linear(d_model, d_model)
-        self.input_projection = nn.Linear(d_model, d_model, bias=False)
-        for projection in (self.gate_projection, self.input_projection):
-            nn.init.xavier_uniform_(projection.weight)
-        nn.init.ones_(self.gate_projection.bias)  # sigmoid(1) = 0.73: remembers some positions from the start
+        self.gate_input_projection = nn.Linear(d_model, 2 * d_model)  # gates, then inputs: one product for both
+        for block in self.gate_input_projection.weight.chunk(2):
+            nn.init.xavier_uniform_(block)
+        gate_bias, input_bias = self.gate_input_projection.bias.chunk(2)
+        nn.init.ones_(gate_bias)  # sigmoid(1) = 0.73: remembers some positions from the start
+        nn.init.zeros_(input_bias)
 
     def forward(self, sequence: Tensor, mask: Tensor | None, *, causal: bool) -> Tensor:
         """Read the sequence; shapes as in `SequenceMixer.forward`."""
         assert causal, "an SSRU has one direction"
-        return linear_recurrence(*self._gate_and_input(sequence)).relu().to(sequence.dtype)
+        gate, inputs = self._gate_and_input(sequence)
+        return linear_recurrence(gate, (1 - gate) * inputs).relu().to(sequence.dtype)
 
     def start(self, num_rows: int, like: Tensor) -> HiddenState:
         """Make a hidden vector of zeros."""
-        return HiddenState(like.new_zeros(1, num_rows, self.gate_projection.out_features))
+        return HiddenState(like.new_zeros(1, num_rows, self.gate_input_projection.in_features))
 
     def step(self, position: Tensor, state: MixerState) -> Tensor:
         """Read one more position; shapes as in `SequenceMixer.step`."""
         assert isinstance(state, HiddenState)
-        gate, inputs = self._gate_and_input(position)  # (rows, 1, d_model)
-        cell = torch.addcmul(inputs, gate, state.vectors[0].transpose(0, 1).to(gate.dtype))
-        state.vectors = (cell.transpose(0, 1),)
-        return cell.relu().to(position.dtype)
+        gate, inputs = self._gate_and_input(position.transpose(0, 1))  # (1, rows, d_model), as the state is
+        cell = torch.lerp(inputs, state.vectors[0].to(gate.dtype), gate)
+        state.vectors = (cell,)
+        return cell.relu().transpose(0, 1).to(position.dtype)
 
     def _gate_and_input(self, sequence: Tensor) -> tuple[Tensor, Tensor]:
-        """(batch, length, d_model) -> f and (1 - f) ⊗ W x, of the same shape; at least float32, for long sums."""
-        gate = self.gate_projection(sequence)
-        gate = gate.to(torch.promote_types(gate.dtype, torch.float32)).sigmoid()
-        return gate, (1 - gate) * self.input_projection(sequence)
+        """(…, d_model) -> f and W x, of the same shape; at least float32, for long sums."""
+        projected = self.gate_input_projection(sequence)
+        gate, inputs = projected.to(torch.promote_types(projected.dtype, torch.float32)).chunk(2, dim=-1)
+        return gate.sigmoid(), inputs
 
 
 def linear_recurrence(gate: Tensor, inputs: Tensor) -> Tensor:

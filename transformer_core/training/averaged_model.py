@@ -173,7 +173,7 @@ def _metadata(sources: Sequence[WeightsOfModel], command: str) -> dict[str, Any]
         "command": command,
         "averaged": [{"path": str(source.path.resolve()), "sha256": hash_file(source.path)} for source in sources],
     }
-    for name in ("data", "corpus"):
+    for name in ("data", "corpus", "pretraining"):
         if all(name in origin and origin[name] == origins[0][name] for origin in origins):
             metadata[name] = origins[0][name]
     return metadata

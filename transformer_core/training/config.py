@@ -5,10 +5,21 @@ from typing import Literal, Self, get_args
 
 from transformer_core.errors import ConfigError
 
-__all__ = ["BatchType", "Metric", "Precision", "Schedule", "TrainingConfig"]
+__all__ = [
+    "BatchType",
+    "Metric",
+    "Precision",
+    "PretrainingMetric",
+    "Schedule",
+    "TrainingConfig",
+    "TranslationMetric",
+]
 
 Schedule = Literal["inverse-sqrt", "cosine", "linear", "constant"]
-Metric = Literal["loss", "bleu", "chrf", "wer", "cer", "exact"]
+TranslationMetric = Literal["loss", "bleu", "chrf", "wer", "cer", "exact"]
+PretrainingMetric = Literal["loss", "accuracy"]
+Metric = TranslationMetric | PretrainingMetric
+METRICS = tuple(dict.fromkeys((*get_args(TranslationMetric), *get_args(PretrainingMetric))))
 BatchType = Literal["tokens", "sentences"]
 Precision = Literal["auto", "fp32", "bf16"]
 
@@ -45,14 +56,14 @@ class TrainingConfig:
     threads: int | None = None  # processor threads; None: as many as cores
 
     def __post_init__(self) -> None:
-        for name, kind in (
-            ("batch_type", BatchType),
-            ("lr_schedule", Schedule),
-            ("metric", Metric),
-            ("precision", Precision),
+        for name, choices in (
+            ("batch_type", get_args(BatchType)),
+            ("lr_schedule", get_args(Schedule)),
+            ("metric", METRICS),
+            ("precision", get_args(Precision)),
         ):
-            if getattr(self, name) not in get_args(kind):
-                raise ConfigError(f"{name} ({getattr(self, name)!r}) must be one of {', '.join(get_args(kind))}")
+            if getattr(self, name) not in choices:
+                raise ConfigError(f"{name} ({getattr(self, name)!r}) must be one of {', '.join(choices)}")
         at_least = {
             **dict.fromkeys(("batch_size", "accumulate", "keep_last", "log_every", "valid_beam_size"), 1),
             **dict.fromkeys(("max_steps", "max_epochs", "valid_every", "save_every", "threads"), 1),

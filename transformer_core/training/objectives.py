@@ -1,27 +1,110 @@
-"""What a model learns: so far, to translate. An objective turns a batch into a sum of losses and a count."""
+"""What a model learns: to translate, to predict masked tokens, to mend lines that lack spans.
 
+An objective prepares a batch, which is where corruption comes in, and turns it into a sum of losses and a count. Raw
+text comes as pairs of a line with itself (data/shards.py), so that of a prepared batch source and target always are
+what the model reads and what it should write.
+"""
+
+from dataclasses import dataclass, replace
+from typing import Protocol
+
+import numpy as np
+import torch
+from numpy.random import Generator
 from torch import Tensor
 
-from transformer_core.data.batching import Batch
+from transformer_core.data.batching import Batch, pad_rows
+from transformer_core.data.masking import MaskingVocabulary, infill, mask_tokens
 from transformer_core.model import Transformer
-from transformer_core.training.loss import LossSum, projected_cross_entropy
+from transformer_core.training.loss import LossSum, count_correct, projected_cross_entropy
 
-__all__ = ["translation_loss"]
+__all__ = ["Denoising", "Masked", "Objective", "Translation", "translation_loss"]
 
 
-def translation_loss(model: Transformer, batch: Batch, label_smoothing: float) -> LossSum:
+class Objective(Protocol):
+    """What the trainer asks of an objective."""
+
+    def prepare(self, batch: Batch, random: Generator) -> Batch:
+        """Make of a batch of the corpus one to learn from; `num_target_tokens` is what the loss will count."""
+
+    def loss(self, model: Transformer, batch: Batch, label_smoothing: float) -> LossSum:
+        """Sum the loss of a prepared batch; while the model is evaluated, perhaps with its hits."""
+
+
+@dataclass(frozen=True)
+class Translation:
+    """Predict each target token from the source and the target tokens before it."""
+
+    def prepare(self, batch: Batch, random: Generator) -> Batch:
+        """Take the pairs as they are."""
+        return batch
+
+    def loss(self, model: Transformer, batch: Batch, label_smoothing: float) -> LossSum:
+        """Sum the loss over the real target tokens."""
+        return translation_loss(model, batch, label_smoothing)
+
+
+@dataclass(frozen=True)
+class Masked:
+    """Predict chosen tokens of a line from all the others (BERT, Devlin et al. 2019); trains an encoder."""
+
+    vocabulary: MaskingVocabulary
+
+    def prepare(self, batch: Batch, random: Generator) -> Batch:
+        """Corrupt the source; of the target, what was chosen stays, and the rest becomes padding, which counts not."""
+        source = batch.source.numpy()
+        is_token = np.ones(source.shape, dtype=np.bool_) if batch.source_mask is None else batch.source_mask.numpy()
+        # the last real place of each row is its end token's, which is never chosen
+        is_token = np.pad(is_token[:, 1:], ((0, 0), (0, 1)))
+        corrupted, chosen = mask_tokens(source, is_token, self.vocabulary, random)
+        return replace(
+            batch,
+            source=torch.from_numpy(corrupted),
+            target_output=torch.from_numpy(np.where(chosen, source, self.vocabulary.pad_id)),
+            num_target_tokens=int(chosen.sum()),
+        )
+
+    def loss(self, model: Transformer, batch: Batch, label_smoothing: float) -> LossSum:
+        """Sum the loss over the chosen places."""
+        hidden = model.encode(batch.source, batch.source_mask)
+        return _loss(model, hidden, batch, label_smoothing, counts_correct=not model.training)
+
+
+@dataclass(frozen=True)
+class Denoising:
+    """Write a line anew of which spans are hidden (BART, Lewis et al. 2020); trains the whole model."""
+
+    vocabulary: MaskingVocabulary
+
+    def prepare(self, batch: Batch, random: Generator) -> Batch:
+        """Corrupt the source."""
+        lengths = (batch.target_output != self.vocabulary.pad_id).sum(dim=1).tolist()
+        lines = [row[: length - 1] for row, length in zip(batch.target_output.numpy(), lengths, strict=True)]
+        sources = [infill(line, self.vocabulary.mask_id, random) for line in lines]
+        source = pad_rows(sources, self.vocabulary.pad_id, last=self.vocabulary.eos_id)
+        source_mask = torch.arange(source.size(1)) < torch.tensor([len(row) + 1 for row in sources])[:, None]
+        return replace(batch, source=source, source_mask=None if bool(source_mask.all()) else source_mask)
+
+    def loss(self, model: Transformer, batch: Batch, label_smoothing: float) -> LossSum:
+        """Sum the loss over the tokens of the lines."""
+        return translation_loss(model, batch, label_smoothing, counts_correct=not model.training)
+
+
+def translation_loss(
+    model: Transformer, batch: Batch, label_smoothing: float, *, counts_correct: bool = False
+) -> LossSum:
     """Predict each target token from the source and the target tokens before it (teacher forcing)."""
     hidden = model(batch.source, batch.source_mask, batch.target_input)
-    real = _real_places(batch, model.config.pad_id)
+    return _loss(model, hidden, batch, label_smoothing, counts_correct=counts_correct)
+
+
+def _loss(model: Transformer, hidden: Tensor, batch: Batch, label_smoothing: float, *, counts_correct: bool) -> LossSum:
+    """Sum the loss over the places of the target that hold a token; hidden is (batch, target_length, d_model)."""
+    real = (batch.target_output != model.config.pad_id).flatten().nonzero().squeeze(1)  # (tokens,)
     # (batch, target_length, d_model) -> (tokens, d_model): padding is neither projected nor counted
-    return projected_cross_entropy(
-        hidden.flatten(0, 1).index_select(0, real),
-        model.output_projection.weight,
-        batch.target_output.flatten().index_select(0, real),
-        label_smoothing,
-    )
-
-
-def _real_places(batch: Batch, pad_id: int) -> Tensor:
-    """Places of real target tokens in the flattened batch, (tokens,) int64."""
-    return (batch.target_output != pad_id).flatten().nonzero().squeeze(1)
+    hidden = hidden.flatten(0, 1).index_select(0, real)
+    weight, target_ids = model.output_projection.weight, batch.target_output.flatten().index_select(0, real)
+    loss = projected_cross_entropy(hidden, weight, target_ids, label_smoothing)
+    if counts_correct:
+        loss.num_correct = count_correct(hidden, weight, target_ids)
+    return loss

@@ -83,5 +83,10 @@ def is_better(metric: Metric, value: float, than: float) -> bool:
     """Tell whether a value of a metric beats another; whatever is a number beats what is none."""
     if not math.isfinite(value) or not math.isfinite(than):
         return math.isfinite(value) and not math.isfinite(than)
-    is_higher_better = metric != "loss" and higher_is_better(metric)
-    return value > than if is_higher_better else value < than
+    match metric:
+        case "loss":
+            return value < than
+        case "accuracy":
+            return value > than
+        case _:
+            return value > than if higher_is_better(metric) else value < than

@@ -17,6 +17,7 @@ import torch
 from torch import nn
 
 from transformer_core.data.batching import Batch, Batching
+from transformer_core.data.masking import corruption_source
 from transformer_core.data.shards import Corpus
 from transformer_core.errors import Interrupted, OutOfMemoryError, TrainingError
 from transformer_core.model import Transformer
@@ -24,15 +25,16 @@ from transformer_core.out_of_memory import is_out_of_memory
 from transformer_core.training.checkpoint import Checkpoints, TrainingState
 from transformer_core.training.config import TrainingConfig
 from transformer_core.training.interruption import Interruption, interruptible
-from transformer_core.training.objectives import translation_loss
+from transformer_core.training.objectives import Objective
 from transformer_core.training.optimizer import build_optimizer
 from transformer_core.training.progress import Listener, StepReport, TrainingLog, ValidationReport
 from transformer_core.training.schedule import learning_rate_at
 from transformer_core.training.selection import Selection
 
-__all__ = ["Decoded", "Trainer", "TrainingResult"]
+__all__ = ["Decoded", "Trainer", "TrainingResult", "TrainingTask"]
 
 MAX_SKIPPED_IN_A_ROW = 10  # updates with gradients that are not finite before training is called diverged
+VALIDATION_SEED = 0  # of what is corrupted for validation: the same every time and in every run
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,6 +44,18 @@ class Decoded:
     values: dict[str, float]  # metrics by name
     signatures: dict[str, str]  # their circumstances
     sample: tuple[str, str, str] | None  # source, hypothesis, reference
+
+
+@dataclass(frozen=True)
+class TrainingTask:
+    """What is learned, and from what."""
+
+    objective: Objective
+    training: Corpus
+    validation: Corpus
+    # Decodes validation lines with the model as a user would and scores the metrics of text; the number of the step
+    # decides which line is the sample.
+    decode: Callable[[Transformer, int], Decoded]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,32 +68,28 @@ class TrainingResult:
 
 
 class Trainer:
-    """Trains one model on one corpus."""
+    """Trains one model on one task."""
 
     def __init__(
         self,
         model: Transformer,
-        corpora: tuple[Corpus, Corpus],
+        task: TrainingTask,
         config: TrainingConfig,
         folder: Path,
-        decode: Callable[[Transformer, int], Decoded],
         listener: Listener,
     ) -> None:
         """Prepare to train.
 
         Args:
             model: fresh, or with the weights to start from; on the device to train on.
-            corpora: to train on, and to validate with.
+            task: what to learn.
             config: complete: nothing in it is None that follows from the data, and precision is not auto.
             folder: the model folder; best weights, checkpoints and logs go there.
-            decode: translates validation lines with the model as `translate` does and scores them as `evaluate`
-                does; the number of the step decides which one is the sample.
             listener: is told how it goes.
         """
         self.model = model
-        self.training_corpus, self.validation_corpus = corpora
+        self.task = task
         self.config = config
-        self.decode = decode
         self.device = next(model.parameters()).device
         self.optimizer = build_optimizer(model, config)
         self.checkpoints = Checkpoints(folder, config.keep_last)
@@ -90,7 +100,7 @@ class Trainer:
         self.batching = Batching(
             batch_size=config.batch_size, batch_type=config.batch_type, seed=config.seed, **special_ids
         )
-        self.num_batches = self.batching.num_batches(self.training_corpus)
+        self.num_batches = self.batching.num_batches(task.training)
         assert config.max_steps and config.valid_every, "the caller completes the config"
         self.max_steps, self.valid_every = config.max_steps, config.valid_every
         self._gradient_norm = math.nan
@@ -177,7 +187,7 @@ class Trainer:
         """Give the micro-batches of one update after the other, from where the state stands; never ends."""
         state = self.state
         while True:
-            batches = self.batching.epoch(self.training_corpus, state.epoch, state.batch)
+            batches = self.batching.epoch(self.task.training, state.epoch, state.batch)
             following = list(islice(batches, self.config.accumulate))
             while micro_batches := following:
                 following = list(islice(batches, self.config.accumulate))
@@ -193,6 +203,10 @@ class Trainer:
         torch.manual_seed(config.seed * 1_000_003 + state.step)  # dropout: the same in a resumed run
         for group in self.optimizer.param_groups:
             group["lr"] = self._learning_rate(state.step + 1)
+        micro_batches = [
+            self.task.objective.prepare(batch, corruption_source(config.seed, state.step, number))
+            for number, batch in enumerate(micro_batches)
+        ]
         num_tokens = sum(batch.num_target_tokens for batch in micro_batches)
         loss_sum, nll_sum = self._backward(micro_batches, num_tokens)
         gradient_norm = self._clip()
@@ -210,11 +224,11 @@ class Trainer:
         self.optimizer.zero_grad(set_to_none=True)
 
     def _backward(self, micro_batches: list[Batch], num_tokens: int) -> tuple[float, float]:
-        """Sum gradients of the loss per token over the micro-batches; give the sums of loss and nll."""
+        """Sum gradients of the loss per token over the prepared micro-batches; give the sums of loss and nll."""
         loss_sum = nll_sum = 0.0
         for batch in micro_batches:
             with self._autocast():
-                loss = translation_loss(self.model, batch.to(self.device), self.config.label_smoothing)
+                loss = self.task.objective.loss(self.model, batch.to(self.device), self.config.label_smoothing)
             (loss.loss_sum / num_tokens).backward()  # type: ignore[no-untyped-call]
             loss_sum += loss.loss_sum.item()
             nll_sum += loss.nll_sum.item()
@@ -252,14 +266,15 @@ class Trainer:
 
     def _try_largest_batch(self) -> None:
         """Run the batch that needs the most memory, so that running out of it shows in the first second."""
-        batch = self.batching.largest(self.training_corpus)
+        batch = self.batching.largest(self.task.training)
+        batch = self.task.objective.prepare(batch, corruption_source(self.config.seed, 0))
         try:
             self._backward([batch], batch.num_target_tokens)
         except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error):
                 raise
             raise OutOfMemoryError(
-                f"the largest batch ({batch.source.size(0)} pairs of up to {batch.target_input.size(1)} tokens) does "
+                f"the largest batch ({batch.source.size(0)} lines of up to {batch.target_input.size(1)} tokens) does "
                 f"not fit into memory; use a --batch-size below {self.config.batch_size} (with --accumulate for the "
                 "same update), or a smaller --max-length"
             ) from None
@@ -317,21 +332,26 @@ class Trainer:
         )
 
     def validate(self) -> tuple[dict[str, float], Decoded]:
-        """Compute loss, perplexity and, where a metric needs it, the translation of the validation pairs."""
+        """Compute loss, perplexity, and what the objective and the metric ask for on the validation corpus."""
+        objective = self.task.objective
         self.model.eval()
-        nll_sum = 0.0
-        num_tokens = 0
+        nll_sum, num_tokens = 0.0, 0
+        num_correct: int | None = None
         try:
             with torch.inference_mode(), self._autocast():
-                for batch in self.batching.in_order(self.validation_corpus):
-                    loss = translation_loss(self.model, batch.to(self.device), 0.0)
+                for number, batch in enumerate(self.batching.in_order(self.task.validation)):
+                    prepared = objective.prepare(batch, corruption_source(VALIDATION_SEED, number))
+                    loss = objective.loss(self.model, prepared.to(self.device), 0.0)
                     nll_sum += loss.nll_sum.item()
                     num_tokens += loss.num_tokens
-            decoded = self.decode(self.model, self.state.step)
+                    if loss.num_correct is not None:
+                        num_correct = (num_correct or 0) + loss.num_correct
+            decoded = self.task.decode(self.model, self.state.step)
         finally:
             self.model.train()
         nll = nll_sum / num_tokens
-        return {"loss": nll, "perplexity": _perplexity(nll), **decoded.values}, decoded
+        accuracy = {} if num_correct is None else {"accuracy": 100 * num_correct / num_tokens}
+        return {"loss": nll, "perplexity": _perplexity(nll), **accuracy, **decoded.values}, decoded
 
     def _save(self, *, is_extra: bool) -> None:
         """Write a checkpoint."""

@@ -26,6 +26,12 @@ def write_numbers(folder: Path, pairs: Iterable[Pair], *, vocabulary_size: int =
     return write_corpus(folder, lines, (tokenizer, tokenizer), max_length=max_length)
 
 
+def write_lines(folder: Path, lines: Iterable[list[int]], *, vocabulary_size: int = 1000) -> Corpus:
+    """A corpus of raw text."""
+    tokenizer = cast(Tokenizer, NumberTokenizer(vocabulary_size))
+    return write_corpus(folder, ((" ".join(map(str, line)),) for line in lines), (tokenizer,), max_length=100)
+
+
 def read_numbers(corpus: Corpus) -> list[Pair]:
     """All pairs in the order in which they stand."""
     return [

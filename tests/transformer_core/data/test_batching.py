@@ -109,9 +109,21 @@ def test_an_epoch_goes_on_from_any_batch(tmp_path: Path, monkeypatch: pytest.Mon
         assert as_lists(list(batching().epoch(corpus, 3, first))) == whole[first:]
 
 
-def test_all_epochs_have_as_many_batches(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_all_epochs_have_about_as_many_batches(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     corpus = several_shards(tmp_path, monkeypatch, numbered_pairs(100))
-    assert {len(list(batching().epoch(corpus, epoch))) for epoch in range(10)} == {batching().num_batches(corpus)}
+    expected = batching().num_batches(corpus)
+    for epoch in range(10):
+        assert len(list(batching().epoch(corpus, epoch))) == pytest.approx(expected, rel=0.1)
+
+
+def test_a_batch_does_not_hold_one_length_alone(tmp_path: Path) -> None:
+    # else a gradient says "end here" for all of the batch
+    pairs = [([7] * length, [8] * length) for length in range(10, 30) for _ in range(50)]
+    corpus = write_numbers(tmp_path, pairs)
+    rows = [batch.target_output.ne(PAD).sum(dim=1) for batch in batching(400).epoch(corpus, 0)]
+    assert sum(len(set(lengths.tolist())) for lengths in rows) / len(rows) > 3
+    for lengths in rows:
+        assert lengths.max() - lengths.min() <= 0.4 * lengths.max()  # and yet they are alike
 
 
 def test_validation_is_the_same_every_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -120,9 +132,10 @@ def test_validation_is_the_same_every_time(tmp_path: Path, monkeypatch: pytest.M
 
 
 def test_little_of_a_batch_is_padding(tmp_path: Path) -> None:
-    batches = list(batching(200).epoch(write_numbers(tmp_path, numbered_pairs(500)), 0))
+    pairs = [([7] * length, [8] * (length + length % 3)) for length in range(5, 35) for _ in range(20)]
+    batches = list(batching(500).epoch(write_numbers(tmp_path, pairs), 0))
     num_places = sum(batch.target_output.numel() for batch in batches)
-    assert sum(batch.num_target_tokens for batch in batches) > 0.9 * num_places
+    assert sum(batch.num_target_tokens for batch in batches) > 0.8 * num_places
 
 
 def test_the_largest_batch_is_one_of_the_epoch_and_costs_most(tmp_path: Path) -> None:

@@ -1,14 +1,17 @@
 import json
 from collections.abc import Iterator
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from safetensors import safe_open
 
-from tests.transformer_core.data.number_corpus import Pair, read_numbers, write_numbers
+from tests.transformer_core.data.number_corpus import NumberTokenizer, Pair, read_numbers, write_numbers
 from tests.transformer_core.decoding.random_model import random_lines, word_tokenizer
+from tokenizer import Tokenizer
 from transformer_core.data import shards
 from transformer_core.data.shards import Corpus, is_corpus_file, write_corpus
 from transformer_core.errors import DataError
@@ -59,6 +62,33 @@ def test_text_becomes_the_ids_of_its_tokenizer(tmp_path: Path) -> None:
     assert read_numbers(corpus) == [(tokenizer.encode(source), tokenizer.encode(target)) for source, target in pairs]
     assert sum(counts) == 50
     assert corpus.key == "k"
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=30, deadline=None)
+@given(lines=st.lists(ids, min_size=1, max_size=40), shard_tokens=st.integers(1, 60), max_length=st.integers(1, 9))
+def test_raw_text_is_cut_and_not_dropped_and_stored_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, lines: list[list[int]], shard_tokens: int, max_length: int
+) -> None:
+    monkeypatch.setattr(shards, "SHARD_TOKENS", shard_tokens)
+    pieces = [line[start : start + max_length] for line in lines for start in range(0, len(line), max_length)]
+    rows = [(" ".join(map(str, line)),) for line in lines]
+    tokenizer = cast(Tokenizer, NumberTokenizer(1000))
+    if not pieces:
+        with pytest.raises(DataError, match=f"no line is left: all {len(lines)} are blank"):
+            write_corpus(tmp_path, rows, (tokenizer,), max_length=max_length)
+        return
+    corpus = write_corpus(tmp_path, rows, (tokenizer,), max_length=max_length)
+    assert read_numbers(corpus) == [(piece, piece) for piece in pieces], "a pair of the line with itself"
+    statistics = corpus.statistics
+    assert (statistics.num_pairs, statistics.num_long, statistics.num_target_tokens) == (len(pieces), 0, 0)
+    assert statistics.num_cut == sum(len(line) > max_length for line in lines)
+    assert statistics.num_blank == sum(not line for line in lines)
+    assert statistics.num_source_tokens == sum(map(len, lines))
+    shard = corpus.shard(0)
+    assert np.shares_memory(shard.source_ids, shard.target_ids) or shard.source_ids.size == 0
+    for path in tmp_path.glob("*.safetensors"):
+        with safe_open(path, framework="np") as file:
+            assert sorted(file.keys()) == ["source_ids", "source_offsets"]
 
 
 def test_the_text_is_read_once_and_in_a_stream(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

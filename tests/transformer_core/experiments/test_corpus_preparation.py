@@ -127,7 +127,7 @@ def test_validation_pairs_that_are_given_hold_nothing_back(tmp_path: Path) -> No
     training, validation = texts(prepared)
     assert ([source for source, _ in training], [source for source, _ in validation]) == (lines, valid)
     assert prepared.num_held_back == 0
-    assert prepared.valid_src == (valid_files[0],)
+    assert prepared.validation_columns == ((valid_files[0],), (valid_files[1],))
 
 
 def test_too_few_lines_to_hold_some_back_are_said_so(tmp_path: Path) -> None:

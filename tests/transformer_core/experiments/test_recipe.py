@@ -7,7 +7,7 @@ from transformer_core.experiments.recipe import (
     complete_architecture,
     complete_training,
     default_vocabulary_size,
-    held_back_pairs,
+    held_back_rows,
 )
 from transformer_core.training.config import TrainingConfig
 
@@ -28,7 +28,7 @@ def test_the_vocabulary_grows_with_the_text(num_words: int, num_characters: int,
 
 @pytest.mark.parametrize(("num_pairs", "held_back"), [(2, 1), (19, 1), (400, 20), (29_000, 1000), (10**7, 1000)])
 def test_a_twentieth_is_held_back(num_pairs: int, held_back: int) -> None:
-    assert held_back_pairs(num_pairs) == held_back
+    assert held_back_rows(num_pairs) == held_back
 
 
 def test_the_model_grows_with_the_data() -> None:

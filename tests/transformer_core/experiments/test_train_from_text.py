@@ -414,9 +414,8 @@ def test_overwriting_starts_anew_but_not_before_the_data_are_found(tmp_path: Pat
     train_from_text(run)
     weights = (run.folder / "model.safetensors").read_bytes()
     (run.folder / "notes.txt").write_text("mine")
-    missing = replace(run.data, train_src=(tmp_path / "missing",))
     with pytest.raises(DataError, match="missing: there is no such file"):
-        train_from_text(replace(run, data=missing, overwrite=True))
+        train_from_text(make_run(tmp_path, train_src=(tmp_path / "missing",), overwrite=True))
     assert (run.folder / "model.safetensors").read_bytes() == weights
     train_from_text(replace(run, training=replace(run.training, seed=7), overwrite=True))
     assert (run.folder / "model.safetensors").read_bytes() != weights

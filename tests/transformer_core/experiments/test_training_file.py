@@ -8,7 +8,13 @@ from cli.lazy_group import load
 from cli.main import COMMANDS
 from cli.settings import key_of
 from transformer_core.errors import ConfigError, ModelError
-from transformer_core.experiments.config import ArchitectureConfig, DataConfig, TrainingRun
+from transformer_core.experiments.config import (
+    ArchitectureConfig,
+    DataConfig,
+    PretrainingConfig,
+    RawTextConfig,
+    TrainingRun,
+)
 from transformer_core.experiments.training_file import (
     FREE_OPTIONS,
     LIMITS,
@@ -35,6 +41,15 @@ def test_every_field_is_an_option_of_train_and_every_option_a_field() -> None:
     assert names - keys == set()
     assert set(OPTION_NAMES) <= {item.name for record in RECORDS for item in fields(record)}
     assert names >= FREE_OPTIONS | LIMITS
+
+
+def test_every_field_is_an_option_of_pretrain_and_every_option_a_field() -> None:
+    command = load(next(entry for entry in COMMANDS if entry.name == "pretrain"))
+    keys = {key_of(parameter) for parameter in command.params if parameter.expose_value}
+    records = (RawTextConfig, PretrainingConfig, ArchitectureConfig, TrainingConfig)
+    names = {option_name(item.name) for record in records for item in fields(record)}
+    assert keys - names == {"output", "overwrite", "tensorboard"}
+    assert names - keys == {"valid_beam_size"}  # run_options leaves it out
 
 
 def test_a_file_comes_back_and_fills_what_is_not_given(tmp_path: Path) -> None:

@@ -12,20 +12,18 @@ from transformer_core.evaluation.metrics import evaluate_corpus
 from transformer_core.experiments.config import DataConfig, TrainingRun
 from transformer_core.experiments.corpus_preparation import PreparedData
 from transformer_core.experiments.validation import ValidationDecoder
-from transformer_core.training.config import Metric, TrainingConfig
+from transformer_core.training.config import TrainingConfig, TranslationMetric
 
 SOURCES, REFERENCES = random_lines(30), random_lines(30, seed=1)
 
 
-def make_decoder(folder: Path, metric: Metric, beam_size: int = 1) -> ValidationDecoder:
+def make_decoder(folder: Path, metric: TranslationMetric, beam_size: int = 1) -> ValidationDecoder:
     save_word_model(folder / "model", max_length_ratio=2.0)
     source, target = write_lines(folder / "v.src", SOURCES), write_lines(folder / "v.tgt", REFERENCES)
     data = DataConfig(train_src=(source,), train_tgt=(target,), valid_src=(source,), valid_tgt=(target,))
     training = TrainingConfig(metric=metric, valid_beam_size=beam_size)
     none = cast(Corpus, None)  # it looks at the text alone
-    prepared = PreparedData(
-        training=none, validation=none, valid_src=data.valid_src, valid_tgt=data.valid_tgt, num_held_back=0
-    )
+    prepared = PreparedData(training=none, validation=none, validation_columns=data.validation_columns, num_held_back=0)
     run = TrainingRun(folder=folder / "model", data=data, training=training)
     return ValidationDecoder(run, prepared, (word_tokenizer(), word_tokenizer()))
 
@@ -37,7 +35,7 @@ def translations(beam_size: int) -> list[str]:
 
 
 @pytest.mark.parametrize(("metric", "beam_size"), [("bleu", 1), ("chrf", 3), ("exact", 1), ("wer", 1), ("cer", 1)])
-def test_it_is_what_translate_and_evaluate_give(tmp_path: Path, metric: Metric, beam_size: int) -> None:
+def test_it_is_what_translate_and_evaluate_give(tmp_path: Path, metric: TranslationMetric, beam_size: int) -> None:
     assert metric != "loss"
     decoded = make_decoder(tmp_path, metric, beam_size)(word_model(), 7)
     hypotheses = translations(beam_size)

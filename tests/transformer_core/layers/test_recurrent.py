@@ -28,11 +28,13 @@ def test_a_gru_is_its_definition() -> None:
 
 def explicit_ssru(unit: SimplerRecurrentUnit, sequence: Tensor) -> Tensor:
     """Kim et al. 2019, a position at a time: (length, d_model)."""
+    gate_weight, input_weight = unit.gate_input_projection.weight.chunk(2)
+    gate_bias, input_bias = unit.gate_input_projection.bias.chunk(2)
     cell = torch.zeros_like(sequence[0])
     outputs = []
     for position in sequence:
-        forget = torch.sigmoid(unit.gate_projection.weight @ position + unit.gate_projection.bias)
-        cell = forget * cell + (1 - forget) * (unit.input_projection.weight @ position)
+        forget = torch.sigmoid(gate_weight @ position + gate_bias)
+        cell = forget * cell + (1 - forget) * (input_weight @ position + input_bias)
         outputs.append(torch.relu(cell))
     return torch.stack(outputs)
 

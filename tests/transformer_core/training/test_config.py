@@ -12,7 +12,7 @@ from transformer_core.training.config import TrainingConfig
     [
         ({"batch_type": "words"}, "batch_type ('words') must be one of tokens, sentences"),
         ({"lr_schedule": "noam"}, "lr_schedule ('noam') must be one of inverse-sqrt, cosine, linear, constant"),
-        ({"metric": "ter"}, "metric ('ter') must be one of loss, bleu, chrf, wer, cer, exact"),
+        ({"metric": "ter"}, "metric ('ter') must be one of loss, bleu, chrf, wer, cer, exact, accuracy"),
         ({"precision": "fp16"}, "precision ('fp16') must be one of auto, fp32, bf16"),
         ({"batch_size": 0}, "batch_size (0) must be at least 1"),
         ({"accumulate": 0}, "accumulate (0) must be at least 1"),

@@ -10,20 +10,21 @@ from typing import Any
 import pytest
 import torch
 
-from tests.transformer_core.data.number_corpus import write_numbers
+from tests.transformer_core.data.number_corpus import write_lines, write_numbers
 from transformer_core.config import ModelConfig, StackConfig
 from transformer_core.data import shards
 from transformer_core.data.batching import Batch
+from transformer_core.data.masking import MaskingVocabulary
 from transformer_core.data.shards import Corpus
 from transformer_core.errors import Interrupted, OutOfMemoryError, TrainingError
 from transformer_core.model import Transformer
 from transformer_core.model_directory import expected_shapes, read_weights
-from transformer_core.training import trainer as trainer_module
+from transformer_core.training import objectives
 from transformer_core.training.config import TrainingConfig
 from transformer_core.training.loss import LossSum
-from transformer_core.training.objectives import translation_loss
+from transformer_core.training.objectives import Denoising, Masked, Objective, Translation, translation_loss
 from transformer_core.training.progress import Silent, StepReport, ValidationReport
-from transformer_core.training.trainer import Decoded, Trainer
+from transformer_core.training.trainer import Decoded, Trainer, TrainingTask
 
 VOCABULARY = 20
 STACK = StackConfig(num_layers=1, d_model=8, num_heads=2, d_ff=8)
@@ -53,6 +54,7 @@ CONFIG = TrainingConfig(
 TIMES = ("tokens_per_second", "elapsed_seconds", "remaining_seconds")
 
 Decode = Callable[[Transformer, int], Decoded]
+TRANSLATION = Translation()
 
 
 @pytest.fixture(scope="module")
@@ -91,11 +93,19 @@ class Builder:
         self.folder = folder
         self.listener = Listener()
 
-    def __call__(self, *, dropout: float = 0.2, decode: Decode = silent_decode, **values: Any) -> Trainer:  # noqa: ANN401
+    def __call__(
+        self,
+        *,
+        dropout: float = 0.2,
+        decode: Decode = silent_decode,
+        objective: Objective = TRANSLATION,
+        **values: Any,  # noqa: ANN401
+    ) -> Trainer:
         self.folder.mkdir(parents=True, exist_ok=True)
         torch.manual_seed(1)
         model = Transformer(replace(MODEL_CONFIG, dropout=dropout))
-        return Trainer(model, self.corpora, replace(CONFIG, **values), self.folder, decode, self.listener)
+        task = TrainingTask(objective, *self.corpora, decode)
+        return Trainer(model, task, replace(CONFIG, **values), self.folder, self.listener)
 
     def weights(self, name: str = "model.safetensors") -> bytes:
         return (self.folder / name).read_bytes()
@@ -251,6 +261,88 @@ def test_time_ends_a_run_without_shaping_it(build: Builder, whole: Whole) -> Non
     require_same(build, whole)
 
 
+# --- Pretraining
+
+MASKING = MaskingVocabulary(size=VOCABULARY, pad_id=0, eos_id=2, mask_id=4, word_edges=None)
+
+
+class PretrainingBuilder(Builder):
+    """Makes trainers of a run on raw text: of an encoder or of a whole model."""
+
+    def __init__(self, corpora: tuple[Corpus, Corpus], folder: Path, objective: Masked | Denoising) -> None:
+        super().__init__(corpora, folder)
+        self.objective = objective
+
+    def __call__(self, **values: Any) -> Trainer:  # noqa: ANN401
+        self.folder.mkdir(parents=True, exist_ok=True)
+        torch.manual_seed(1)
+        stack = replace(STACK, num_layers=0) if isinstance(self.objective, Masked) else STACK
+        model = Transformer(replace(MODEL_CONFIG, decoder=stack))
+        task = TrainingTask(self.objective, *self.corpora, silent_decode)
+        return Trainer(model, task, replace(CONFIG, **values), self.folder, self.listener)
+
+
+@pytest.fixture(scope="module", params=["masked", "denoising"])
+def pretrain(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Builder]:
+    """Gives builders of runs that differ in nothing but their folder."""
+    folder = tmp_path_factory.mktemp("raw")
+    generator = torch.Generator().manual_seed(0)
+    rows = [torch.randint(5, VOCABULARY, (1 + number % 6,), generator=generator).tolist() for number in range(40)]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(shards, "SHARD_TOKENS", 50)
+        corpora = write_lines(folder / "train", rows[:32]), write_lines(folder / "valid", rows[32:])
+    objective = Masked(MASKING) if request.param == "masked" else Denoising(MASKING)
+    return lambda name: PretrainingBuilder(corpora, folder / name, objective)
+
+
+def test_pretraining_that_was_interrupted_ends_as_one_that_was_not(pretrain: Callable[[str], Builder]) -> None:
+    whole = pretrain("whole")
+    whole(accumulate=2).run()
+    for step in (1, 4, 7, 11):
+        interrupted = pretrain(f"interrupted-{step}")
+        trainer = interrupted(accumulate=2)
+        interrupt_at(trainer, step)
+        with pytest.raises(Interrupted):
+            trainer.run()
+        interrupted(accumulate=2).run()
+        for name in ("model.safetensors", "checkpoints/step-00000012/optimizer.safetensors"):
+            assert interrupted.weights(name) == whole.weights(name)
+        assert interrupted.records() == whole.records()
+
+
+def test_what_is_validated_is_the_same_every_time_and_in_every_run(pretrain: Callable[[str], Builder]) -> None:
+    values = [pretrain(name)(seed=seed).validate()[0] for name, seed in (("v1", 1), ("v2", 1), ("v3", 2))]
+    assert values[0] == values[1] == values[2]  # the weights are those of one seed; that of the run shapes training
+    trainer = pretrain("v4")()
+    assert trainer.validate()[0] == trainer.validate()[0] == values[0]
+    assert set(values[0]) == {"loss", "perplexity", "accuracy"}
+    assert 0 <= values[0]["accuracy"] <= 100
+
+
+def test_every_update_is_corrupted_anew(pretrain: Callable[[str], Builder]) -> None:
+    trainer = pretrain("anew")(batch_size=1000, max_steps=4, accumulate=1)
+    prepared: list[Batch] = []
+    backward = trainer._backward
+
+    def noted(micro_batches: list[Batch], num_tokens: int) -> tuple[float, float]:
+        prepared.extend(micro_batches)
+        assert num_tokens == sum(batch.num_target_tokens for batch in micro_batches)
+        return backward(micro_batches, num_tokens)
+
+    trainer._backward = noted  # type: ignore[method-assign]
+    trainer.run()
+    sources = {(batch.target_input.numpy().tobytes(), batch.source.numpy().tobytes()) for batch in prepared}
+    assert len(sources) == len(prepared) == 5  # the first one tries whether memory suffices
+
+
+def test_the_best_accuracy_is_the_highest(pretrain: Callable[[str], Builder]) -> None:
+    builder = pretrain("accuracy")
+    result = builder(metric="accuracy", valid_every=1, average_last=0).run()
+    values = [report.values["accuracy"] for report in builder.listener.validations]
+    assert len(values) == 12
+    assert result.state.best_step == values.index(max(values)) + 1
+
+
 # --- Updates
 
 
@@ -281,7 +373,7 @@ def test_an_epoch_limit_ends_with_its_epoch(build: Builder) -> None:
     assert result.state.step == 2 * trainer.num_batches
     assert (result.state.epoch, result.state.batch) == (2, 0)
     assert result.state.num_target_tokens == 2 * sum(
-        batch.num_target_tokens for batch in trainer.batching.in_order(trainer.training_corpus)
+        batch.num_target_tokens for batch in trainer.batching.in_order(trainer.task.training)
     )
 
 
@@ -332,7 +424,7 @@ def poisoned(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[Trainer, set
                 found.loss_sum = found.loss_sum * math.inf
             return found
 
-        monkeypatch.setattr(trainer_module, "translation_loss", loss)
+        monkeypatch.setattr(objectives, "translation_loss", loss)
 
     yield poison
 
@@ -398,8 +490,8 @@ def test_memory_that_does_not_suffice_shows_in_the_first_second(
     def full(*_: object) -> LossSum:
         raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 99 bytes")
 
-    monkeypatch.setattr(trainer_module, "translation_loss", full)
-    with pytest.raises(OutOfMemoryError, match=r"the largest batch \(\d+ pairs of up to \d tokens\) does not fit"):
+    monkeypatch.setattr(objectives, "translation_loss", full)
+    with pytest.raises(OutOfMemoryError, match=r"the largest batch \(\d+ lines of up to \d tokens\) does not fit"):
         build().run()
     assert not (build.folder / "checkpoints").exists()
 
@@ -489,7 +581,7 @@ def test_validation_is_without_dropout_and_as_often_as_asked(build: Builder) -> 
 def test_the_validation_loss_is_the_mean_over_all_tokens(build: Builder) -> None:
     trainer = build()
     trainer.model.eval()
-    batches = list(trainer.batching.in_order(trainer.validation_corpus))
+    batches = list(trainer.batching.in_order(trainer.task.validation))
     with torch.no_grad():
         losses = [translation_loss(trainer.model, batch, 0.0) for batch in batches]
     expected = sum(loss.nll_sum.item() for loss in losses) / sum(loss.num_tokens for loss in losses)

@@ -1,0 +1,213 @@
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from tests.training_task import write_lines
+from tests.transformer_core.experiments.patterned_text import animal_lines
+from tests.transformer_core.experiments.test_pretraining import make_run as make_pretraining
+from tests.transformer_core.experiments.test_train_from_text import Listener, interrupted
+from tests.transformer_core.experiments.test_train_from_text import make_run as make_training
+from tokenizer import TokenizerConfig, train_tokenizer
+from transformer_core.config import StackConfig
+from transformer_core.errors import ConfigError, ModelError
+from transformer_core.experiments.config import ArchitectureConfig, TrainingRun
+from transformer_core.experiments.starting_point import take_weights
+from transformer_core.experiments.train_from_text import train_from_text
+from transformer_core.experiments.training_file import read_training_file
+from transformer_core.model import Transformer
+from transformer_core.model_directory import load_model, weights_of
+from transformer_core.model_files import read_json
+from transformer_core.training.trainer import Trainer
+
+Weights = dict[str, Tensor]
+PLAIN: dict[str, Any] = dict.fromkeys(("arch", "num_layers", "d_model", "num_heads", "d_ff", "learning_rate"))
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with pretrained models, and pairs whose sides are alike."""
+    folder = tmp_path_factory.mktemp("place")
+    before = torch.get_num_threads()
+    train_from_text(make_pretraining(folder, folder=folder / "encoder", d_ff=24))
+    train_from_text(make_pretraining(folder, folder=folder / "learned", positions="learned", max_positions=300))
+    train_from_text(make_pretraining(folder, folder=folder / "denoising", objective="denoising"))
+    torch.set_num_threads(before)
+    write_lines(folder / "train.src", animal_lines(100, seed=4))
+    write_lines(folder / "train.tgt", [line.upper().lower() for line in animal_lines(100, seed=4)])
+    return folder
+
+
+@pytest.fixture
+def begun(monkeypatch: pytest.MonkeyPatch) -> list[Weights]:
+    """Notes the weights with which training begins."""
+    weights: list[Weights] = []
+    original = Trainer._try_largest_batch
+
+    def noted(trainer: Trainer) -> None:
+        weights.append({name: weight.clone() for name, weight in weights_of(trainer.model).items()})
+        original(trainer)
+
+    monkeypatch.setattr(Trainer, "_try_largest_batch", noted)
+    return weights
+
+
+def start(place: Path, folder: Path, name: str, **values: Any) -> tuple[TrainingRun, Listener]:  # noqa: ANN401
+    """Train from a model of the folder."""
+    run = make_training(place, **{**PLAIN, **values}, init_from=place / name, folder=folder)
+    listener = Listener()
+    train_from_text(run, listener)
+    return run, listener
+
+
+def fresh(run: TrainingRun) -> Weights:
+    """The weights of such a model that starts from nothing."""
+    torch.manual_seed(run.training.seed)
+    return weights_of(Transformer(load_model(run.folder).model.config))
+
+
+def test_a_pretrained_encoder_gives_what_it_has_and_the_decoder_is_fresh(
+    place: Path, tmp_path: Path, begun: list[Weights]
+) -> None:
+    run, listener = start(place, tmp_path / "model", "encoder")
+    given, own = weights_of(load_model(place / "encoder").model), fresh(run)
+    assert {name.partition(".")[0] for name in given} == {"encoder", "source_embedding"}
+    for name, weight in begun[0].items():
+        assert torch.equal(weight, given.get(name, own[name])), name
+    assert {name.partition(".")[0] for name in begun[0].keys() - given.keys()} == {"decoder"}
+    count = sum(weight.numel() for weight in given.values())
+    assert (
+        f"took encoder and embeddings ({count:,} weights) from {place}/encoder; the decoder is fresh"
+        in listener.messages
+    )
+    config = load_model(run.folder).model.config
+    assert config.encoder == config.decoder == StackConfig(num_layers=1, d_model=16, num_heads=2, d_ff=24)
+    assert (config.tie_embeddings, config.dropout) == ("all", 0.3)
+    assert (run.folder / "tokenizer.json").read_bytes() == (place / "encoder/tokenizer.json").read_bytes()
+    assert read_training_file(run.folder)["lr"] == pytest.approx(0.5 / 16)  # that of a fresh model
+    assert read_json(run.folder / "metadata.json")["init_from"]["path"] == str(place / "encoder")
+    assert "pretraining" not in read_json(run.folder / "metadata.json")
+
+
+def test_a_decoder_of_another_shape(place: Path, tmp_path: Path, begun: list[Weights]) -> None:
+    run, listener = start(
+        place, tmp_path / "model", "encoder", num_decoder_layers=2, decoder_d_model=8, decoder_d_ff=9, dropout=0.2
+    )
+    config = load_model(run.folder).model.config
+    assert config.decoder == StackConfig(num_layers=2, d_model=8, num_heads=2, d_ff=9)
+    assert (config.tie_embeddings, config.dropout) == ("decoder", 0.2)
+    given, own = weights_of(load_model(place / "encoder").model), fresh(run)
+    for name, weight in begun[0].items():
+        assert torch.equal(weight, given.get(name, own[name])), name
+    (message,) = [text for text in listener.messages if text.startswith("took")]
+    assert message.endswith("; the target embeddings and decoder are fresh")
+
+
+def test_learned_positions_of_the_target_are_fresh(place: Path, tmp_path: Path, begun: list[Weights]) -> None:
+    run, listener = start(place, tmp_path / "model", "learned")
+    given, own = weights_of(load_model(place / "learned").model), fresh(run)
+    name = "target_embedding.position_embedding.weight"
+    assert torch.equal(begun[0][name], own[name])
+    name = "source_embedding.position_embedding.weight"
+    assert torch.equal(begun[0][name], given[name])
+    assert any(text.endswith("the target embeddings and decoder are fresh") for text in listener.messages)
+
+
+def test_a_denoising_model_gives_everything(place: Path, tmp_path: Path, begun: list[Weights]) -> None:
+    run, listener = start(place, tmp_path / "model", "denoising")
+    given = weights_of(load_model(place / "denoising").model)
+    assert begun[0].keys() == given.keys()
+    assert all(torch.equal(begun[0][name], weight) for name, weight in given.items())
+    count = sum(weight.numel() for weight in given.values())
+    assert f"took all weights ({count:,}) from {place}/denoising" in listener.messages
+    assert read_training_file(run.folder)["lr"] == pytest.approx(0.2 * 0.5 / 16)  # that of fine-tuning
+    assert read_training_file(run.folder)["dropout"] == 0.1
+
+
+@pytest.mark.parametrize("name", ["encoder", "denoising"])
+@pytest.mark.parametrize("step", [0, 2, 4])
+def test_a_run_from_a_pretrained_model_that_was_killed_goes_on(
+    place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, step: int
+) -> None:
+    whole, run = (make_training(place, **PLAIN, init_from=place / name, folder=tmp_path / half) for half in "ab")
+    train_from_text(whole)
+    interrupted(run, step, monkeypatch)
+    train_from_text(run)
+    for file in ("model.safetensors", "training.toml", "config.json"):
+        assert (run.folder / file).read_bytes() == (whole.folder / file).read_bytes()
+
+
+REFUSED: list[tuple[dict[str, Any], str]] = [
+    ({"arch": "tiny"}, "--arch"),
+    ({"num_layers": 2}, "--layers"),
+    ({"num_encoder_layers": 2}, "--enc-layers"),
+    ({"d_model": 32}, "--d-model"),
+    ({"encoder_d_model": 32}, "--enc-d-model"),
+    ({"num_heads": 4}, "--heads"),
+    ({"norm": "last"}, "--norm"),
+    ({"tie_embeddings": "none"}, "--tie-embeddings"),
+]
+
+
+@pytest.mark.parametrize(("values", "option"), REFUSED)
+def test_what_the_encoder_brings_cannot_be_asked_for(
+    place: Path, tmp_path: Path, values: dict[str, Any], option: str
+) -> None:
+    run = make_training(place, init_from=place / "encoder", folder=tmp_path / "model")
+    run = replace(run, architecture=ArchitectureConfig(**values))
+    with pytest.raises(ConfigError, match=f"{option} does not go with --init-from: the model brings its architecture"):
+        train_from_text(run)
+    assert not (tmp_path / "model").exists()
+    train_from_text(replace(run, architecture=ArchitectureConfig(num_decoder_layers=1)))
+
+
+def test_of_a_complete_model_the_decoder_is_its_own(place: Path, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="--dec-layers does not go with --init-from"):
+        start(place, tmp_path / "model", "denoising", num_decoder_layers=2)
+
+
+def test_another_tokenizer_is_refused(place: Path, tmp_path: Path) -> None:
+    train_tokenizer(["q r s"], TokenizerConfig(kind="word", vocabulary_size=50)).save(tmp_path / "q.json")
+    with pytest.raises(ConfigError, match=r"q\.json: is not the tokenizer of .*encoder"):
+        start(place, tmp_path / "model", "encoder", tokenizer=tmp_path / "q.json")
+
+
+def test_weights_of_another_shape_are_not_taken(place: Path, tmp_path: Path) -> None:
+    given = load_model(place / "encoder").model
+    wider = replace(given.config, encoder=replace(given.config.encoder, d_ff=40), decoder=given.config.encoder)
+    torch.manual_seed(1)
+    model = Transformer(wider)
+    torch.manual_seed(1)
+    own = Transformer(wider)
+    message = take_weights(model, place / "encoder")
+    before, after, donor = weights_of(own), weights_of(model), weights_of(given)
+    for name, weight in after.items():
+        fits = name in donor and donor[name].shape == weight.shape
+        assert torch.equal(weight, donor[name] if fits else before[name]), name
+    assert message.endswith("; the encoder and decoder are fresh")
+    with pytest.raises(ModelError, match="does not exist"):
+        take_weights(model, tmp_path / "missing")
+
+
+def test_fine_tuning_from_a_pretrained_encoder_learns(place: Path, tmp_path: Path) -> None:
+    run = make_training(
+        place, **{**PLAIN, "max_steps": 12, "valid_every": 6}, init_from=place / "encoder", folder=tmp_path / "model"
+    )
+    losses: list[float] = []
+
+    def noted(original: Callable[[Trainer], Any]) -> Callable[[Trainer], Any]:
+        def validate(trainer: Trainer) -> Any:  # noqa: ANN401
+            values, decoded = original(trainer)
+            losses.append(values["loss"])
+            return values, decoded
+
+        return validate
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Trainer, "validate", noted(Trainer.validate))
+        train_from_text(run)
+    assert losses[1] < losses[0]
