@@ -29,7 +29,7 @@ SHOWN_CHARACTERS = 20  # of those without a font, at most
 def _parse_choice(words: str, text: str) -> str:
     """Check the form of the number of a layer or a head; whether the model has it is seen when it is read."""
     if not re.fullmatch(rf"[1-9]\d{{0,3}}|{words}", text):
-        raise typer.BadParameter(f"{text!r} is none; use a number from 1 or {words.replace('|', ' or ')}")
+        raise typer.BadParameter(f"{text!r} is none; use a number from 1, {words.replace('|', ' or ')}")
     return text
 
 
@@ -98,10 +98,13 @@ def inspect_attention(
     """
     from cli import attention_report
     from transformer_core.inspection.figure_file import require_drawing, write_figure
+    from transformer_core.inspection.html_page import attention_page, require_page
 
     line = _sentence() if sentence is None else _one_line(sentence, "SENTENCE")
     if plot is not None:
         require_drawing(plot)
+    if html is not None:
+        require_page(html)
     loaded = load_for_decoding(model, checkpoint, device, threads)
     attention = _read(loaded, line, None if target is None else _one_line(target, "--target"))
     maps = attention.select(kind, _layer(layer), _head(head))
@@ -111,8 +114,6 @@ def inspect_attention(
         _warn_of_fonts(plot, (*attention.rows(kind), *attention.columns(kind)))
         write_figure(plot, draw_attention(attention, maps))
     if html is not None:
-        from transformer_core.inspection.html_page import attention_page
-
         write_text(html, attention_page(attention, maps[0], model.resolve().name))
     if json:
         console.write_line(attention_report.to_json(attention, maps))

@@ -51,9 +51,12 @@ def inspect_curves(
     """
     from cli import curves_report
     from transformer_core.inspection.figure_file import require_drawing, write_figure
+    from transformer_core.inspection.html_page import curves_page, require_page
 
     if plot is not None:
         require_drawing(plot)
+    if html is not None:
+        require_page(html)
     found = read_runs(runs)
     _warn_of(found)
     metrics = choose_metrics(found, metric or [])
@@ -64,8 +67,6 @@ def inspect_curves(
 
         write_figure(plot, draw_curves(found, metrics, x))
     if html is not None:
-        from transformer_core.inspection.html_page import curves_page
-
         write_text(html, curves_page(found, metrics, x))
     if json:
         console.write_line(curves_report.to_json(found, metrics, x))

@@ -16,11 +16,21 @@ from transformer_core.inspection.attention_maps import SHADE_EXPONENT, Attention
 from transformer_core.inspection.curves import Axis, Run, Split
 from transformer_core.inspection.labels import visible
 
-__all__ = ["MAX_WEIGHTS", "attention_page", "curves_page", "embedded_json"]
+__all__ = ["MAX_WEIGHTS", "attention_page", "curves_page", "embedded_json", "require_page"]
 
 PAGES = Path(__file__).parent / "pages"
 STEPS = 1000  # a weight of 1 in the page: weights are written as thousandths, which are a third as long
 MAX_WEIGHTS = 10_000_000  # in one page: some 25 MB, which a browser still shows at once
+
+
+def require_page(path: Path) -> None:
+    """See that a page can be written into such a file.
+
+    Raises:
+        ConfigError: browsers would not take it for a page.
+    """
+    if path.suffix.lower() not in (".html", ".htm"):
+        raise ConfigError(f"{path}: a page is an .html file; name it so")
 
 
 def attention_page(attention: SentenceAttention, start: AttentionMap, model: str) -> str:
