@@ -7,8 +7,8 @@
     ssru      an SSRU decoder beside an attention decoder of the same width and depth: greedy decoding, A B A B …
     parts     RMSNorm, gated feed-forwards, rotary positions, one head of keys, query-key norm beside the plain model
 
-DATA is the folder that holds scan/ and cmudict/ (and multi30k/, for --decoder-task multi30k). Every command is printed before it runs. A folder of an interrupted
-run is gone on with.
+DATA is the folder that holds scan/ and cmudict/ (and multi30k/, for --decoder-task multi30k). Every command is printed
+before it runs. A folder of an interrupted run is gone on with.
 """
 
 import argparse

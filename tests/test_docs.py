@@ -36,6 +36,7 @@ SMALL = {
     "TRANSDUCE_TRANSLATE_MAX_LENGTH": "5",
     "TRANSDUCE_COMPARE_MAX_STEPS": "2",
     "TRANSDUCE_COMPARE_MAX_LENGTH": "64",
+    "TRANSDUCE_COMPARE_BATCH_SIZE": "200",
     "TRANSDUCE_COMPARE_THREADS": "1",
 }
 GENERAL_OPTIONS = {"--help", "-h", "--version", "--install-completion", "--show-completion"}
