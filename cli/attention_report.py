@@ -31,7 +31,9 @@ def to_table(attention: SentenceAttention, maps: Sequence[AttentionMap]) -> str:
 
 def to_maps(attention: SentenceAttention, maps: Sequence[AttentionMap], width: int, *, has_color: bool) -> str:
     """A heat map each, for a terminal of so many cells."""
-    names = {"source": attention.source, "target, decoded" if attention.is_decoded else "target": attention.target}
+    names = {"source": attention.source}
+    if attention.target is not None:
+        names["target, decoded" if attention.is_decoded else "target"] = attention.target
     label_width = max(map(len, names)) + 2
     lines = [f"{name:<{label_width}}{cut(visible(text), width - label_width)}" for name, text in names.items()]
     for item in maps:

@@ -277,9 +277,9 @@ Plot = Annotated[
     Path | None,
     typer.Option(
         "--plot",
-        metavar="FILE.png|FILE.svg",
+        metavar="FILE",
         readable=False,
-        help="Draw a figure into this file instead; needs the extra called plots.",
+        help="Draw a figure, PNG or SVG by the suffix; needs the extra called plots.",
         rich_help_panel=INPUT_OUTPUT,
     ),
 ]
@@ -287,9 +287,9 @@ Html = Annotated[
     Path | None,
     typer.Option(
         "--html",
-        metavar="FILE.html",
+        metavar="FILE",
         readable=False,
-        help="Write a page for a browser instead, all in this one file.",
+        help="Write a page for a browser, all in this one .html file.",
         rich_help_panel=INPUT_OUTPUT,
     ),
 ]

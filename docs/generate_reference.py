@@ -56,6 +56,7 @@ FILES = {
     ".pre-commit-config.yaml": "formats and lints what is committed",
     ".ci/run": "checks a clean clone",
     "docs/tutorial.md": "from data to a filter in a pipe, fine-tuning, n-best lists, settings",
+    "docs/inspecting.md": "what a model looks at, and how training went: text, figures, pages for the browser",
     "docs/layers.md": "attention, recurrence and convolution: the argument, the table, and what each learns",
     "docs/reference.md": "every command and option",
     "docs/formats.md": "every file that is written, every key and column, exit codes",

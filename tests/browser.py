@@ -20,7 +20,7 @@ BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 
 @contextmanager
 def browser() -> Iterator[webdriver.Chrome]:
-    """Start Chromium; skips the test where there is none (.ci/run installs it, and takes no such skip)."""
+    """Start Chromium; skips the test where there is none (.ci/run installs it)."""
     program = next((path for name in BROWSERS if (path := shutil.which(name))), None)
     driver_program = shutil.which("chromedriver")
     if program is None or driver_program is None:

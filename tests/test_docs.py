@@ -158,6 +158,13 @@ def keys_of(record: object) -> Iterator[str]:
 
 
 @pytest.mark.slow
+def test_the_commands_of_the_page_on_inspecting_run(tmp_path: Path) -> None:
+    work = Shell(tmp_path).run(REPOSITORY / "docs" / "inspecting.md")
+    for name in ("attention.html", "attention.svg", "heads.png", "curves.png", "curves.html"):
+        assert (work / name).stat().st_size > 1000, name
+
+
+@pytest.mark.slow
 def test_the_commands_about_layers_run(tmp_path: Path) -> None:
     work = Shell(tmp_path).run(REPOSITORY / "docs" / "layers.md")
     record = json.loads((work / "layers.json").read_text(encoding="utf-8"))
@@ -167,7 +174,7 @@ def test_the_commands_about_layers_run(tmp_path: Path) -> None:
 
 def test_only_these_documents_have_commands_to_run() -> None:
     with_commands = {document.name for document in DOCUMENTS if any(block.is_run for block in blocks(document))}
-    assert with_commands == {"README.md", "layers.md", "tutorial.md"}
+    assert with_commands == {"README.md", "inspecting.md", "layers.md", "tutorial.md"}
 
 
 def option_names(command: str = "") -> set[str]:

@@ -34,6 +34,8 @@ def test_it_holds_our_packages_and_nothing_else(wheel: Path) -> None:
     assert {name.partition("/")[0] for name in names if ".dist-info/" not in name} == set(PACKAGES)
     files = {name for name in names if name.endswith(".py")}
     assert files == {path.relative_to(REPOSITORY).as_posix() for path in MODULES.values()}
+    pages = {path.relative_to(REPOSITORY).as_posix() for path in (REPOSITORY / "transformer_core").rglob("*.html")}
+    assert pages and pages == {name for name in names if name.endswith(".html")}
     assert {name for name in names if name.endswith("py.typed")} == {f"{package}/py.typed" for package in PACKAGES}
     assert any(name.endswith("licenses/LICENSE") for name in names)
 

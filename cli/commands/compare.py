@@ -63,16 +63,7 @@ def compare(
     ] = None,
     overwrite: options.Overwrite = False,
     json: options.Json = False,
-    plot: Annotated[
-        Path | None,
-        typer.Option(
-            "--plot",
-            metavar="FILE",
-            readable=False,
-            help="Draw the figure, PNG or SVG by the suffix; needs the extra called plots.",
-            rich_help_panel=options.INPUT_OUTPUT,
-        ),
-    ] = None,
+    plot: options.Plot = None,
     mixers: Annotated[
         list[MixerChoice],
         typer.Option(
@@ -172,10 +163,11 @@ def compare(
     from cli.compare_report import to_json, to_text
     from cli.training_display import training_display
     from transformer_core.experiments.compare import compare as compare_mixers
-    from transformer_core.experiments.compare_figure import check_plot, plot_comparison
+    from transformer_core.experiments.compare_figure import plot_comparison
+    from transformer_core.inspection.figure_file import require_drawing
 
     if plot is not None:
-        check_plot(plot)
+        require_drawing(plot)
     with training_display(output or Path()) as listener:
         comparison = compare_mixers(config, listener, console.progress)
     if json:

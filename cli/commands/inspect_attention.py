@@ -18,6 +18,7 @@ from transformer_core.errors import ConfigError, DataError
 from transformer_core.inspection.attention_maps import AttentionKind, HeadChoice, LayerChoice
 
 if TYPE_CHECKING:
+    from transformer_core.inspection.attention import Target
     from transformer_core.inspection.attention_maps import AttentionMap, SentenceAttention
     from transformer_core.model_directory import LoadedModel
 
@@ -92,8 +93,10 @@ def inspect_attention(
     A row is a token that is read (encoder) or about to be written (decoder, cross); its columns are the tokens that it
     can look at, and its weights sum to 1. ▁ is a space.
 
-    On a terminal it is a heat map, in a pipe a table with tabs. --plot draws one with matplotlib, in a grid if there
-    are several. --html writes a page, all in one file, where kind, layer and head are chosen; the options say what it
+    A model that was pretrained as an encoder alone has --kind encoder, and `<mask>` in the sentence is its mask.
+
+    On a terminal it is a heat map, in a pipe a table with tabs. --plot draws it with matplotlib instead, in a grid if
+    there are several; --html writes a page instead, where kind, layer and head are chosen, and the options say what it
     shows first.
     """
     from cli import attention_report
@@ -105,7 +108,7 @@ def inspect_attention(
         require_drawing(plot)
     if html is not None:
         require_page(html)
-    loaded = load_for_decoding(model, checkpoint, device, threads)
+    loaded = load_for_decoding(model, checkpoint, device, threads, needs_decoder=False)
     attention = _read(loaded, line, None if target is None else _one_line(target, "--target"))
     maps = attention.select(kind, _layer(layer), _head(head))
     if plot is not None:
@@ -152,20 +155,37 @@ def _one_line(text: str, name: str) -> str:
 
 
 def _read(loaded: "LoadedModel", source: str, target: str | None) -> "SentenceAttention":
-    """Read the weights, after the target was decoded if there is none."""
-    from transformer_core.decoding.translator import Translator
-    from transformer_core.inspection.attention import MAX_TOKENS, encode_source, read_attention
+    """Read the weights, after the target was decoded if there is none.
+
+    Raises:
+        ConfigError: there is a target, and a model that writes none.
+    """
+    from transformer_core.inspection.attention import Target, encode_source, read_attention
 
     tokenizers = (loaded.source_tokenizer, loaded.target_tokenizer)
-    if target is not None:
-        target_ids = loaded.target_tokenizer.encode(target)
-        return read_attention(loaded.model, tokenizers, (source, target), target_ids, is_decoded=False)
-    encode_source(loaded.source_tokenizer, source)  # its faults come before the work
+    encode_source(loaded.model, loaded.source_tokenizer, source)  # its faults come before the work
+    if loaded.model.config.is_encoder_only:
+        if target is not None:
+            raise ConfigError("the model is an encoder without a decoder, which writes nothing; leave out --target")
+        return read_attention(loaded.model, tokenizers, source, None)
+    if target is None:
+        return read_attention(loaded.model, tokenizers, source, _decode(loaded, source))
+    target_ids = loaded.target_tokenizer.encode(target)
+    given = Target(text=target, token_ids=target_ids, is_decoded=False)
+    return read_attention(loaded.model, tokenizers, source, given)
+
+
+def _decode(loaded: "LoadedModel", source: str) -> "Target":
+    """Let the model write the target, as `translate` does with the defaults that it was saved with."""
+    from transformer_core.decoding.translator import Translator
+    from transformer_core.inspection.attention import MAX_TOKENS, Target
+
     search, whole = model_search(loaded.generation), BatchConfig(max_source_length=MAX_TOKENS)
-    best = Translator(loaded.model, *tokenizers, search, whole).translate([source])[0].hypotheses[0]
+    translator = Translator(loaded.model, loaded.source_tokenizer, loaded.target_tokenizer, search, whole)
+    best = translator.translate([source])[0].hypotheses[0]
     if best.is_truncated:
         console.warn("the model did not end its translation; it is cut off at the length limit")
-    return read_attention(loaded.model, tokenizers, (source, best.text), best.token_ids, is_decoded=True)
+    return Target(text=best.text, token_ids=best.token_ids, is_decoded=True)
 
 
 def _warn_of_fonts(plot: Path, labels: Iterable[str]) -> None:

@@ -46,8 +46,8 @@ def inspect_curves(
 
     transduce inspect curves en-de en-de-big --metric bleu --x time --plot bleu.svg
 
-    On a terminal they are plots, in a pipe a table with tabs. --plot draws them with matplotlib. --html writes a page,
-    all in one file, where runs and the axis are chosen; the options say what it shows first.
+    On a terminal they are plots, in a pipe a table with tabs. --plot draws them with matplotlib instead; --html writes
+    a page instead, where runs and the axis are chosen.
     """
     from cli import curves_report
     from transformer_core.inspection.figure_file import require_drawing, write_figure

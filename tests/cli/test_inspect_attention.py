@@ -13,7 +13,7 @@ from tests.transformer_core.decoding.random_model import save_word_model, word_m
 from tests.transformer_core.small_config import small_config, small_stack
 from transformer_core.decoding.config import SearchConfig
 from transformer_core.decoding.translator import Translator
-from transformer_core.inspection.attention import read_attention
+from transformer_core.inspection.attention import Target, read_attention
 from transformer_core.inspection.attention_maps import SentenceAttention
 from transformer_core.model import Transformer
 from transformer_core.model_directory import weights_of, write_weights
@@ -42,11 +42,12 @@ def results(*arguments: str | Path, stdin: bytes = b"") -> str:
 def expected(target: str | None = TARGET) -> SentenceAttention:
     tokenizers = (word_tokenizer(), word_tokenizer())
     if target is not None:
-        ids = word_tokenizer().encode(target)
-        return read_attention(word_model(), tokenizers, (SENTENCE, target), ids, is_decoded=False)
+        given = Target(text=target, token_ids=word_tokenizer().encode(target), is_decoded=False)
+        return read_attention(word_model(), tokenizers, SENTENCE, given)
     search = SearchConfig(beam_size=2)
     best = Translator(word_model(), *tokenizers, search).translate([SENTENCE])[0].hypotheses[0]
-    return read_attention(word_model(), tokenizers, (SENTENCE, best.text), best.token_ids, is_decoded=True)
+    decoded = Target(text=best.text, token_ids=best.token_ids, is_decoded=True)
+    return read_attention(word_model(), tokenizers, SENTENCE, decoded)
 
 
 def test_in_a_pipe_it_is_a_table(model: Path) -> None:
@@ -151,9 +152,9 @@ def test_on_a_terminal_it_is_a_heat_map(model: Path, columns: int, has_color: bo
         (["ba", "--layer", "0"], 2, "--layer: '0' is none; use a number from 1, last or all"),
         (["ba", "--head", "first"], 2, "--head: 'first' is none; use a number from 1, mean or all"),
         (["ba", "--kind", "crss"], 2, "--kind: 'crss' is not one of encoder, decoder, cross; did you mean 'cross'?"),
-        (["ba", "--plot", "map.pdf"], 2, "map.pdf: a figure is a .png or .svg file; name it so"),
-        (["ba", "--html", "map"], 2, "map: a page is an .html file; name it so"),
-        (["ba", "--target", "de", "--html", "no/map.html"], 1, "no such file or folder"),
+        (["ba", "--plot", "map.pdf"], 2, "map.pdf: a figure is a .png or a .svg"),
+        (["ba", "--html", "map"], 2, "map: a page is a .html"),
+        (["ba", "--target", "de", "--html", "no/map.html"], 3, "no/map.html: there is no folder "),
         (["ba", "--checkpoint", "7"], 4, "has no checkpoint 7; kept steps: none"),
     ],
 )
@@ -174,7 +175,7 @@ def test_two_lines_on_standard_input_are_not_one_sentence(model: Path) -> None:
 def test_without_matplotlib_the_extra_is_named(model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     code, _, stderr = invoke("-m", model, "ba", "--plot", tmp_path / "map.png")
-    assert (code, stderr) == (2, "transduce: error: a figure needs matplotlib: pip install 'transduce[plots]'\n")
+    assert (code, stderr) == (2, "transduce: error: --plot needs a package: pip install 'transduce[plots]'\n")
     assert results("-m", model, "ba", "--target", "de", "--html", tmp_path / "map.html") == ""
 
 
@@ -191,8 +192,29 @@ def test_a_model_that_mixes_otherwise_has_cross_attention_alone(tmp_path: Path) 
     assert results("-m", tmp_path, "ba", "--target", "de").startswith("layer\thead\ttoken\t▁ba\t<eos>\n")
     for kind, mixer in (("encoder", "gru"), ("decoder", "ssru")):
         code, _, stderr = invoke("-m", tmp_path, "ba", "--target", "de", "--kind", kind)
-        line = f"the {kind} mixes by {mixer} and has no self-attention; take cross"
+        line = f"the {kind} mixes by {mixer} and has no self-attention; take --kind cross"
         assert (code, stderr) == (2, f"transduce: error: {line}\n")
+
+
+def test_an_encoder_alone_has_its_self_attention_and_writes_nothing(tmp_path: Path) -> None:
+    size = word_tokenizer().vocabulary_size
+    config = small_config(
+        decoder=small_stack(num_layers=0),
+        tie_embeddings="all",
+        source_vocabulary_size=size,
+        target_vocabulary_size=size,
+    )
+    save_architecture(tmp_path, config, word_tokenizer(), word_tokenizer())
+    write_weights(tmp_path / "model.safetensors", weights_of(Transformer(config)))
+    page = tmp_path / "page.html"
+    found = json.loads(results("-m", tmp_path, "ba <mask>", "--kind", "encoder", "--json", "--html", page))
+    assert (found["target"], found["rows"]) == (None, ["▁ba", "<mask>", "<eos>"])
+    assert "encoder" in page.read_text(encoding="utf-8")
+    for options, line in (
+        ([], "the model is an encoder without a decoder; take --kind encoder"),
+        (["--target", "de"], "the model is an encoder without a decoder, which writes nothing; leave out --target"),
+    ):
+        assert invoke("-m", tmp_path, "ba", *options) == (2, "", f"transduce: error: {line}\n")
 
 
 def test_damaged_decoding_defaults_are_the_models_fault(tmp_path: Path) -> None:

@@ -4,26 +4,22 @@ Colours are those of Okabe and Ito (2008), which people with any kind of colour 
 of a recurrence have one colour, and a single direction is dashed.
 """
 
-import io
 import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tokenizer.atomic_file import write_bytes
-from transformer_core.errors import ConfigError, DataError
 from transformer_core.experiments.compare import Comparison, MixerFigures
 from transformer_core.experiments.compare_config import MixerName
 from transformer_core.experiments.compare_scale import AttentionFigures, ScalePoint
+from transformer_core.inspection.figure_file import require_drawing, write_figure
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["check_plot", "plot_comparison"]
+__all__ = ["plot_comparison"]
 
-SUFFIXES = (".png", ".svg")
 SIZE_INCHES = (13.33, 7.5)  # a slide of 16:9
-PIXELS_PER_INCH = 150
 LABEL_HEIGHT = 0.042  # of an axis, between two labels beside each other
 
 COLORS: dict[MixerName, str] = {
@@ -45,25 +41,7 @@ STYLE: dict[Any, Any] = {  # matplotlib's types know each of its names
     "axes.spines.right": False,
     "figure.constrained_layout.w_pad": 0.1,  # inches
     "figure.constrained_layout.h_pad": 0.1,
-    "svg.hashsalt": "transduce",  # the same figure is the same file
 }
-
-
-def check_plot(path: Path) -> None:
-    """See that a figure can be drawn and has a place, before there is anything to draw.
-
-    Raises:
-        ConfigError: the suffix is none of ours, or matplotlib is not installed.
-        DataError: there is no such folder.
-    """
-    if path.suffix.lower() not in SUFFIXES:
-        raise ConfigError(f"{path}: a figure is a .png or a .svg")
-    if not path.absolute().parent.is_dir():
-        raise DataError(f"{path}: there is no folder {path.absolute().parent}")
-    try:
-        import matplotlib.figure  # noqa: F401 - whether it is there
-    except ImportError:
-        raise ConfigError("--plot needs a package: pip install 'transduce[plots]'") from None
 
 
 def plot_comparison(comparison: Comparison, path: Path) -> None:
@@ -73,17 +51,14 @@ def plot_comparison(comparison: Comparison, path: Path) -> None:
         ConfigError: the suffix is none of ours, or matplotlib is not installed.
         DataError: there is no such folder.
     """
-    check_plot(path)
+    require_drawing(path)
     import matplotlib as mpl
     from matplotlib.figure import Figure
 
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=SIZE_INCHES, layout="constrained")
         _draw(figure, comparison)
-        file = io.BytesIO()
-        kind = path.suffix.lower()[1:]
-        figure.savefig(file, format=kind, dpi=PIXELS_PER_INCH, metadata={"Date": None} if kind == "svg" else None)
-    write_bytes(path, file.getvalue())
+        write_figure(path, figure, keeps_size=True)
 
 
 def _draw(figure: "Figure", comparison: Comparison) -> None:

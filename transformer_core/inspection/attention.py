@@ -11,6 +11,8 @@ import torch
 from torch import Tensor
 
 from tokenizer import Tokenizer
+from tokenizer.masked_text import MaskedLineEncoder
+from transformer_core.config import ModelConfig
 from transformer_core.data.lines import is_blank
 from transformer_core.errors import DataError, ModelError
 from transformer_core.inspection.attention_maps import AttentionKind, SentenceAttention
@@ -19,7 +21,7 @@ from transformer_core.layers.attention import SelfAttention
 from transformer_core.layers.mixer import SequenceMixer
 from transformer_core.model import DecoderLayer, EncoderLayer, Transformer
 
-__all__ = ["MAX_TOKENS", "Walk", "encode_source", "read_attention", "walk"]
+__all__ = ["MAX_TOKENS", "Target", "Walk", "encode_source", "read_attention", "walk"]
 
 MAX_TOKENS = 512  # of a sentence: more of them nobody can look at, and the weights grow with the square
 
@@ -84,13 +86,14 @@ def _crossing(
     return cross
 
 
-def encode_source(tokenizer: Tokenizer, sentence: str) -> list[int]:
-    """Turn a sentence that is to be looked at into ids.
+def encode_source(model: Transformer, tokenizer: Tokenizer, sentence: str) -> list[int]:
+    """Turn a sentence that is to be looked at into ids; for an encoder alone, `<mask>` in it is the mask token.
 
     Raises:
         DataError: it is blank, or too long.
     """
-    if is_blank(sentence) or not (ids := tokenizer.encode(sentence)):
+    encoder = MaskedLineEncoder(tokenizer) if model.config.is_encoder_only else tokenizer
+    if is_blank(sentence) or not (ids := encoder.encode(sentence)):
         raise DataError("the sentence is blank: there is nothing that could be attended to")
     _check_length("sentence", ids)
     return ids
@@ -101,24 +104,26 @@ def _check_length(name: str, ids: Sequence[int]) -> None:
         raise DataError(f"the {name} has {len(ids)} tokens; attention can be looked at for {MAX_TOKENS} at most")
 
 
+@dataclass(frozen=True, kw_only=True)
+class Target:
+    """What stands on the other side of a sentence."""
+
+    text: str
+    token_ids: Sequence[int]  # its end token aside; the model may have written others than the tokenizer would cut
+    is_decoded: bool  # the model wrote it
+
+
 @torch.inference_mode()
 def read_attention(
-    model: Transformer,
-    tokenizers: tuple[Tokenizer, Tokenizer],
-    sentences: tuple[str, str],
-    target_ids: Sequence[int],
-    *,
-    is_decoded: bool,
+    model: Transformer, tokenizers: tuple[Tokenizer, Tokenizer], source: str, target: Target | None
 ) -> SentenceAttention:
     """Read the weights for one pair of sentences.
 
     Args:
         model: in evaluation mode, wherever it is.
         tokenizers: of the source and of the target.
-        sentences: source and target.
-        target_ids: the tokens of the target, its end token aside: those that the model wrote, which need not be those
-            that the tokenizer cuts the text into.
-        is_decoded: whether the model wrote the target.
+        source: what the model reads.
+        target: what it writes; None for an encoder alone.
 
     Raises:
         DataError: a sentence is blank or too long.
@@ -126,27 +131,31 @@ def read_attention(
         ModelError: the model computes NaN.
     """
     source_tokenizer, target_tokenizer = tokenizers
-    source = [*encode_source(source_tokenizer, sentences[0]), source_tokenizer.eos_id]
-    _check_length("target", target_ids)
-    target = [*target_ids, target_tokenizer.eos_id]
+    source_ids = [*encode_source(model, source_tokenizer, source), source_tokenizer.eos_id]
+    target_ids = [] if target is None else [*target.token_ids, target_tokenizer.eos_id]
+    _check_length("target", target_ids[:-1])
     device = model.output_projection.weight.device
-    found = walk(
-        model,
-        torch.tensor([source], device=device),
-        None,
-        torch.tensor([[target_tokenizer.bos_id, *target_ids]], device=device),
-    )
+    target_input = torch.tensor([[target_tokenizer.bos_id, *target_ids[:-1]]], device=device)
+    found = walk(model, torch.tensor([source_ids], device=device), None, target_input)
     if not all(bool(weights.isfinite().all()) for weights in found.weights.values()):
         raise ModelError("the model computes no weights, but NaN: it is damaged or its training diverged")
-    config = model.config
-    mixers: dict[AttentionKind, str] = {"encoder": config.encoder.mixer, "decoder": config.decoder.mixer}
     return SentenceAttention(
-        source=sentences[0],
-        target=sentences[1],
-        is_decoded=is_decoded,
-        source_tokens=token_labels(source_tokenizer, source),
-        target_tokens=token_labels(target_tokenizer, target),
+        source=source,
+        target=None if target is None else target.text,
+        is_decoded=target is not None and target.is_decoded,
+        source_tokens=token_labels(source_tokenizer, source_ids),
+        target_tokens=token_labels(target_tokenizer, target_ids),
         begin_token=token_labels(target_tokenizer, [target_tokenizer.bos_id])[0],
         weights={kind: weights[:, 0].cpu().numpy() for kind, weights in found.weights.items()},
-        missing={kind: mixer for kind, mixer in mixers.items() if kind not in found.weights},
+        missing={kind: reason for kind, reason in _reasons(model.config).items() if kind not in found.weights},
     )
+
+
+def _reasons(config: ModelConfig) -> dict[AttentionKind, str]:
+    """Say of each kind of attention why a model may have none of it."""
+    if config.is_encoder_only:
+        no_decoder = "the model is an encoder without a decoder"
+        reasons: dict[AttentionKind, str] = {"decoder": no_decoder, "cross": no_decoder}
+    else:
+        reasons = {"decoder": f"the decoder mixes by {config.decoder.mixer} and has no self-attention"}
+    return {"encoder": f"the encoder mixes by {config.encoder.mixer} and has no self-attention", **reasons}

@@ -59,7 +59,7 @@ class SentenceAttention:
     """
 
     source: str
-    target: str
+    target: str | None  # None where the model is an encoder alone
     is_decoded: bool  # the model wrote the target; else it was given
     source_tokens: tuple[str, ...]  # labels, the end token's included
     target_tokens: tuple[str, ...]  # likewise
@@ -67,7 +67,7 @@ class SentenceAttention:
     weights: (
         "Mapping[AttentionKind, NDArray[numpy.float32]]"  # (layers, heads, rows, columns) of each kind that there is
     )
-    missing: Mapping[AttentionKind, str]  # the mixer that stands in the place of attention, of each kind there is not
+    missing: Mapping[AttentionKind, str]  # why, of each kind that there is not
 
     def rows(self, kind: AttentionKind) -> tuple[str, ...]:
         """Give the labels of the rows."""
@@ -95,8 +95,8 @@ class SentenceAttention:
             ConfigError: the model has no such attention, layer or head.
         """
         if kind in self.missing:
-            there = " or ".join(self.weights)
-            raise ConfigError(f"the {kind} mixes by {self.missing[kind]} and has no self-attention; take {there}")
+            there = f"take --kind {' or '.join(self.weights)}" if self.weights else "there is no other to look at"
+            raise ConfigError(f"{self.missing[kind]}; {there}")
         weights = self.weights[kind]
         layers = _chosen(weights.shape[0], weights.shape[0] if layer is None else layer, f"{_stack(kind)} has", "layer")
         if head == "mean":

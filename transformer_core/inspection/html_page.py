@@ -14,6 +14,7 @@ from typing import Any, get_args
 from transformer_core.errors import ConfigError
 from transformer_core.inspection.attention_maps import SHADE_EXPONENT, AttentionMap, SentenceAttention
 from transformer_core.inspection.curves import Axis, Run, Split
+from transformer_core.inspection.figure_file import require_folder
 from transformer_core.inspection.labels import visible
 
 __all__ = ["MAX_WEIGHTS", "attention_page", "curves_page", "embedded_json", "require_page"]
@@ -28,9 +29,11 @@ def require_page(path: Path) -> None:
 
     Raises:
         ConfigError: browsers would not take it for a page.
+        DataError: there is no such folder.
     """
     if path.suffix.lower() not in (".html", ".htm"):
-        raise ConfigError(f"{path}: a page is an .html file; name it so")
+        raise ConfigError(f"{path}: a page is a .html")
+    require_folder(path)
 
 
 def attention_page(attention: SentenceAttention, start: AttentionMap, model: str) -> str:

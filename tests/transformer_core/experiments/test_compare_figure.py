@@ -1,6 +1,5 @@
 import itertools
 import struct
-import sys
 import xml.etree.ElementTree as ElementTree
 from dataclasses import replace
 from pathlib import Path
@@ -8,11 +7,10 @@ from pathlib import Path
 import pytest
 
 from transformer_core.config import StackConfig
-from transformer_core.errors import ConfigError, DataError
 from transformer_core.experiments import compare_cost, compare_figure
 from transformer_core.experiments.compare import Comparison, compare
 from transformer_core.experiments.compare_config import MIXER_NAMES, CompareConfig
-from transformer_core.experiments.compare_figure import check_plot, plot_comparison
+from transformer_core.experiments.compare_figure import plot_comparison
 
 pytest.importorskip("matplotlib")
 
@@ -105,18 +103,3 @@ def test_no_words_overlap_and_none_is_cut_off(
 )
 def test_labels_are_moved_apart_as_little_as_it_takes(heights: list[float], expected: list[float]) -> None:
     assert compare_figure._spread(heights, 0.1) == pytest.approx(expected)
-
-
-def test_what_cannot_be_drawn_is_known_before_anything_is_measured(tmp_path: Path) -> None:
-    check_plot(tmp_path / "figure.svg")
-    for name in ("figure.pdf", "figure", "png"):
-        with pytest.raises(ConfigError, match=r"a figure is a \.png or a \.svg"):
-            check_plot(tmp_path / name)
-    with pytest.raises(DataError, match="there is no folder"):
-        check_plot(tmp_path / "none" / "figure.svg")
-
-
-def test_without_matplotlib_the_extra_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
-    with pytest.raises(ConfigError, match=r"--plot needs a package: pip install 'transduce\[plots\]'"):
-        check_plot(tmp_path / "figure.png")

@@ -9,7 +9,7 @@ from tests.transformer_core.small_config import small_config, small_stack
 from transformer_core.config import ModelConfig
 from transformer_core.decoding.translator import Translator
 from transformer_core.errors import ConfigError, DataError, ModelError
-from transformer_core.inspection.attention import MAX_TOKENS, encode_source, read_attention, walk
+from transformer_core.inspection.attention import MAX_TOKENS, Target, encode_source, read_attention, walk
 from transformer_core.layers.attention import _MultiHead
 from transformer_core.model import DecoderLayer, EncoderLayer, Residual, Transformer
 
@@ -21,8 +21,10 @@ MODELS: dict[str, ModelConfig] = {
     "not scaled": small_config(scale_attention=False, feed_forward="swiglu", norm_kind="rms"),
     "two widths": small_config(encoder=small_stack(d_model=18, num_layers=3)),
     "recurrent": small_config(encoder=small_stack(mixer="gru"), decoder=small_stack(mixer="ssru")),
+    "encoder alone": small_config(decoder=small_stack(num_layers=0), tie_embeddings="all"),
     "convolutional": small_config(encoder=small_stack(mixer="conv"), decoder=small_stack(mixer="conv")),
 }
+EMPTY = Target(text="", token_ids=(), is_decoded=False)
 LENGTHS = (7, 4)  # of the sources; the targets have 5 positions
 
 
@@ -57,10 +59,12 @@ def test_every_row_sums_to_one_and_looks_at_nothing_that_is_not_there(name: str)
     model = build(MODELS[name])
     found = walk(model, *pairs())
     config = MODELS[name]
-    expected = {"cross": (config.decoder.num_layers, 2, 3, 5, 7)}
+    expected = {}
+    if not config.is_encoder_only:
+        expected["cross"] = (config.decoder.num_layers, 2, 3, 5, 7)
     if config.encoder.mixer == "attention":
         expected["encoder"] = (config.encoder.num_layers, 2, 3, 7, 7)
-    if config.decoder.mixer == "attention":
+    if config.decoder.mixer == "attention" and not config.is_encoder_only:
         expected["decoder"] = (config.decoder.num_layers, 2, 3, 5, 5)
     assert {kind: tuple(weights.shape) for kind, weights in found.weights.items()} == expected
     for kind, weights in found.weights.items():
@@ -133,7 +137,10 @@ def test_reading_gives_the_weights_of_a_pair_and_labels_for_them() -> None:
     best = Translator(model, tokenizer, tokenizer).translate([source])[0].hypotheses[0]
     ids = list(best.token_ids)
     assert tokenizer.decode(ids) == best.text
-    found = read_attention(model, (tokenizer, tokenizer), (source, best.text), ids, is_decoded=True)
+    found = read_attention(
+        model, (tokenizer, tokenizer), source, Target(text=best.text, token_ids=ids, is_decoded=True)
+    )
+    assert (found.source, found.target, found.is_decoded) == (source, best.text, True)
     assert found.source_tokens == (*(f"▁{word}" for word in source.split()), "<eos>")
     assert found.target_tokens == (*tokenizer.tokens(ids), "<eos>")
     assert found.begin_token == "<bos>"
@@ -159,10 +166,24 @@ def test_what_mixes_otherwise_is_named() -> None:
         target_vocabulary_size=tokenizer.vocabulary_size,
     )
     model = Transformer(config).eval()
-    found = read_attention(model, (tokenizer, tokenizer), ("ba", ""), [], is_decoded=False)
+    found = read_attention(model, (tokenizer, tokenizer), "ba", EMPTY)
     assert set(found.weights) == {"cross"}
-    assert found.missing == {"encoder": "lstm", "decoder": "conv"}
+    assert found.missing == {
+        "encoder": "the encoder mixes by lstm and has no self-attention",
+        "decoder": "the decoder mixes by conv and has no self-attention",
+    }
     assert found.weights["cross"].shape == (2, 3, 1, 2)  # an empty target is its end token
+
+
+def test_an_encoder_alone_is_looked_at_with_its_masks() -> None:
+    tokenizer = word_tokenizer()
+    size = tokenizer.vocabulary_size
+    config = replace(MODELS["encoder alone"], source_vocabulary_size=size, target_vocabulary_size=size)
+    found = read_attention(Transformer(config).eval(), (tokenizer, tokenizer), "ba <mask> de", None)
+    assert found.source_tokens == found.rows("encoder") == ("▁ba", "<mask>", "▁de", "<eos>")
+    assert (found.target, found.target_tokens, set(found.weights)) == (None, (), {"encoder"})
+    reason = "the model is an encoder without a decoder"
+    assert found.missing == {"decoder": reason, "cross": reason}
 
 
 def test_what_cannot_be_looked_at_is_said() -> None:
@@ -170,15 +191,16 @@ def test_what_cannot_be_looked_at_is_said() -> None:
     long = " ".join(["ba"] * (MAX_TOKENS + 1))
     for sentence in ("", " \t"):
         with pytest.raises(DataError, match="blank"):
-            encode_source(tokenizer, sentence)
+            encode_source(model, tokenizer, sentence)
     with pytest.raises(DataError, match="the sentence has 513 tokens; attention can be looked at for 512"):
-        encode_source(tokenizer, long)
+        encode_source(model, tokenizer, long)
     with pytest.raises(DataError, match="the target has 513 tokens"):
-        read_attention(model, (tokenizer, tokenizer), ("ba", long), tokenizer.encode(long), is_decoded=False)
+        target = Target(text=long, token_ids=tokenizer.encode(long), is_decoded=False)
+        read_attention(model, (tokenizer, tokenizer), "ba", target)
     with pytest.raises(ConfigError, match="learned positions"):
         learned = word_model("learned")
-        read_attention(learned, (tokenizer, tokenizer), (" ".join(["ba"] * 64), ""), [], is_decoded=False)
+        read_attention(learned, (tokenizer, tokenizer), " ".join(["ba"] * 64), EMPTY)
     with torch.no_grad():
         model.encoder.final_norm.weight.fill_(torch.nan)  # type: ignore[operator]
     with pytest.raises(ModelError, match="NaN"):
-        read_attention(model, (tokenizer, tokenizer), ("ba", ""), [], is_decoded=False)
+        read_attention(model, (tokenizer, tokenizer), "ba", EMPTY)

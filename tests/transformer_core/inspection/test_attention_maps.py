@@ -78,14 +78,20 @@ def test_a_map_has_a_name() -> None:
         ("encoder", 4, "mean", "there is no layer 4: the encoder has layers 1 to 3"),
         ("encoder", 0, "mean", "there is no layer 0: the encoder has layers 1 to 3"),
         ("cross", 1, 3, "there is no head 3: each layer of the decoder has heads 1 to 2"),
-        ("decoder", 1, 1, "the decoder mixes by gru and has no self-attention; take encoder or cross"),
+        ("decoder", 1, 1, "the decoder mixes by gru; take --kind encoder or cross"),
     ],
 )
 def test_what_there_is_not_cannot_be_chosen(
     kind: AttentionKind, layer: LayerChoice, head: HeadChoice, line: str
 ) -> None:
     with pytest.raises(ConfigError, match=f"^{re.escape(line)}$"):
-        example({"decoder": "gru"}).select(kind, layer, head)
+        example({"decoder": "the decoder mixes by gru"}).select(kind, layer, head)
+
+
+def test_a_model_without_any_attention_has_nothing_to_choose() -> None:
+    attention = example({"encoder": "it mixes by gru", "decoder": "none", "cross": "none"})
+    with pytest.raises(ConfigError, match=r"^it mixes by gru; there is no other to look at$"):
+        attention.select("encoder")
 
 
 def test_json_has_everything_that_was_chosen() -> None:

@@ -1,4 +1,3 @@
-import sys
 import xml.etree.ElementTree as ElementTree
 from dataclasses import replace
 from pathlib import Path
@@ -9,10 +8,9 @@ from matplotlib.figure import Figure
 
 from tests.transformer_core.inspection.test_attention_maps import example
 from tests.transformer_core.inspection.test_curves import step_record, validation_record, write_run
-from transformer_core.errors import ConfigError
 from transformer_core.inspection import fonts
 from transformer_core.inspection.curves import read_runs
-from transformer_core.inspection.figure_file import require_drawing, write_figure
+from transformer_core.inspection.figure_file import write_figure
 from transformer_core.inspection.fonts import families_for, without_font
 from transformer_core.inspection.plots import draw_attention, draw_curves
 
@@ -61,18 +59,6 @@ def test_text_that_looks_like_a_formula_or_like_markup_is_just_text(tmp_path: Pa
     assert {"$a$", "$\\frac$", "</text><b>&amp;", "x" * 23 + "…"} <= set(found)
 
 
-@pytest.mark.parametrize("suffix", [".png", ".svg", ".PNG"])
-def test_the_same_figure_is_the_same_file(tmp_path: Path, suffix: str) -> None:
-    attention = example()
-    files = [tmp_path / f"{number}{suffix}" for number in range(2)]
-    for path in files:
-        require_drawing(path)
-        write_figure(path, draw_attention(attention, attention.select("cross", "all")))
-    first, second = (path.read_bytes() for path in files)
-    assert first == second
-    assert first.startswith(b"<?xml" if suffix == ".svg" else b"\x89PNG")
-
-
 def test_curves_have_a_panel_per_metric_and_a_line_per_run_and_split(tmp_path: Path) -> None:
     runs = read_runs(
         [
@@ -98,15 +84,6 @@ def test_curves_have_a_panel_per_metric_and_a_line_per_run_and_split(tmp_path: P
     # what is one point alone is a point
     assert [line.get_marker() for line in figure.axes[0].get_lines()] == ["None", "o", "o"]
     assert {"one", "$two$", "training", "validation"} <= set(texts_of(figure, tmp_path / "curves.svg"))
-
-
-def test_a_figure_is_a_png_or_an_svg_and_needs_matplotlib(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("figure.pdf", "figure", "png"):
-        with pytest.raises(ConfigError, match=r"a figure is a \.png or \.svg file"):
-            require_drawing(tmp_path / name)
-    monkeypatch.setitem(sys.modules, "matplotlib", None)
-    with pytest.raises(ConfigError, match=r"^a figure needs matplotlib: pip install 'transduce\[plots\]'$"):
-        require_drawing(tmp_path / "figure.png")
 
 
 def test_fonts_are_taken_for_what_the_first_one_lacks(monkeypatch: pytest.MonkeyPatch) -> None:
