@@ -7,8 +7,8 @@
     ssru      an SSRU decoder beside an attention decoder of the same width and depth: greedy decoding, A B A B …
     parts     RMSNorm, gated feed-forwards, rotary positions, one head of keys, query-key norm beside the plain model
 
-DATA is the folder that holds scan/ and cmudict/. Every command is printed before it runs. A folder of an interrupted
-run is gone on with.
+DATA is the folder that holds scan/ and cmudict/ (and multi30k/, for --decoder-task multi30k). Every command is printed
+before it runs. A folder of an interrupted run is gone on with.
 """
 
 import argparse
@@ -56,7 +56,9 @@ class Bench:
     data: Path
     folder: Path
     max_steps: int | None  # None: what the part says
-    common: tuple[str, ...]  # options of every training
+    decoder_task: str  # what the decoders of `ssru` learn
+    threads: int
+    seed: int
 
     def tokenizer(self, name: str) -> Path:
         """Learn the tokenizer of a task, once."""
@@ -79,7 +81,11 @@ class Bench:
         steps = self.max_steps or max_steps
         limit = [] if steps is None else ["--max-steps", str(steps), "--patience", "0"]
         task_options = TASKS[name].options
-        run(["train", *self.pairs(name), "-o", str(model), *task_options, *limit, *options, *self.common])
+        run(["train", *self.pairs(name), "-o", str(model), *task_options, *limit, *options, *self.common()])
+
+    def common(self) -> list[str]:
+        """The options of every training."""
+        return ["--threads", str(self.threads), "--seed", str(self.seed)]
 
 
 def scan(bench: Bench) -> list[Row]:
@@ -97,7 +103,7 @@ def cmudict(bench: Bench) -> list[Row]:
     folder = bench.folder / "cmudict"
     steps = str(bench.max_steps or MAX_STEPS)
     arguments = ["compare", *bench.pairs("cmudict"), "-o", str(folder), "--max-steps", steps, "--dropout", "0.1"]
-    arguments += ["--max-length", "32", "--metric", "exact", "--metric", "wer", "--json", *bench.common]
+    arguments += ["--max-length", "32", "--metric", "exact", "--metric", "wer", "--json", *bench.common()]
     output, _, _ = run(arguments)
     rows: list[Row] = []
     for model in json.loads(output)["training"]["models"]:
@@ -120,10 +126,10 @@ def cmudict(bench: Bench) -> list[Row]:
 
 def ssru(bench: Bench) -> list[Row]:
     """Train both decoders; translate the test set with one and the other in turn."""
-    task = TASKS["cmudict"]
-    models = {name: bench.folder / "ssru" / name for name in ("attention", "ssru")}
+    task = TASKS[bench.decoder_task]
+    models = {name: bench.folder / "ssru" / bench.decoder_task / name for name in ("attention", "ssru")}
     for name, model in models.items():
-        bench.train("cmudict", model, ("--decoder-mixer", name), MAX_STEPS)
+        bench.train(bench.decoder_task, model, ("--decoder-mixer", name), MAX_STEPS)
     lines = (bench.data / task.test[0]).read_text(encoding="utf-8").splitlines()
     seconds = alternate({name: greedy(model, lines) for name, model in models.items()})
     rows = []
@@ -169,7 +175,20 @@ def test_scores(bench: Bench, task: Task, model: Path) -> Row:
     """Translate the test set by greedy search, and score it."""
     hypotheses = model.parent / f"{model.name}.hyp"
     source, target = (str(bench.data / name) for name in task.test)
-    run(["translate", "-m", str(model), "-i", source, "-o", str(hypotheses), "--greedy"])
+    run(
+        [
+            "translate",
+            "-m",
+            str(model),
+            "-i",
+            source,
+            "-o",
+            str(hypotheses),
+            "--greedy",
+            "--threads",
+            str(bench.threads),
+        ]
+    )
     scores, _, _ = run(["evaluate", target, "-i", str(hypotheses), *task.metrics, "--json"])
     return {score["name"]: score["score"] for score in map(json.loads, scores.splitlines())}
 
@@ -232,12 +251,19 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, default=Path("mixers"), help="where the models go")
     parser.add_argument("--output", type=Path, help="where to write the figures as JSON")
     parser.add_argument("--max-steps", type=int, help="updates for every model, in place of what each part says")
+    parser.add_argument("--decoder-task", choices=TASKS, default="cmudict", help="what the decoders of ssru learn")
     parser.add_argument("--threads", type=int, default=os.cpu_count(), help="processor threads")
     parser.add_argument("--seed", type=int, default=1)
     options = parser.parse_args()
     options.folder.mkdir(parents=True, exist_ok=True)
-    common = ("--threads", str(options.threads), "--seed", str(options.seed))
-    bench = Bench(options.data, options.folder, options.max_steps, common)
+    bench = Bench(
+        data=options.data,
+        folder=options.folder,
+        max_steps=options.max_steps,
+        decoder_task=options.decoder_task,
+        threads=options.threads,
+        seed=options.seed,
+    )
     sys.path.insert(0, str(REPOSITORY))
     import torch
 

@@ -17,17 +17,7 @@ from transformer_core.experiments.compare_config import DEFAULT_MINUTES, Compare
 __all__ = ["compare"]
 
 LAYERS = "Layers"
-TRAINING_OPTIONS = (
-    "output",
-    "valid_src",
-    "valid_tgt",
-    "tokenizer",
-    "minutes",
-    "max_steps",
-    "metrics",
-    "batch_size",
-    "dropout",
-)
+TRAINING_OPTIONS = ("output", "valid_src", "valid_tgt", "tokenizer", "minutes", "max_steps", "dropout")
 METRICS = [options.MetricChoice(name) for name in TrainingComparison.metrics]
 
 

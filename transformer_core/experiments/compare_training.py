@@ -20,7 +20,7 @@ import torch
 
 from tokenizer import Tokenizer
 from transformer_core.config import StackConfig
-from transformer_core.errors import TrainingError
+from transformer_core.errors import ConfigError, TrainingError
 from transformer_core.experiments.compare_config import (
     MIXER_NAMES,
     UNSCALED,
@@ -33,14 +33,16 @@ from transformer_core.experiments.compare_config import (
 from transformer_core.experiments.config import ArchitectureConfig, DataConfig, TrainingRun
 from transformer_core.experiments.corpus_preparation import Progress, choose_tokenizers
 from transformer_core.experiments.train_from_text import train_from_text
+from transformer_core.experiments.training_file import TRAINING_FILE, read_training_file
 from transformer_core.model import Transformer
 from transformer_core.model_files import read_json
 from transformer_core.training.checkpoint import Checkpoints
-from transformer_core.training.config import TrainingConfig
+from transformer_core.training.config import Schedule, TrainingConfig
 from transformer_core.training.progress import Listener, StepReport, ValidationReport
 
 __all__ = ["MixerRun", "equal_widths", "mixer_runs", "train_mixer"]
 
+EQUAL_TIME_SCHEDULE: Schedule = "inverse-sqrt"
 WARMUP_STEPS = 200  # of equal time
 STEPS_BETWEEN_VALIDATIONS = 250  # of equal time
 MOST_STEPS = 1_000_000  # of equal time: no limit
@@ -96,8 +98,10 @@ def train_mixer(mixer_run: MixerRun, minutes: float | None, listener: Listener, 
         whether training came to its end; False where it diverged.
 
     Raises:
+        ConfigError: it was trained with another kind of budget before.
         Interrupted: a signal came; everything is saved.
     """
+    _refuse_other_budget(mixer_run.run)
     listener.on_message(f"training {mixer_run.name} in {mixer_run.run.folder}")
     try:
         if minutes is None:
@@ -181,11 +185,21 @@ def _training(config: CompareConfig) -> TrainingConfig:
         return common
     return replace(
         common,
-        lr_schedule="inverse-sqrt",
+        lr_schedule=EQUAL_TIME_SCHEDULE,
         warmup_steps=WARMUP_STEPS,
         valid_every=STEPS_BETWEEN_VALIDATIONS,
         max_steps=MOST_STEPS,
     )
+
+
+def _refuse_other_budget(run: TrainingRun) -> None:
+    """Say in words of `compare` what would be a question of the learning rate."""
+    if run.overwrite or not (run.folder / TRAINING_FILE).exists():
+        return
+    stored = read_training_file(run.folder).get("lr_schedule")
+    if stored != run.training.lr_schedule:
+        before = "--minutes" if stored == EQUAL_TIME_SCHEDULE else "--max-steps"
+        raise ConfigError(f"{run.folder}: was trained with {before}; go on with that, or start anew with --overwrite")
 
 
 def _train_for(run: TrainingRun, seconds: float, listener: Listener, progress: Progress) -> None:

@@ -97,7 +97,7 @@ class _Recipe:
 RECIPES: dict[DemoTask, _Recipe] = {
     "pronounce": _Recipe(
         architecture=ArchitectureConfig(arch="tiny", num_layers=2, dropout=0.0),
-        training=TrainingConfig(batch_size=2048, max_steps=2500, patience=0),
+        training=TrainingConfig(batch_size=2048, max_steps=1200, patience=0),
         metrics=("exact", "wer"),
         example="LABEL",
     ),

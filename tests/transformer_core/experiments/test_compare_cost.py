@@ -69,7 +69,7 @@ def test_a_sequence_that_does_not_fit_is_a_line(monkeypatch: pytest.MonkeyPatch)
 
 
 @pytest.mark.gpu
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA")
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="gpu: there is no CUDA device")
 def test_on_cuda_memory_is_the_peak() -> None:
     cost = measure_cost("attention", STACK, (256, 512, 1024), torch.device("cuda"))
     assert all(point.memory_bytes >= 256 * 16 * 4 for point in cost.points)
