@@ -54,7 +54,7 @@ def test_the_table_of_the_lecture(table: Outcome) -> None:
     # weights by hand: attention 4 d² + 4 d, an LSTM of d: 4 gates of 2 d² + 2 d; multiply-adds: 4 n d² + 2 n² d
     assert structure["attention"] == ["66,048", "O(n² d)", "2.36 M", "O(1)", "1", "O(1)", "1"]
     assert structure["lstm"] == ["132,096", "O(n d²)", "4.19 M", "O(n)", "32", "O(n)", "32"]
-    assert structure["ssru"] == ["32,896", "O(n d²)", "1.05 M", "O(log n)", "11", "O(n)", "32"]
+    assert structure["ssru"] == ["33,024", "O(n d²)", "1.05 M", "O(log n)", "11", "O(n)", "32"]
     assert structure["conv"] == ["98,560", "O(k n d²)", "3.15 M", "O(1)", "1", "O(n / k)", "31"]
     assert set(structure) >= set(MIXER_NAMES)
     cost = rows(text, TITLES[1])
