@@ -58,6 +58,7 @@ FILES = {
     "docs/tutorial.md": "from data to a filter in a pipe, fine-tuning, n-best lists, settings",
     "docs/inspecting.md": "what a model looks at, and how training went: text, figures, pages for the browser",
     "docs/layers.md": "attention, recurrence and convolution: the argument, the table, and what each learns",
+    "docs/pretraining.md": "masked and denoising pretraining on raw text, fill, and what they bring",
     "docs/reference.md": "every command and option",
     "docs/formats.md": "every file that is written, every key and column, exit codes",
     "docs/troubleshooting.md": "symptom, cause, cure",

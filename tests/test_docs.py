@@ -33,6 +33,9 @@ SMALL = {
     "TRANSDUCE_TRAIN_MAX_STEPS": "4",
     "TRANSDUCE_TRAIN_VALID_EVERY": "2",
     "TRANSDUCE_TRAIN_THREADS": "1",
+    "TRANSDUCE_PRETRAIN_MAX_STEPS": "4",
+    "TRANSDUCE_PRETRAIN_VALID_EVERY": "2",
+    "TRANSDUCE_PRETRAIN_THREADS": "1",
     "TRANSDUCE_TRANSLATE_MAX_LENGTH": "5",
     "TRANSDUCE_COMPARE_MAX_STEPS": "2",
     "TRANSDUCE_COMPARE_MAX_LENGTH": "64",
@@ -172,9 +175,19 @@ def test_the_commands_about_layers_run(tmp_path: Path) -> None:
     assert (work / "layers.svg").read_bytes().startswith(b"<?xml")
 
 
+@pytest.mark.slow
+def test_the_commands_about_pretraining_run(tmp_path: Path) -> None:
+    work = Shell(tmp_path).run(REPOSITORY / "docs" / "pretraining.md")
+    documented = set(code_spans(FORMATS))
+    assert json.loads((work / "encoder" / "generation.json").read_text(encoding="utf-8")).keys() <= documented
+    metadata = json.loads((work / "encoder" / "metadata.json").read_text(encoding="utf-8"))
+    assert {*metadata, *metadata["data"], *metadata["pretraining"], *metadata["training"]["validation"]} <= documented
+    assert {path.name for path in (work / "encoder" / "data").iterdir()} <= documented
+
+
 def test_only_these_documents_have_commands_to_run() -> None:
     with_commands = {document.name for document in DOCUMENTS if any(block.is_run for block in blocks(document))}
-    assert with_commands == {"README.md", "inspecting.md", "layers.md", "tutorial.md"}
+    assert with_commands == {"README.md", "inspecting.md", "layers.md", "pretraining.md", "tutorial.md"}
 
 
 def option_names(command: str = "") -> set[str]:
