@@ -1,4 +1,5 @@
 import os
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -7,6 +8,10 @@ import pytest
 # One thread in this process and in those it starts: tests compare sums whose order depends on the number of threads,
 # and several tests may run side by side. Set before anything imports torch.
 os.environ["OMP_NUM_THREADS"] = "1"
+
+# A shell that starts the tests in the background makes them ignore SIGINT, and what they start would ignore it too.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 SHARED_DATA = Path(__file__).resolve().parent.parent.parent / "shared" / "data"
 
