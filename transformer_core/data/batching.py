@@ -20,7 +20,7 @@ from transformer_core.data.shards import Corpus, Ids, Shard
 __all__ = ["Batch", "Batching", "pad_rows"]
 
 # Pairs are sorted by their length times a random number of 1 ± this. Without it a batch holds pairs of one length
-# alone: a gradient then says "end here" for the whole batch, and a model that must count (SCAN) never learns it well.
+# alone: a gradient then says "end here" for the whole batch, which disturbs a model that must count (SCAN) most.
 LENGTH_MIXING = 0.15
 
 Indices = NDArray[np.int64]
