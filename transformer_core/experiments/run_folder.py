@@ -44,7 +44,7 @@ __all__ = [
     "describe_data",
     "describe_run",
     "has_finished",
-    "make_folder",
+    "names_before",
     "open_run",
     "record_result",
     "run_options",
@@ -95,14 +95,13 @@ def open_run(run: TrainingRun) -> dict[str, Any] | None:
     return None
 
 
-def make_folder(folder: Path) -> set[str] | None:
-    """Make the folder for a new run.
+def names_before(folder: Path) -> set[str] | None:
+    """Look at the folder for a new run, before it is made: a signal may come at any time after that.
 
     Returns:
-        what of somebody else's it holds, for `abandon_run`; None if there was no folder.
+        what of somebody else's it holds, for `abandon_run`; None if there is no folder.
     """
     if not folder.exists():
-        folder.mkdir(parents=True)
         return None
     names = {path.name for path in folder.iterdir()}
     return names - RUN_FILES if TRAINING_FILE in names else names

@@ -34,7 +34,7 @@ from transformer_core.experiments.run_folder import (
     describe_data,
     describe_run,
     has_finished,
-    make_folder,
+    names_before,
     open_run,
     record_result,
 )
@@ -98,8 +98,9 @@ def train_from_text(
 def _begin(run: TrainingRun, device: torch.device, progress: Progress, listener: Listener) -> Trainer:
     """Make everything that a new run needs, and write down what it will be; a failure leaves nothing of it."""
     data_files = describe_data(run, None)  # first of all: nothing is removed or learned if a file is missing
-    before = make_folder(run.folder)
+    before = names_before(run.folder)
     try:
+        run.folder.mkdir(parents=True, exist_ok=True)
         tokenizers = given_tokenizers(run) or choose_tokenizers(run.data, progress, listener.on_message)
         clear_folder(run.folder)
         data = _prepare(run, tokenizers, data_files, progress, listener)
