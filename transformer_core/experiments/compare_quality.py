@@ -114,7 +114,7 @@ def _tokens_per_second(folder: Path) -> float | None:
     """The median of what the log says; None where it says nothing."""
     rates = [
         record["tokens_per_second"]
-        for record in map(json.loads, (folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines())
+        for record in map(json.loads, (folder / "metrics.jsonl").read_text(encoding="utf-8").split("\n")[:-1])
         if record["type"] == "step" and record["tokens_per_second"]
     ]
     return statistics.median(rates) if rates else None
