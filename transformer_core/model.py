@@ -13,6 +13,7 @@ from torch.nn import functional
 from transformer_core.config import ModelConfig, StackConfig
 from transformer_core.layers.attention import CrossAttention, CrossMemory, SelfAttention
 from transformer_core.layers.convolution import ConvolutionMixer
+from transformer_core.layers.dropout import Dropout
 from transformer_core.layers.embedding import SequenceEmbedding, new_embedding
 from transformer_core.layers.feed_forward import FeedForward
 from transformer_core.layers.mixer import MixerState, SequenceMixer
@@ -32,7 +33,7 @@ class Residual(nn.Module):
     def __init__(self, d_model: int, config: ModelConfig) -> None:
         super().__init__()
         self.norm = new_norm(d_model, config.norm_kind)
-        self.dropout = nn.Dropout(config.dropout)
+        self.dropout = Dropout(config.dropout)
         self.norm_first = config.norm_first
 
     def forward(self, stream: Tensor, sublayer: Callable[[Tensor], Tensor]) -> Tensor:

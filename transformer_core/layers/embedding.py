@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from transformer_core.config import ModelConfig
 from transformer_core.errors import ConfigError
+from transformer_core.layers.dropout import Dropout
 
 __all__ = ["SINUSOID_FORMS", "SequenceEmbedding", "Sinusoids", "new_embedding", "sinusoids"]
 
@@ -79,7 +80,7 @@ class SequenceEmbedding(nn.Module):
         self._form = SINUSOID_FORMS[config.sinusoid_form]
         if config.positions == "learned":
             self.position_embedding = new_embedding(config.max_positions, d_model)
-        self.dropout = nn.Dropout(config.dropout)
+        self.dropout = Dropout(config.dropout)
         self._table: Tensor | None = None  # sinusoids computed so far; no part of the model's weights
 
     def forward(self, token_ids: Tensor, first_position: int | Tensor = 0) -> Tensor:

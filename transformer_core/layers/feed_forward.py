@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from transformer_core.config import ModelConfig, StackConfig
+from transformer_core.layers.dropout import Dropout
 
 __all__ = ["FeedForward"]
 
@@ -27,7 +28,7 @@ class FeedForward(nn.Module):
         # the gate and what it gates are one product: W beside V
         self.inner_projection = nn.Linear(stack.d_model, (2 if self.is_gated else 1) * stack.d_ff)
         self.output_projection = nn.Linear(stack.d_ff, stack.d_model)
-        self.dropout = nn.Dropout(config.activation_dropout)
+        self.dropout = Dropout(config.activation_dropout)
         self._activation = _activation(config)
         for block in (*torch.split(self.inner_projection.weight, stack.d_ff), self.output_projection.weight):
             nn.init.xavier_uniform_(block)
