@@ -35,6 +35,9 @@ from quality import run
 Row = dict[str, object]
 
 NUM_FEW = 1000  # pairs
+# Few pairs make few batches; smaller ones make more updates of the same work.
+FEW_PRETRAINING = ("--batch-size", "2048", "--max-steps", "2000")
+FEW_TRAINING = ("--batch-size", "1024", "--max-steps", "1000")
 # What each arm starts from: None, or an objective; and its own options. A denoising model brings the dropout of its
 # pretraining, which is too little for so few pairs.
 ARMS: dict[str, tuple[str | None, tuple[str, ...]]] = {
@@ -69,6 +72,8 @@ class Part:
     sources: Path
     targets: Path
     raw: tuple[Path, Path]
+    pretraining: tuple[str, ...]  # options of its pretraining
+    training: tuple[str, ...]  # and of its training
 
     @property
     def pairs(self) -> list[str]:
@@ -96,7 +101,7 @@ def few(bench: Bench, seed: int) -> Part:
         text = "".join(f"{sides[side][number]}\n" for number in numbers)
         if not path.exists() or path.read_text(encoding="utf-8") != text:  # a run goes on with files of the same time
             path.write_text(text, encoding="utf-8")
-    return Part(folder, files[0], files[1], (files[2], files[3]))
+    return Part(folder, files[0], files[1], (files[2], files[3]), FEW_PRETRAINING, FEW_TRAINING)
 
 
 def full(bench: Bench, seed: int) -> Part:
@@ -104,7 +109,7 @@ def full(bench: Bench, seed: int) -> Part:
     folder = bench.folder / f"full-{seed}"
     folder.mkdir(parents=True, exist_ok=True)
     sides = bench.text("train.en"), bench.text("train.de")
-    return Part(folder, *sides, sides)
+    return Part(folder, *sides, sides, (), ())
 
 
 PARTS = {"few": few, "full": full}
@@ -125,7 +130,7 @@ def measure(bench: Bench, part: Part, seed: int, arms: Sequence[str]) -> list[Ro
         elif arm.endswith("joint"):
             start += ["--tokenizer", str(tokenizer)]
         model = part.folder / arm.replace(", ", "-")
-        options = ["-o", str(model), *start, *own, *bench.training, *bench.common, "--seed", str(seed)]
+        options = ["-o", str(model), *start, *own, *part.training, *bench.training, *bench.common, "--seed", str(seed)]
         run(["train", *part.pairs, *valid, *options])
         rows.append({"seed": seed, "arm": arm, **test_scores(bench, model), **describe(model)})
     return rows
@@ -136,7 +141,7 @@ def pretrain(bench: Bench, part: Part, seed: int, objective: str, tokenizer: Pat
     model = part.folder / f"pretrained-{objective}"
     raw = [word for path in part.raw for word in ("-i", str(path))]
     options = ["-o", str(model), "--objective", objective, "--tokenizer", str(tokenizer), "--arch", "tiny"]
-    run(["pretrain", *raw, *options, *bench.pretraining, *bench.common, "--seed", str(seed)])
+    run(["pretrain", *raw, *options, *part.pretraining, *bench.pretraining, *bench.common, "--seed", str(seed)])
     return model
 
 

@@ -15,7 +15,7 @@ from transformer_core.config import Positions as PositionsChoice
 from transformer_core.config import SinusoidForm as SinusoidFormChoice
 from transformer_core.config import TieEmbeddings as TieEmbeddingsChoice
 from transformer_core.experiments.config import NormPlace
-from transformer_core.training.config import Schedule
+from transformer_core.training.config import OptimizerName, Schedule
 
 __all__ = [
     "ARCHITECTURE",
@@ -39,6 +39,7 @@ __all__ = [
     "DecoderDModel",
     "DecoderLayers",
     "DecoderMixer",
+    "EmbeddingLrFactor",
     "EncoderDFf",
     "EncoderDModel",
     "EncoderLayers",
@@ -57,8 +58,10 @@ __all__ = [
     "MaxPositions",
     "MaxSteps",
     "MaxTime",
+    "Momentum",
     "Norm",
     "NormKind",
+    "Optimizer",
     "Overwrite",
     "Patience",
     "Positions",
@@ -235,9 +238,18 @@ WarmupSteps = Annotated[
         rich_help_panel=OPTIMIZATION,
     ),
 ]
+Optimizer = Annotated[
+    OptimizerName,
+    typer.Option(help="Of the matrices in the layers; the rest is AdamW's.", rich_help_panel=OPTIMIZATION),
+]
+EmbeddingLrFactor = Annotated[
+    float,
+    typer.Option(help="Rate of embeddings, norms and biases, in multiples of --lr.", rich_help_panel=OPTIMIZATION),
+]
+Momentum = Annotated[float, typer.Option(help="Muon's decay of the gradients' mean.", rich_help_panel=OPTIMIZATION)]
 Beta1 = Annotated[float, typer.Option(help="AdamW's decay of the gradients' mean.", rich_help_panel=OPTIMIZATION)]
 Beta2 = Annotated[float, typer.Option(help="AdamW's decay of their squares' mean.", rich_help_panel=OPTIMIZATION)]
-WeightDecay = Annotated[float, typer.Option(help="AdamW's decay of matrices.", rich_help_panel=OPTIMIZATION)]
+WeightDecay = Annotated[float, typer.Option(help="Decay of matrices and embeddings.", rich_help_panel=OPTIMIZATION)]
 LabelSmoothing = Annotated[
     float,
     typer.Option(help="Share of the target spread over the vocabulary.", rich_help_panel=OPTIMIZATION),

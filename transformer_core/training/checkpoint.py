@@ -23,7 +23,7 @@ from transformer_core.errors import ModelError
 from transformer_core.model import Transformer
 from transformer_core.model_directory import expected_shapes, read_weights, weights_of, write_weights
 from transformer_core.model_files import checkpoint_path, read_json, write_json
-from transformer_core.training.optimizer import STATE_NAMES, load_optimizer_state, optimizer_state
+from transformer_core.training.optimizer import ModelOptimizer
 
 __all__ = ["Checkpoints", "TrainingState", "set_weights"]
 
@@ -66,7 +66,7 @@ class Checkpoints:
         self.folder = model_folder / "checkpoints"
         self.keep_last = keep_last
 
-    def save(self, model: Transformer, optimizer: torch.optim.AdamW, state: TrainingState) -> None:
+    def save(self, model: Transformer, optimizer: ModelOptimizer, state: TrainingState) -> None:
         """Write a checkpoint of `state.step` and remove those that are no longer kept.
 
         Raises:
@@ -80,7 +80,7 @@ class Checkpoints:
         try:
             temporary.mkdir(parents=True)
             write_weights(temporary / "model.safetensors", weights_of(model))
-            write_weights(temporary / "optimizer.safetensors", optimizer_state(model, optimizer))
+            write_weights(temporary / "optimizer.safetensors", optimizer.state())
             write_json(temporary / "state.json", asdict(state))
         except BaseException as error:
             shutil.rmtree(temporary, ignore_errors=True)
@@ -103,7 +103,7 @@ class Checkpoints:
         name = self._latest_name()
         return None if name is None else self.folder / name
 
-    def load(self, model: Transformer, optimizer: torch.optim.AdamW) -> TrainingState | None:
+    def load(self, model: Transformer, optimizer: ModelOptimizer) -> TrainingState | None:
         """Put the newest checkpoint into model and optimizer; None if there is none yet.
 
         Raises:
@@ -117,12 +117,8 @@ class Checkpoints:
         set_weights(model, read_weights(weights_path, shapes))
         state = _read_state(weights_path.with_name("state.json"))
         if state.step > state.num_skipped:  # the optimizer has made a step
-            state_shapes = {
-                f"{name}/{key}": () if key == "step" else shape for name, shape in shapes.items() for key in STATE_NAMES
-            }
-            load_optimizer_state(
-                model, optimizer, read_weights(weights_path.with_name("optimizer.safetensors"), state_shapes)
-            )
+            path = weights_path.with_name("optimizer.safetensors")
+            optimizer.load_state(read_weights(path, optimizer.state_shapes()))
         return state
 
     def save_snapshot(self, model: Transformer, step: int) -> None:

@@ -8,6 +8,7 @@ from transformer_core.errors import ConfigError
 __all__ = [
     "BatchType",
     "Metric",
+    "OptimizerName",
     "Precision",
     "PretrainingMetric",
     "Schedule",
@@ -21,6 +22,7 @@ PretrainingMetric = Literal["loss", "accuracy"]
 Metric = TranslationMetric | PretrainingMetric
 METRICS = tuple(dict.fromkeys((*get_args(TranslationMetric), *get_args(PretrainingMetric))))
 BatchType = Literal["tokens", "sentences"]
+OptimizerName = Literal["adamw", "muon"]
 Precision = Literal["auto", "fp32", "bf16"]
 
 
@@ -34,9 +36,12 @@ class TrainingConfig:
     learning_rate: float | None = None  # the schedule's peak
     lr_schedule: Schedule = "cosine"  # how the rate falls after the warm-up
     warmup_steps: int | None = None  # updates in which the rate rises from 0 to its peak
+    optimizer: OptimizerName = "adamw"  # of the matrices inside the layers; the others are AdamW's in any case
+    embedding_lr_factor: float = 1.0  # learning rate of embeddings, norms and biases in multiples of learning_rate
+    momentum: float = 0.95  # Muon: decay of the mean of the gradients
     beta1: float = 0.9  # AdamW: decay of the mean of the gradients
     beta2: float = 0.98  # AdamW: decay of the mean of their squares
-    weight_decay: float = 0.0  # AdamW: decay of matrices per unit of learning rate
+    weight_decay: float = 0.0  # decay of matrices and embeddings per unit of learning rate
     label_smoothing: float = 0.1  # share of the target distribution spread over the vocabulary
     clip_norm: float = 1.0  # gradients longer than this are scaled down to it; 0 leaves them
     max_steps: int | None = None  # updates; with cosine and linear the rate reaches 0 there
@@ -60,6 +65,7 @@ class TrainingConfig:
             ("batch_type", get_args(BatchType)),
             ("lr_schedule", get_args(Schedule)),
             ("metric", METRICS),
+            ("optimizer", get_args(OptimizerName)),
             ("precision", get_args(Precision)),
         ):
             if getattr(self, name) not in choices:
@@ -73,10 +79,10 @@ class TrainingConfig:
             value = getattr(self, name)
             if value is not None and not value >= low:
                 raise ConfigError(f"{name} ({value}) must be at least {low}")
-        for name in ("beta1", "beta2", "label_smoothing"):
+        for name in ("momentum", "beta1", "beta2", "label_smoothing"):
             if not 0 <= getattr(self, name) < 1:
                 raise ConfigError(f"{name} ({getattr(self, name)}) must be at least 0 and below 1")
-        for name in ("learning_rate", "max_time"):
+        for name in ("learning_rate", "embedding_lr_factor", "max_time"):
             value = getattr(self, name)
             if value is not None and not 0 < value < float("inf"):
                 raise ConfigError(f"{name} ({value}) must be above 0")

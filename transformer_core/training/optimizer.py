@@ -1,44 +1,102 @@
-"""AdamW (Loshchilov and Hutter 2019), and its state as named tensors."""
+"""What turns gradients into new weights: AdamW (Loshchilov and Hutter 2019) alone, or Muon for most of the matrices."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from transformer_core.model import Transformer
 from transformer_core.training.config import TrainingConfig
+from transformer_core.training.muon import Muon
 
-__all__ = ["build_optimizer", "load_optimizer_state", "optimizer_state"]
+__all__ = ["ModelOptimizer"]
 
 EPSILON = 1e-9  # of Vaswani et al. 2017; small, because the gradients of rare embeddings are
-STATE_NAMES = ("exp_avg", "exp_avg_sq", "step")
+RATE_FACTOR = "rate_factor"  # of a group: its learning rate in multiples of the schedule's
 
 
-def build_optimizer(model: Transformer, config: TrainingConfig) -> torch.optim.AdamW:
-    """Make AdamW over all weights; only matrices decay, not biases and norms."""
-    matrices = [parameter for parameter in model.parameters() if parameter.dim() > 1]
-    vectors = [parameter for parameter in model.parameters() if parameter.dim() <= 1]
-    return torch.optim.AdamW(
-        [{"params": matrices, "weight_decay": config.weight_decay}, {"params": vectors, "weight_decay": 0.0}],
-        lr=config.learning_rate or 0.0,
-        betas=(config.beta1, config.beta2),
-        eps=EPSILON,
-        fused=True,
-    )
+class ModelOptimizer:
+    """Updates the weights of a model that need a gradient.
+
+    The matrices inside the layers take the learning rate as it is, and Muon if that is asked for. Embeddings, norms and
+    biases are always AdamW's and take a multiple of the rate. Norms and biases do not decay.
+    """
+
+    def __init__(self, model: Transformer, config: TrainingConfig) -> None:
+        named = {name: weight for name, weight in model.named_parameters() if weight.requires_grad}
+        inner = {name for name in named if name.startswith(("encoder.", "decoder."))}
+        inner_matrices = [weight for name, weight in named.items() if name in inner and weight.dim() > 1]
+        embeddings = [weight for name, weight in named.items() if name not in inner]
+        vectors = [weight for name, weight in named.items() if name in inner and weight.dim() <= 1]
+        rate, decay, factor = config.learning_rate or 0.0, config.weight_decay, config.embedding_lr_factor
+        groups = [
+            {"params": embeddings, "weight_decay": decay, RATE_FACTOR: factor},
+            {"params": vectors, "weight_decay": 0.0, RATE_FACTOR: factor},
+        ]
+        self._named = named
+        self._optimizers: list[torch.optim.Optimizer] = []
+        if config.optimizer == "muon":
+            dtype = torch.bfloat16 if config.precision == "bf16" else torch.float32
+            muon = Muon(inner_matrices, lr=rate, momentum=config.momentum, weight_decay=decay, dtype=dtype)
+            self._optimizers.append(muon)
+        else:
+            groups.append({"params": inner_matrices, "weight_decay": decay})
+        groups = [group for group in groups if group["params"]]
+        if groups:
+            betas = (config.beta1, config.beta2)
+            self._optimizers.append(torch.optim.AdamW(groups, lr=rate, betas=betas, eps=EPSILON, fused=True))
+
+    def set_learning_rate(self, rate: float) -> None:
+        """Set the rate of the next step, before the factors of the groups."""
+        for optimizer in self._optimizers:
+            for group in optimizer.param_groups:
+                group["lr"] = rate * group.get(RATE_FACTOR, 1.0)
+
+    def step(self) -> None:
+        """Update the weights."""
+        for optimizer in self._optimizers:
+            optimizer.step()
+
+    def zero_grad(self) -> None:
+        """Forget the gradients."""
+        for optimizer in self._optimizers:
+            optimizer.zero_grad(set_to_none=True)
+
+    def state(self) -> dict[str, Tensor]:
+        """Name the tensors of the state by weight: "encoder….weight/exp_avg"."""
+        return {
+            f"{name}/{key}": optimizer.state[weight][key]
+            for name, weight, optimizer in self._owners()
+            for key in _state_names(optimizer)
+            if weight in optimizer.state
+        }
+
+    def state_shapes(self) -> dict[str, tuple[int, ...]]:
+        """Give the shapes of what `state` gives once a step was made."""
+        return {
+            f"{name}/{key}": () if key == "step" else tuple(weight.shape)
+            for name, weight, optimizer in self._owners()
+            for key in _state_names(optimizer)
+        }
+
+    def load_state(self, state: Mapping[str, Tensor]) -> None:
+        """Put back what `state` gave; tensors take the device of their weight."""
+        for name, weight, optimizer in self._owners():
+            tensors = {key: state[f"{name}/{key}"] for key in _state_names(optimizer) if f"{name}/{key}" in state}
+            if tensors:
+                optimizer.state[weight] = {key: tensor.to(weight.device) for key, tensor in tensors.items()}
+
+    def _owners(self) -> Iterator[tuple[str, nn.Parameter, torch.optim.Optimizer]]:
+        """Give every weight with its name and the optimizer that updates it."""
+        owners = {
+            weight: optimizer
+            for optimizer in self._optimizers
+            for group in optimizer.param_groups
+            for weight in group["params"]
+        }
+        for name, weight in self._named.items():
+            yield name, weight, owners[weight]
 
 
-def optimizer_state(model: Transformer, optimizer: torch.optim.AdamW) -> dict[str, Tensor]:
-    """Name the tensors of the state by weight: "encoder….weight/exp_avg"."""
-    return {
-        f"{name}/{key}": optimizer.state[parameter][key]
-        for name, parameter in model.named_parameters()
-        for key in STATE_NAMES
-        if parameter in optimizer.state
-    }
-
-
-def load_optimizer_state(model: Transformer, optimizer: torch.optim.AdamW, state: Mapping[str, Tensor]) -> None:
-    """Put back what `optimizer_state` gave; tensors take the device of their weight."""
-    for name, parameter in model.named_parameters():
-        if f"{name}/step" in state:
-            optimizer.state[parameter] = {key: state[f"{name}/{key}"].to(parameter.device) for key in STATE_NAMES}
+def _state_names(optimizer: torch.optim.Optimizer) -> tuple[str, ...]:
+    return ("momentum",) if isinstance(optimizer, Muon) else ("exp_avg", "exp_avg_sq", "step")

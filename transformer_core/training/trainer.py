@@ -26,7 +26,7 @@ from transformer_core.training.checkpoint import Checkpoints, TrainingState
 from transformer_core.training.config import TrainingConfig
 from transformer_core.training.interruption import Interruption, interruptible
 from transformer_core.training.objectives import Objective
-from transformer_core.training.optimizer import build_optimizer
+from transformer_core.training.optimizer import ModelOptimizer
 from transformer_core.training.progress import Listener, StepReport, TrainingLog, ValidationReport
 from transformer_core.training.schedule import learning_rate_at
 from transformer_core.training.selection import Selection
@@ -91,7 +91,7 @@ class Trainer:
         self.task = task
         self.config = config
         self.device = next(model.parameters()).device
-        self.optimizer = build_optimizer(model, config)
+        self.optimizer = ModelOptimizer(model, config)
         self.checkpoints = Checkpoints(folder, config.keep_last)
         self.selection = Selection(model, self.checkpoints, config)
         self.log = TrainingLog(folder, listener)
@@ -201,8 +201,7 @@ class Trainer:
         """Make one update, or leave it out when a gradient is not finite."""
         state, config = self.state, self.config
         torch.manual_seed(config.seed * 1_000_003 + state.step)  # dropout: the same in a resumed run
-        for group in self.optimizer.param_groups:
-            group["lr"] = self._learning_rate(state.step + 1)
+        self.optimizer.set_learning_rate(self._learning_rate(state.step + 1))
         micro_batches = [
             self.task.objective.prepare(batch, corruption_source(config.seed, state.step, number))
             for number, batch in enumerate(micro_batches)
@@ -221,7 +220,7 @@ class Trainer:
             state.window_nll_sum += nll_sum
         else:
             self._skip()
-        self.optimizer.zero_grad(set_to_none=True)
+        self.optimizer.zero_grad()
 
     def _backward(self, micro_batches: list[Batch], num_tokens: int) -> tuple[float, float]:
         """Sum gradients of the loss per token over the prepared micro-batches; give the sums of loss and nll."""
@@ -278,7 +277,7 @@ class Trainer:
                 f"not fit into memory; use a --batch-size below {self.config.batch_size} (with --accumulate for the "
                 "same update), or a smaller --max-length"
             ) from None
-        self.optimizer.zero_grad(set_to_none=True)
+        self.optimizer.zero_grad()
 
     def _report_step(self) -> None:
         """Report the updates since the last report."""

@@ -14,7 +14,7 @@ from transformer_core.model import Transformer
 from transformer_core.training import checkpoint as checkpoint_module
 from transformer_core.training.checkpoint import Checkpoints, TrainingState
 from transformer_core.training.config import TrainingConfig
-from transformer_core.training.optimizer import build_optimizer, optimizer_state
+from transformer_core.training.optimizer import ModelOptimizer
 
 CONFIG = TrainingConfig(learning_rate=0.01)
 
@@ -24,7 +24,7 @@ class Run:
 
     def __init__(self, folder: Path, keep_last: int = 2) -> None:
         self.model: Transformer = random_model(12)
-        self.optimizer = build_optimizer(self.model, CONFIG)
+        self.optimizer = ModelOptimizer(self.model, CONFIG)
         self.checkpoints = Checkpoints(folder, keep_last)
         self.state = TrainingState()
 
@@ -78,8 +78,8 @@ def test_what_was_saved_comes_back(tmp_path: Path) -> None:
     other = Run(tmp_path)
     assert other.load() == run.state
     assert other.weight() == 20
-    for name, tensor in optimizer_state(run.model, run.optimizer).items():
-        assert torch.equal(optimizer_state(other.model, other.optimizer)[name], tensor)
+    for name, tensor in run.optimizer.state().items():
+        assert torch.equal(other.optimizer.state()[name], tensor)
 
 
 def test_before_the_first_there_is_none(tmp_path: Path) -> None:

@@ -1,14 +1,19 @@
+import pytest
 import torch
 
 from tests.transformer_core.decoding.random_model import random_model
 from transformer_core.model import Transformer
-from transformer_core.training.config import TrainingConfig
-from transformer_core.training.optimizer import build_optimizer, load_optimizer_state, optimizer_state
+from transformer_core.training.config import OptimizerName, TrainingConfig
+from transformer_core.training.optimizer import ModelOptimizer
 
-CONFIG = TrainingConfig(learning_rate=0.01, weight_decay=0.1)
+OPTIMIZERS: list[OptimizerName] = ["adamw", "muon"]
 
 
-def make_steps(model: Transformer, optimizer: torch.optim.AdamW, seeds: range) -> None:
+def config_of(optimizer: OptimizerName, **values: float) -> TrainingConfig:
+    return TrainingConfig(learning_rate=0.01, weight_decay=0.1, optimizer=optimizer, **values)  # type: ignore[arg-type]
+
+
+def make_steps(model: Transformer, optimizer: ModelOptimizer, seeds: range) -> None:
     for seed in seeds:
         torch.manual_seed(seed)
         for parameter in model.parameters():
@@ -16,42 +21,84 @@ def make_steps(model: Transformer, optimizer: torch.optim.AdamW, seeds: range) -
         optimizer.step()
 
 
-def test_a_state_that_was_put_back_goes_on_the_same() -> None:
+def is_inner_matrix(name: str, weight: torch.Tensor) -> bool:
+    return name.startswith(("encoder.", "decoder.")) and weight.dim() > 1
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_a_state_that_was_put_back_goes_on_the_same(name: OptimizerName) -> None:
     model = random_model(20)
-    optimizer = build_optimizer(model, CONFIG)
+    optimizer = ModelOptimizer(model, config_of(name))
     make_steps(model, optimizer, range(3))
-    state = {name: tensor.clone() for name, tensor in optimizer_state(model, optimizer).items()}
-    names = [name for name, _ in model.named_parameters()]
-    assert set(state) == {f"{name}/{key}" for name in names for key in ("exp_avg", "exp_avg_sq", "step")}
+    state = {name: tensor.clone() for name, tensor in optimizer.state().items()}
+    expected = {
+        f"{weight_name}/{key}"
+        for weight_name, weight in model.named_parameters()
+        for key in (
+            ("momentum",)
+            if name == "muon" and is_inner_matrix(weight_name, weight)
+            else ("exp_avg", "exp_avg_sq", "step")
+        )
+    }
+    assert set(state) == expected
+    assert {key: tuple(tensor.shape) for key, tensor in state.items()} == optimizer.state_shapes()
 
     resumed = random_model(20)
     with torch.no_grad():
         for parameter, trained in zip(resumed.parameters(), model.parameters(), strict=True):
             parameter.copy_(trained)
-    resumed_optimizer = build_optimizer(resumed, CONFIG)
-    load_optimizer_state(resumed, resumed_optimizer, state)
+    resumed_optimizer = ModelOptimizer(resumed, config_of(name))
+    resumed_optimizer.load_state(state)
     make_steps(model, optimizer, range(3, 5))
     make_steps(resumed, resumed_optimizer, range(3, 5))
     for one, other in zip(model.parameters(), resumed.parameters(), strict=True):
         assert torch.equal(one, other)
 
 
-def test_before_the_first_step_there_is_no_state() -> None:
-    model = random_model(20)
-    optimizer = build_optimizer(model, CONFIG)
-    assert optimizer_state(model, optimizer) == {}
-    load_optimizer_state(model, optimizer, {})
-    assert not optimizer.state
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_before_the_first_step_there_is_no_state(name: OptimizerName) -> None:
+    optimizer = ModelOptimizer(random_model(20), config_of(name))
+    assert optimizer.state() == {}
+    optimizer.load_state({})
+    assert optimizer.state() == {}
 
 
-def test_matrices_decay_and_biases_and_norms_do_not() -> None:
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_matrices_decay_and_biases_and_norms_do_not(name: OptimizerName) -> None:
     model = random_model(20)
     before = {name: weight.clone() for name, weight in model.named_parameters()}
-    optimizer = build_optimizer(model, CONFIG)
+    optimizer = ModelOptimizer(model, config_of(name))
     for parameter in model.parameters():
         parameter.grad = torch.zeros_like(parameter)
     optimizer.step()
-    for name, weight in model.named_parameters():
+    for weight_name, weight in model.named_parameters():
         # without a gradient a step is weight · (1 - rate · decay), or nothing
         factor = 1 - 0.01 * 0.1 if weight.dim() > 1 else 1.0
-        torch.testing.assert_close(weight, before[name] * factor)
+        torch.testing.assert_close(weight, before[weight_name] * factor)
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_embeddings_norms_and_biases_take_a_multiple_of_the_rate(name: OptimizerName) -> None:
+    steps = {}
+    for factor in (1.0, 3.0):
+        model = random_model(20)
+        before = {weight_name: weight.clone() for weight_name, weight in model.named_parameters()}
+        optimizer = ModelOptimizer(model, TrainingConfig(optimizer=name, embedding_lr_factor=factor))
+        optimizer.set_learning_rate(0.001)
+        make_steps(model, optimizer, range(1))
+        steps[factor] = {weight_name: weight - before[weight_name] for weight_name, weight in model.named_parameters()}
+    for weight_name, step in steps[1.0].items():
+        expected = step if is_inner_matrix(weight_name, step) else 3 * step
+        torch.testing.assert_close(steps[3.0][weight_name], expected, rtol=1e-3, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_frozen_weights_stay_bit_for_bit(name: OptimizerName) -> None:
+    model = random_model(20)
+    model.encoder.requires_grad_(False)
+    before = {weight_name: weight.clone() for weight_name, weight in model.named_parameters()}
+    optimizer = ModelOptimizer(model, config_of(name))
+    make_steps(model, optimizer, range(2))
+    for weight_name, weight in model.named_parameters():
+        assert torch.equal(weight, before[weight_name]) == weight_name.startswith("encoder."), weight_name
+    assert not any(key.startswith("encoder.") for key in optimizer.state_shapes())
