@@ -28,7 +28,7 @@ from quality import REPOSITORY, TASKS, Task, run
 Row = dict[str, object]
 
 ALTERNATING_RUNS = 5  # of each decoder
-MAX_STEPS = 3000  # updates on CMUdict
+MAX_STEPS, BATCH_SIZE = 1200, 2048  # updates, and tokens of each, where mixers and parts are set side by side
 SCAN_MIXERS: dict[str, tuple[str, ...]] = {
     "attention": (),
     "unscaled": ("--no-scale-attention",),  # without the division by √d_head
@@ -76,12 +76,14 @@ class Bench:
             words += ["--valid-src", str(self.data / task.valid[0]), "--valid-tgt", str(self.data / task.valid[1])]
         return [*words, "--tokenizer", str(self.tokenizer(name))]
 
-    def train(self, name: str, model: Path, options: Sequence[str], max_steps: int | None) -> None:
-        """Train one model."""
-        steps = self.max_steps or max_steps
-        limit = [] if steps is None else ["--max-steps", str(steps), "--patience", "0"]
-        task_options = TASKS[name].options
-        run(["train", *self.pairs(name), "-o", str(model), *task_options, *limit, *options, *self.common()])
+    def train(self, name: str, model: Path, options: Sequence[str] = ()) -> None:
+        """Train one model by the options of the task."""
+        limit = () if self.max_steps is None else ("--max-steps", str(self.max_steps))
+        run(["train", *self.pairs(name), "-o", str(model), *TASKS[name].options, *limit, *options, *self.common()])
+
+    def budget(self) -> list[str]:
+        """The options by which models that are set side by side are trained equally long."""
+        return ["--max-steps", str(self.max_steps or MAX_STEPS), "--batch-size", str(BATCH_SIZE)]
 
     def common(self) -> list[str]:
         """The options of every training."""
@@ -93,7 +95,7 @@ def scan(bench: Bench) -> list[Row]:
     rows = []
     for name, options in SCAN_MIXERS.items():
         model = bench.folder / "scan" / name
-        bench.train("scan", model, options, None)
+        bench.train("scan", model, options)
         rows.append({"mixer": name, **describe(model), **test_scores(bench, TASKS["scan"], model)})
     return rows
 
@@ -101,8 +103,7 @@ def scan(bench: Bench) -> list[Row]:
 def cmudict(bench: Bench) -> list[Row]:
     """Let `compare` train all mixers to equal size and updates; score each on the test set."""
     folder = bench.folder / "cmudict"
-    steps = str(bench.max_steps or MAX_STEPS)
-    arguments = ["compare", *bench.pairs("cmudict"), "-o", str(folder), "--max-steps", steps, "--dropout", "0.1"]
+    arguments = ["compare", *bench.pairs("cmudict"), "-o", str(folder), *bench.budget(), "--dropout", "0.1"]
     arguments += ["--max-length", "32", "--metric", "exact", "--metric", "wer", "--json", *bench.common()]
     output, _, _ = run(arguments)
     rows: list[Row] = []
@@ -129,7 +130,7 @@ def ssru(bench: Bench) -> list[Row]:
     task = TASKS[bench.decoder_task]
     models = {name: bench.folder / "ssru" / bench.decoder_task / name for name in ("attention", "ssru")}
     for name, model in models.items():
-        bench.train(bench.decoder_task, model, ("--decoder-mixer", name), MAX_STEPS)
+        bench.train(bench.decoder_task, model, (*bench.budget(), "--decoder-mixer", name))
     lines = (bench.data / task.test[0]).read_text(encoding="utf-8").splitlines()
     seconds = alternate({name: greedy(model, lines) for name, model in models.items()})
     rows = []
@@ -154,7 +155,7 @@ def parts(bench: Bench) -> list[Row]:
     rows = []
     for name, options in PARTS.items():
         model = bench.folder / "parts" / name.replace(" ", "-")
-        bench.train("cmudict", model, options, MAX_STEPS)
+        bench.train("cmudict", model, (*bench.budget(), "--patience", "0", *options))
         rows.append({"part": name, **describe(model), **test_scores(bench, TASKS["cmudict"], model)})
     return rows
 
