@@ -1,6 +1,7 @@
 """Tokenizer: text to ids and back."""
 
 import hashlib
+import json
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
@@ -203,6 +204,13 @@ class Tokenizer:
             byte_level = decoders.ByteLevel()
             pieces = [byte_level.decode([piece]) for piece in pieces]
         return find_word_edges(self.config.kind, pieces)
+
+    @property
+    def merges(self) -> list[tuple[int, int, int]]:
+        """The merges of bpe and byte-bpe in their order: ids of left, right and both together; none of other kinds."""
+        model = json.loads(self._json_text)["model"]
+        ids = model["vocab"]
+        return [(ids[left], ids[right], ids[left + right]) for left, right in model.get("merges", [])]
 
     @cached_property
     def _library_for_rests(self) -> tokenizers.Tokenizer:

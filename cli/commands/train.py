@@ -51,6 +51,15 @@ def train(
             rich_help_panel=options.INPUT_OUTPUT,
         ),
     ] = DataConfig.max_length,
+    bpe_dropout: Annotated[
+        float,
+        typer.Option(
+            min=0,
+            max=0.999,
+            help="Share of BPE's merges left out, anew each time a pair is seen: helps where pairs are few.",
+            rich_help_panel=training_options.OPTIMIZATION,
+        ),
+    ] = DataConfig.bpe_dropout,
     errors: options.Errors = DataConfig.errors,
     init_from: Annotated[
         Path | None,

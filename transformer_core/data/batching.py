@@ -17,7 +17,7 @@ from torch import Tensor
 
 from transformer_core.data.shards import Corpus, Ids, Shard
 
-__all__ = ["Batch", "Batching", "pad_rows"]
+__all__ = ["Batch", "Batching", "collate", "pad_rows"]
 
 # Pairs are sorted by their length times a random number of 1 ± this. Without it a batch holds pairs of one length
 # alone: a gradient then says "end here" for the whole batch, which disturbs a model that must count (SCAN) most.
@@ -124,16 +124,21 @@ class Batching:
         """Pad the pairs at `indices` into tensors."""
         sources = [shard.source(index) for index in indices]
         targets = [shard.target(index) for index in indices]
-        source = pad_rows(sources, self.pad_id, last=self.eos_id)
-        lengths = torch.tensor([len(row) + 1 for row in sources])
-        source_mask = torch.arange(source.size(1)) < lengths[:, None]
-        return Batch(
-            source=source,
-            source_mask=None if bool(source_mask.all()) else source_mask,
-            target_input=pad_rows(targets, self.pad_id, first=self.bos_id),
-            target_output=pad_rows(targets, self.pad_id, last=self.eos_id),
-            num_target_tokens=sum(map(len, targets)) + len(targets),
-        )
+        return collate(sources, targets, pad_id=self.pad_id, bos_id=self.bos_id, eos_id=self.eos_id)
+
+
+def collate(sources: Sequence[Row], targets: Sequence[Row], *, pad_id: int, bos_id: int, eos_id: int) -> Batch:
+    """Pad pairs into tensors; a row is the ids of a side, without bos and eos."""
+    source = pad_rows(sources, pad_id, last=eos_id)
+    lengths = torch.tensor([len(row) + 1 for row in sources])
+    source_mask = torch.arange(source.size(1)) < lengths[:, None]
+    return Batch(
+        source=source,
+        source_mask=None if bool(source_mask.all()) else source_mask,
+        target_input=pad_rows(targets, pad_id, first=bos_id),
+        target_output=pad_rows(targets, pad_id, last=eos_id),
+        num_target_tokens=sum(map(len, targets)) + len(targets),
+    )
 
 
 def pad_rows(rows: Sequence[Row], pad_id: int, *, first: int | None = None, last: int | None = None) -> Tensor:

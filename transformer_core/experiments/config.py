@@ -56,6 +56,7 @@ class DataConfig:
     tokenizer_kind: Kind = TokenizerConfig.kind  # of the tokenizer that is learned
     vocabulary_size: int | None = None  # of the tokenizer that is learned; None follows from the data
     max_length: int = 256  # tokens a side of a training pair may have; longer pairs are dropped and counted
+    bpe_dropout: float = 0.0  # share of the merges left out whenever a training pair is seen
     errors: Literal["strict", "replace"] = "strict"  # what bytes that are not UTF-8 do
 
     def __post_init__(self) -> None:
@@ -76,6 +77,8 @@ class DataConfig:
             raise ConfigError("--valid-size holds training pairs back; with --valid-src nothing is held back")
         if self.max_length < 1 or (self.valid_size is not None and self.valid_size < 1):
             raise ConfigError("--max-length and --valid-size must be at least 1")
+        if not 0 <= self.bpe_dropout < 1:
+            raise ConfigError(f"bpe_dropout ({self.bpe_dropout}) must be at least 0 and below 1")
 
     @property
     def files(self) -> dict[str, tuple[Path, ...]]:

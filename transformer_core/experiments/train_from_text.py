@@ -12,8 +12,9 @@ import torch
 
 from transformer_core.data.batching import Batching
 from transformer_core.data.shards import Corpus
+from transformer_core.data.subword_regularization import SubwordRegularization
 from transformer_core.device import choose_device, has_fast_bf16
-from transformer_core.experiments.config import TrainingRun
+from transformer_core.experiments.config import DataConfig, TrainingRun
 from transformer_core.experiments.corpus_preparation import (
     PreparedData,
     Progress,
@@ -102,6 +103,8 @@ def _begin(run: TrainingRun, device: torch.device, progress: Progress, listener:
     try:
         run.folder.mkdir(parents=True, exist_ok=True)
         tokenizers = given_tokenizers(run) or choose_tokenizers(run.data, progress, listener.on_message)
+        if run.pretraining is None:
+            _translation(run, tokenizers)  # before anything is removed: it refuses a tokenizer that does not go with it
         clear_folder(run.folder)
         data = _prepare(run, tokenizers, data_files, progress, listener)
         model, run = build_model(run, tokenizers, data.training.statistics, listener.on_message)
@@ -167,8 +170,15 @@ def _trainer(
         task = pretraining_task(run, run.pretraining, data, tokenizers[0])
     else:
         decode = ValidationDecoder(run, data, tokenizers)
-        task = TrainingTask(Translation(), data.training, data.validation, decode)
+        task = TrainingTask(_translation(run, tokenizers), data.training, data.validation, decode)
     return Trainer(model, task, run.training, run.folder, listener)
+
+
+def _translation(run: TrainingRun, tokenizers: Tokenizers) -> Translation:
+    assert isinstance(run.data, DataConfig), "raw text is for pretraining"
+    if not run.data.bpe_dropout:
+        return Translation()
+    return Translation(SubwordRegularization(tokenizers, run.data.bpe_dropout, run.data.max_length))
 
 
 def _compare_threads(stored: dict[str, Any], listener: Listener) -> None:

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from transformer_core.data.batching import Batch, pad_rows
 from transformer_core.data.masking import MaskingVocabulary, infill, mask_tokens
+from transformer_core.data.subword_regularization import SubwordRegularization
 from transformer_core.model import Transformer
 from transformer_core.training.loss import LossSum, count_correct, projected_cross_entropy
 
@@ -24,7 +25,7 @@ __all__ = ["Denoising", "Masked", "Objective", "Translation", "translation_loss"
 class Objective(Protocol):
     """What the trainer asks of an objective."""
 
-    def prepare(self, batch: Batch, random: Generator) -> Batch:
+    def prepare(self, batch: Batch, random: Generator, *, is_training: bool) -> Batch:
         """Make of a batch of the corpus one to learn from; `num_target_tokens` is what the loss will count."""
 
     def loss(self, model: Transformer, batch: Batch, label_smoothing: float) -> LossSum:
@@ -35,9 +36,13 @@ class Objective(Protocol):
 class Translation:
     """Predict each target token from the source and the target tokens before it."""
 
-    def prepare(self, batch: Batch, random: Generator) -> Batch:
-        """Take the pairs as they are."""
-        return batch
+    regularization: SubwordRegularization | None = None  # of the pairs that are learned from
+
+    def prepare(self, batch: Batch, random: Generator, *, is_training: bool) -> Batch:
+        """Take the pairs as they are, or, in training, cut their words anew."""
+        if self.regularization is None or not is_training:
+            return batch
+        return self.regularization.recut(batch, random)
 
     def loss(self, model: Transformer, batch: Batch, label_smoothing: float) -> LossSum:
         """Sum the loss over the real target tokens."""
@@ -50,7 +55,7 @@ class Masked:
 
     vocabulary: MaskingVocabulary
 
-    def prepare(self, batch: Batch, random: Generator) -> Batch:
+    def prepare(self, batch: Batch, random: Generator, *, is_training: bool) -> Batch:
         """Corrupt the source; of the target, what was chosen stays, and the rest becomes padding, which counts not."""
         source = batch.source.numpy()
         is_token = np.ones(source.shape, dtype=np.bool_) if batch.source_mask is None else batch.source_mask.numpy()
@@ -76,7 +81,7 @@ class Denoising:
 
     vocabulary: MaskingVocabulary
 
-    def prepare(self, batch: Batch, random: Generator) -> Batch:
+    def prepare(self, batch: Batch, random: Generator, *, is_training: bool) -> Batch:
         """Corrupt the source."""
         lengths = (batch.target_output != self.vocabulary.pad_id).sum(dim=1).tolist()
         lines = [row[: length - 1] for row, length in zip(batch.target_output.numpy(), lengths, strict=True)]

@@ -203,7 +203,7 @@ class Trainer:
         torch.manual_seed(config.seed * 1_000_003 + state.step)  # dropout: the same in a resumed run
         self.optimizer.set_learning_rate(self._learning_rate(state.step + 1))
         micro_batches = [
-            self.task.objective.prepare(batch, corruption_source(config.seed, state.step, number))
+            self.task.objective.prepare(batch, corruption_source(config.seed, state.step, number), is_training=True)
             for number, batch in enumerate(micro_batches)
         ]
         num_tokens = sum(batch.num_target_tokens for batch in micro_batches)
@@ -266,7 +266,7 @@ class Trainer:
     def _try_largest_batch(self) -> None:
         """Run the batch that needs the most memory, so that running out of it shows in the first second."""
         batch = self.batching.largest(self.task.training)
-        batch = self.task.objective.prepare(batch, corruption_source(self.config.seed, 0))
+        batch = self.task.objective.prepare(batch, corruption_source(self.config.seed, 0), is_training=True)
         try:
             self._backward([batch], batch.num_target_tokens)
         except (RuntimeError, MemoryError) as error:
@@ -339,7 +339,8 @@ class Trainer:
         try:
             with torch.inference_mode(), self._autocast():
                 for number, batch in enumerate(self.batching.in_order(self.task.validation)):
-                    prepared = objective.prepare(batch, corruption_source(VALIDATION_SEED, number))
+                    random = corruption_source(VALIDATION_SEED, number)
+                    prepared = objective.prepare(batch, random, is_training=False)
                     loss = objective.loss(self.model, prepared.to(self.device), 0.0)
                     nll_sum += loss.nll_sum.item()
                     num_tokens += loss.num_tokens

@@ -309,7 +309,28 @@ def test_a_model_goes_on_where_its_folder_was_moved(tmp_path: Path, monkeypatch:
     assert (tmp_path / "moved/model.safetensors").read_bytes() == (tmp_path / "whole/model.safetensors").read_bytes()
 
 
+def test_words_that_are_cut_at_random_are_cut_the_same_in_a_resumed_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    values: dict[str, Any] = {"tokenizer_kind": "byte-bpe", "vocabulary_size": 300, "max_steps": 6}
+    train_from_text(make_run(tmp_path, folder=tmp_path / "whole", bpe_dropout=0.3, **values))
+    train_from_text(make_run(tmp_path, folder=tmp_path / "plain", **values))
+    interrupted(make_run(tmp_path, bpe_dropout=0.3, **values), 4, monkeypatch)
+    train_from_text(make_run(tmp_path, bpe_dropout=0.3, **values))
+    whole, plain, resumed = (
+        (tmp_path / name / "model.safetensors").read_bytes() for name in ("whole", "plain", "model")
+    )
+    assert resumed == whole
+    assert plain != whole
+
+
 # --- A failure leaves nothing
+
+
+def test_random_cuts_of_a_tokenizer_without_merges_are_refused_before_anything_is_written(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="--bpe-dropout leaves merges out, and a tokenizer of kind word has none"):
+        train_from_text(make_run(tmp_path, bpe_dropout=0.1))
+    assert left_over(tmp_path) == set()
 
 
 NAMES = ["describe_data", "choose_tokenizers", "prepare_data", "describe_run", "ValidationDecoder"]

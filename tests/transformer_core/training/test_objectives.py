@@ -30,13 +30,13 @@ def lines_of(batch: Batch) -> list[list[int]]:
 
 
 def test_translation_takes_pairs_as_they_are(batch: Batch) -> None:
-    assert Translation().prepare(batch, corruption_source(0, 0)) is batch
+    assert Translation().prepare(batch, corruption_source(0, 0), is_training=True) is batch
     assert Translation().loss(random_model(20), batch, 0.0).num_correct is None
 
 
 def test_masked_prediction_hides_and_counts_what_was_chosen(batch: Batch) -> None:
     for step in range(30):
-        prepared = Masked(VOCABULARY).prepare(batch, corruption_source(0, step))
+        prepared = Masked(VOCABULARY).prepare(batch, corruption_source(0, step), is_training=True)
         original, corrupted, target = batch.source, prepared.source, prepared.target_output
         chosen = target != PAD
         assert prepared.num_target_tokens == int(chosen.sum()) > 0
@@ -50,7 +50,7 @@ def test_masked_prediction_hides_and_counts_what_was_chosen(batch: Batch) -> Non
 @pytest.mark.parametrize("label_smoothing", [0.0, 0.1])
 def test_the_masked_loss_is_a_slow_explicit_one(batch: Batch, label_smoothing: float) -> None:
     model = masked_model(20)
-    prepared = Masked(VOCABULARY).prepare(batch, corruption_source(0, 1))
+    prepared = Masked(VOCABULARY).prepare(batch, corruption_source(0, 1), is_training=True)
     loss = Masked(VOCABULARY).loss(model, prepared, label_smoothing)
     expected, nll, num_tokens, num_correct = torch.zeros(()), torch.zeros(()), 0, 0
     for row, length in enumerate(map(len, lines_of(batch))):  # each line alone, without padding
@@ -70,7 +70,9 @@ def test_the_masked_loss_is_a_slow_explicit_one(batch: Batch, label_smoothing: f
 
 def test_the_encoder_alone_learns_from_masked_prediction(batch: Batch) -> None:
     model = masked_model(20)
-    loss = Masked(VOCABULARY).loss(model, Masked(VOCABULARY).prepare(batch, corruption_source(0, 1)), 0.1)
+    loss = Masked(VOCABULARY).loss(
+        model, Masked(VOCABULARY).prepare(batch, corruption_source(0, 1), is_training=True), 0.1
+    )
     loss.loss_sum.backward()  # type: ignore[no-untyped-call]
     assert all(parameter.grad is not None and parameter.grad.any() for parameter in model.parameters())
 
@@ -78,7 +80,7 @@ def test_the_encoder_alone_learns_from_masked_prediction(batch: Batch) -> None:
 def test_denoising_corrupts_the_source_alone(batch: Batch) -> None:
     num_masks = 0
     for step in range(30):
-        prepared = Denoising(VOCABULARY).prepare(batch, corruption_source(0, step))
+        prepared = Denoising(VOCABULARY).prepare(batch, corruption_source(0, step), is_training=True)
         assert torch.equal(prepared.target_input, batch.target_input)
         assert torch.equal(prepared.target_output, batch.target_output)
         assert prepared.num_target_tokens == batch.num_target_tokens
@@ -97,7 +99,7 @@ def test_denoising_corrupts_the_source_alone(batch: Batch) -> None:
 
 def test_the_denoising_loss_is_that_of_the_whole_line(batch: Batch) -> None:
     model = random_model(20)
-    prepared = Denoising(VOCABULARY).prepare(batch, corruption_source(0, 1))
+    prepared = Denoising(VOCABULARY).prepare(batch, corruption_source(0, 1), is_training=True)
     loss = Denoising(VOCABULARY).loss(model, prepared, 0.1)
     assert loss.loss_sum.item() == translation_loss(model, prepared, 0.1).loss_sum.item()
     logits = model.project(model(prepared.source, prepared.source_mask, prepared.target_input))

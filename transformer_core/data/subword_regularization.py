@@ -1,0 +1,81 @@
+"""Cut the words of a batch anew, so that a model never sees a pair twice as the same tokens.
+
+The words and their cuts are `tokenizer/bpe_dropout.py`'s; this finds the words in rows of ids. Which cut a word gets
+follows from the source of random numbers alone, as in data/masking.py.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.random import Generator
+from numpy.typing import NDArray
+from torch import Tensor
+
+from tokenizer import Tokenizer
+from tokenizer.bpe_dropout import NUM_SEGMENTATIONS, BpeDropout
+from transformer_core.data.batching import Batch, collate
+from transformer_core.data.masking import word_starts
+from transformer_core.errors import ConfigError
+
+__all__ = ["SubwordRegularization"]
+
+Ids = NDArray[np.int64]
+
+
+class SubwordRegularization:
+    """Recuts both sides of batches by BPE-dropout."""
+
+    def __init__(self, tokenizers: Sequence[Tokenizer], rate: float, max_length: int) -> None:
+        """Prepare.
+
+        Args:
+            tokenizers: of the source and of the target.
+            rate: share of the merges left out, each time one could be made.
+            max_length: tokens a side may have; one that would have more stays as it was.
+
+        Raises:
+            ConfigError: a tokenizer has no merges.
+        """
+        for tokenizer in tokenizers:
+            if tokenizer.config.kind not in ("bpe", "byte-bpe"):
+                raise ConfigError(
+                    f"--bpe-dropout leaves merges out, and a tokenizer of kind {tokenizer.config.kind} has none; "
+                    "do without it, or learn a tokenizer of kind bpe"
+                )
+        self.max_length = max_length
+        self._sides = [(_edges(tokenizer), BpeDropout(tokenizer.merges, rate)) for tokenizer in tokenizers]
+        self.pad_id, self.bos_id, self.eos_id = tokenizers[0].pad_id, tokenizers[0].bos_id, tokenizers[0].eos_id
+
+    def recut(self, batch: Batch, random: Generator) -> Batch:
+        """Give the same pairs in other tokens."""
+        sources = _real_rows(batch.source, batch.source_mask)
+        targets = _real_rows(batch.target_output, batch.target_output != self.pad_id)
+        return collate(
+            [self._recut(row, 0, random) for row in sources],
+            [self._recut(row, 1, random) for row in targets],
+            pad_id=self.pad_id,
+            bos_id=self.bos_id,
+            eos_id=self.eos_id,
+        )
+
+    def _recut(self, row: Ids, side: int, random: Generator) -> Ids:
+        """Cut the words of a row, (length,), anew -> (new length,)."""
+        edges, dropout = self._sides[side]
+        words = np.split(row, np.flatnonzero(word_starts(row[None], edges)[0])[1:])
+        numbers = random.integers(NUM_SEGMENTATIONS, size=len(words)).tolist()
+        cuts = [dropout.segment(tuple(word.tolist()), number) for word, number in zip(words, numbers, strict=True)]
+        cut = [piece for pieces in cuts for piece in pieces]
+        return row if len(cut) > self.max_length else np.array(cut, dtype=row.dtype)
+
+
+def _real_rows(padded: Tensor, mask: Tensor | None) -> list[Ids]:
+    """(batch, length), each row closed by an end token -> the ids before it."""
+    if mask is None:
+        return list(padded[:, :-1].numpy())
+    lengths = (mask.sum(dim=1) - 1).tolist()
+    return [row[:length] for row, length in zip(padded.numpy(), lengths, strict=True)]
+
+
+def _edges(tokenizer: Tokenizer) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+    edges = tokenizer.word_edges
+    return np.frombuffer(edges.left, dtype=np.uint8), np.frombuffer(edges.right, dtype=np.uint8)
