@@ -125,6 +125,14 @@ def train(
     beta2: training_options.Beta2 = TrainingConfig.beta2,
     weight_decay: training_options.WeightDecay = TrainingConfig.weight_decay,
     label_smoothing: training_options.LabelSmoothing = TrainingConfig.label_smoothing,
+    r_drop: Annotated[
+        float,
+        typer.Option(
+            help="Show each pair twice, with different dropout, and draw both predictions together by this weight; "
+            "5 is usual, 0 shows it once.",
+            rich_help_panel=training_options.OPTIMIZATION,
+        ),
+    ] = TrainingConfig.r_drop,
     clip_norm: training_options.ClipNorm = TrainingConfig.clip_norm,
     max_steps: training_options.MaxSteps = None,
     max_epochs: training_options.MaxEpochs = None,

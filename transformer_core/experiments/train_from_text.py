@@ -176,9 +176,10 @@ def _trainer(
 
 def _translation(run: TrainingRun, tokenizers: Tokenizers) -> Translation:
     assert isinstance(run.data, DataConfig), "raw text is for pretraining"
-    if not run.data.bpe_dropout:
-        return Translation()
-    return Translation(SubwordRegularization(tokenizers, run.data.bpe_dropout, run.data.max_length))
+    data, regularization = run.data, None
+    if data.bpe_dropout:
+        regularization = SubwordRegularization(tokenizers, data.bpe_dropout, data.max_length)
+    return Translation(regularization, run.training.r_drop)
 
 
 def _compare_threads(stored: dict[str, Any], listener: Listener) -> None:

@@ -43,6 +43,9 @@ class TrainingConfig:
     beta2: float = 0.98  # AdamW: decay of the mean of their squares
     weight_decay: float = 0.0  # decay of matrices and embeddings per unit of learning rate
     label_smoothing: float = 0.1  # share of the target distribution spread over the vocabulary
+    r_drop: float = (
+        0.0  # translation: weight (alpha) that draws two passes with different dropout together; 0: one pass
+    )
     clip_norm: float = 1.0  # gradients longer than this are scaled down to it; 0 leaves them
     max_steps: int | None = None  # updates; with cosine and linear the rate reaches 0 there
     max_epochs: int | None = None  # passes over the data
@@ -73,7 +76,9 @@ class TrainingConfig:
         at_least = {
             **dict.fromkeys(("batch_size", "accumulate", "keep_last", "log_every", "valid_beam_size"), 1),
             **dict.fromkeys(("max_steps", "max_epochs", "valid_every", "save_every", "threads"), 1),
-            **dict.fromkeys(("warmup_steps", "patience", "average_last", "seed", "weight_decay", "clip_norm"), 0),
+            **dict.fromkeys(
+                ("warmup_steps", "patience", "average_last", "seed", "weight_decay", "clip_norm", "r_drop"), 0
+            ),
         }
         for name, low in at_least.items():
             value = getattr(self, name)

@@ -35,21 +35,29 @@ class LossSum:
         self.num_correct = num_correct
 
 
-def projected_cross_entropy(hidden: Tensor, weight: Tensor, target_ids: Tensor, label_smoothing: float) -> LossSum:
+def projected_cross_entropy(
+    hidden: Tensor, weight: Tensor, target_ids: Tensor, label_smoothing: float, consistency: float = 0.0
+) -> LossSum:
     """Project hidden states to logits and sum their loss against the targets.
 
     With smoothing ε the target distribution is (1 - ε) on the right token plus ε spread evenly over the vocabulary, as
     in `torch.nn.functional.cross_entropy`.
 
+    Of two passes over the same tokens, which differ by their dropout, the loss is the mean of both, and they are drawn
+    to each other (R-Drop, Liang et al. 2021): consistency / 4 times the sum of the Kullback-Leibler divergences of one
+    distribution from the other and back, which is alpha of the paper.
+
     Args:
-        hidden: (tokens, d_model), the decoder's output at real tokens.
+        hidden: (tokens, d_model), the decoder's output at real tokens; or (2, tokens, d_model), that of two passes.
         weight: (vocabulary, d_model), the output projection.
         target_ids: (tokens,) int64.
         label_smoothing: ε, at least 0 and below 1.
+        consistency: alpha; only of two passes.
     """
+    passes = hidden if hidden.dim() == 3 else hidden[None]
     wants_gradient = torch.is_grad_enabled() and (hidden.requires_grad or weight.requires_grad)
     loss_sum, nll_sum = _ProjectedCrossEntropy.apply(  # type: ignore[no-untyped-call]
-        hidden, weight, target_ids, label_smoothing, wants_gradient
+        passes, weight, target_ids, label_smoothing, consistency, wants_gradient
     )
     return LossSum(loss_sum, nll_sum, target_ids.numel())
 
@@ -58,55 +66,82 @@ class _ProjectedCrossEntropy(Function):
     """Loss and, where it is wanted, its gradient, in one pass over slices of tokens."""
 
     @staticmethod
-    def forward(
+    def forward(  # noqa: PLR0913 - torch takes no record
         ctx: Any,  # noqa: ANN401 - torch gives it no public type
         hidden: Tensor,
         weight: Tensor,
         target_ids: Tensor,
         label_smoothing: float,
+        consistency: float,
         wants_gradient: bool,
     ) -> tuple[Tensor, Tensor]:
-        """Sum the loss; keep the gradients for `backward`."""
+        """Sum the loss; keep the gradients for `backward`; hidden is (passes, tokens, d_model)."""
         product_dtype = torch.get_autocast_dtype(hidden.device.type) if _is_autocast(hidden) else hidden.dtype
         hidden_product, weight_product = hidden.to(product_dtype), weight.to(product_dtype)
-        smoothing_share = label_smoothing / weight.size(0)
+        share = 1 / hidden.size(0)  # of each pass
+        smoothing_share = share * label_smoothing / weight.size(0)
         nll_sum = hidden.new_zeros((), dtype=torch.float64)
-        smooth_sum = hidden.new_zeros((), dtype=torch.float64)
+        smooth_sum, divergence_sum = nll_sum.clone(), nll_sum.clone()
         hidden_gradient = torch.empty_like(hidden) if wants_gradient else None
         weight_gradient = torch.zeros_like(weight, dtype=torch.float32) if wants_gradient else None
         with torch.autocast(hidden.device.type, enabled=False):
-            for rows in _slices(hidden):
-                target = target_ids[rows, None]
-                # (slice, d_model) x (d_model, vocabulary) -> (slice, vocabulary)
-                logits = functional.linear(hidden_product[rows], weight_product)
+            for rows in _slices(target_ids):
+                target = target_ids[rows].expand(hidden.size(0), -1)[..., None]
+                # (passes, slice, d_model) x (d_model, vocabulary) -> (passes, slice, vocabulary)
+                logits = functional.linear(hidden_product[:, rows], weight_product)
                 log_probabilities = functional.log_softmax(logits, dim=-1, dtype=torch.float32)
-                nll_sum -= log_probabilities.gather(1, target).sum(dtype=torch.float64)
+                nll_sum -= log_probabilities.gather(2, target).sum(dtype=torch.float64)
                 if label_smoothing:
                     smooth_sum -= log_probabilities.sum(dim=-1).sum(dtype=torch.float64)
+                divergence_gradient = None
+                if consistency:
+                    divergence, divergence_gradient = _divergence(log_probabilities)
+                    divergence_sum += divergence
                 if hidden_gradient is None or weight_gradient is None:
                     continue
                 # d loss / d logits = softmax - (1 - ε) one_hot(target) - ε / vocabulary; the last term is a constant
                 # and joins after the loop
-                logits_gradient = log_probabilities.exp_()
-                logits_gradient.scatter_add_(1, target, log_probabilities.new_full(target.shape, label_smoothing - 1))
-                logits_gradient = logits_gradient.to(product_dtype)
-                hidden_gradient[rows] = logits_gradient @ weight_product
-                weight_gradient += logits_gradient.t() @ hidden_product[rows]
+                gradient = log_probabilities.exp_()
+                gradient.scatter_add_(2, target, log_probabilities.new_full(target.shape, label_smoothing - 1))
+                gradient *= share
+                if divergence_gradient is not None:
+                    gradient.add_(divergence_gradient, alpha=consistency / 4)
+                gradient = gradient.to(product_dtype)
+                hidden_gradient[:, rows] = gradient @ weight_product
+                weight_gradient += gradient.flatten(0, 1).t() @ hidden_product[:, rows].flatten(0, 1)
         if hidden_gradient is not None and weight_gradient is not None:
             if label_smoothing:
                 hidden_gradient -= smoothing_share * weight.sum(dim=0)
-                weight_gradient -= smoothing_share * hidden.sum(dim=0)
+                weight_gradient -= smoothing_share * hidden.sum(dim=(0, 1))
             ctx.save_for_backward(hidden_gradient, weight_gradient)
-        loss_sum = (1 - label_smoothing) * nll_sum + smoothing_share * smooth_sum
+        nll_sum *= share
+        loss_sum = (1 - label_smoothing) * nll_sum + smoothing_share * smooth_sum + consistency / 4 * divergence_sum
         nll_sum = nll_sum.float()
         ctx.mark_non_differentiable(nll_sum)
         return loss_sum.float(), nll_sum
 
     @staticmethod
-    def backward(ctx: Any, loss_gradient: Tensor, _: Tensor) -> tuple[Tensor, Tensor, None, None, None]:  # noqa: ANN401
+    def backward(ctx: Any, loss_gradient: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:  # noqa: ANN401
         """Scale the gradients that `forward` took."""
         hidden_gradient, weight_gradient = ctx.saved_tensors
-        return hidden_gradient * loss_gradient, weight_gradient * loss_gradient, None, None, None
+        return hidden_gradient * loss_gradient, weight_gradient * loss_gradient, None, None, None, None
+
+
+def _divergence(log_probabilities: Tensor) -> tuple[Tensor, Tensor]:
+    """Sum the Kullback-Leibler divergences between two passes, both ways.
+
+    Args:
+        log_probabilities: (2, tokens, vocabulary).
+
+    Returns:
+        the sum, float64, and its gradient with respect to the logits of both passes, (2, tokens, vocabulary).
+    """
+    probabilities = log_probabilities.exp()
+    ratio = log_probabilities - log_probabilities.flip(0)  # log p - log q, and back
+    divergences = (probabilities * ratio).sum(dim=-1, keepdim=True)
+    # KL(p, q) moves the logits of p by p (log p - log q - KL(p, q)), and those of q by q - p
+    gradient = probabilities * (ratio - divergences) + probabilities - probabilities.flip(0)
+    return divergences.sum(dtype=torch.float64), gradient
 
 
 def count_correct(hidden: Tensor, weight: Tensor, target_ids: Tensor) -> int:
@@ -117,9 +152,9 @@ def count_correct(hidden: Tensor, weight: Tensor, target_ids: Tensor) -> int:
     return int(torch.stack(hits).sum())
 
 
-def _slices(hidden: Tensor) -> Iterator[slice]:
-    """Some tokens at a time."""
-    for start in range(0, hidden.size(0), SLICE_TOKENS):
+def _slices(tokens: Tensor) -> Iterator[slice]:
+    """Some tokens at a time, of (tokens, …)."""
+    for start in range(0, tokens.size(0), SLICE_TOKENS):
         yield slice(start, start + SLICE_TOKENS)
 
 

@@ -37,6 +37,7 @@ class Translation:
     """Predict each target token from the source and the target tokens before it."""
 
     regularization: SubwordRegularization | None = None  # of the pairs that are learned from
+    consistency: float = 0.0  # draws two passes with different dropout to each other (R-Drop); 0: there is one pass
 
     def prepare(self, batch: Batch, random: Generator, *, is_training: bool) -> Batch:
         """Take the pairs as they are, or, in training, cut their words anew."""
@@ -46,7 +47,12 @@ class Translation:
 
     def loss(self, model: Transformer, batch: Batch, label_smoothing: float) -> LossSum:
         """Sum the loss over the real target tokens."""
-        return translation_loss(model, batch, label_smoothing)
+        if not self.consistency or not model.training:
+            return translation_loss(model, batch, label_smoothing)
+        source_mask = None if batch.source_mask is None else batch.source_mask.repeat(2, 1)
+        hidden = model(batch.source.repeat(2, 1), source_mask, batch.target_input.repeat(2, 1))
+        # (2 * batch, target_length, d_model) -> (2, batch, target_length, d_model)
+        return _loss(model, hidden.unflatten(0, (2, -1)), batch, label_smoothing, consistency=self.consistency)
 
 
 @dataclass(frozen=True)
@@ -72,7 +78,7 @@ class Masked:
     def loss(self, model: Transformer, batch: Batch, label_smoothing: float) -> LossSum:
         """Sum the loss over the chosen places."""
         hidden = model.encode(batch.source, batch.source_mask)
-        return _loss(model, hidden, batch, label_smoothing, counts_correct=not model.training)
+        return _loss(model, hidden[None], batch, label_smoothing, counts_correct=not model.training)
 
 
 @dataclass(frozen=True)
@@ -100,16 +106,33 @@ def translation_loss(
 ) -> LossSum:
     """Predict each target token from the source and the target tokens before it (teacher forcing)."""
     hidden = model(batch.source, batch.source_mask, batch.target_input)
-    return _loss(model, hidden, batch, label_smoothing, counts_correct=counts_correct)
+    return _loss(model, hidden[None], batch, label_smoothing, counts_correct=counts_correct)
 
 
-def _loss(model: Transformer, hidden: Tensor, batch: Batch, label_smoothing: float, *, counts_correct: bool) -> LossSum:
-    """Sum the loss over the places of the target that hold a token; hidden is (batch, target_length, d_model)."""
+def _loss(
+    model: Transformer,
+    passes: Tensor,
+    batch: Batch,
+    label_smoothing: float,
+    *,
+    consistency: float = 0.0,
+    counts_correct: bool = False,
+) -> LossSum:
+    """Sum the loss over the places of the target that hold a token.
+
+    Args:
+        model: whose projection is used.
+        passes: (passes, batch, target_length, d_model), one or two.
+        batch: has the targets.
+        label_smoothing: as in `projected_cross_entropy`.
+        consistency: likewise.
+        counts_correct: also count the tokens that the model finds most probable.
+    """
     real = (batch.target_output != model.config.pad_id).flatten().nonzero().squeeze(1)  # (tokens,)
-    # (batch, target_length, d_model) -> (tokens, d_model): padding is neither projected nor counted
-    hidden = hidden.flatten(0, 1).index_select(0, real)
+    # (passes, batch, target_length, d_model) -> (passes, tokens, d_model): padding is neither projected nor counted
+    hidden = passes.flatten(1, 2).index_select(1, real)
     weight, target_ids = model.output_projection.weight, batch.target_output.flatten().index_select(0, real)
-    loss = projected_cross_entropy(hidden, weight, target_ids, label_smoothing)
+    loss = projected_cross_entropy(hidden, weight, target_ids, label_smoothing, consistency)
     if counts_correct:
-        loss.num_correct = count_correct(hidden, weight, target_ids)
+        loss.num_correct = count_correct(hidden[0], weight, target_ids)
     return loss

@@ -37,6 +37,33 @@ def test_it_is_torchs_cross_entropy_in_value_and_gradient(num_tokens: int, label
         torch.testing.assert_close(fast, slow, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.parametrize("label_smoothing", [0.0, 0.1])
+@pytest.mark.parametrize("consistency", [0.0, 5.0])
+def test_of_two_passes_it_is_r_drop_in_value_and_gradient(consistency: float, label_smoothing: float) -> None:
+    _, weight, target_ids = random_batch(SLICE_TOKENS + 5)
+    generator = torch.Generator().manual_seed(1)
+    hidden = torch.randn(2, len(target_ids), D_MODEL, generator=generator, dtype=torch.float64).requires_grad_()
+    weight = weight.detach().double().requires_grad_()
+    fused = projected_cross_entropy(hidden, weight, target_ids, label_smoothing, consistency)
+    logits = hidden @ weight.T
+    losses = [
+        functional.cross_entropy(one, target_ids, label_smoothing=label_smoothing, reduction="sum") for one in logits
+    ]
+    first, second = logits.log_softmax(dim=-1)
+    divergences = [
+        functional.kl_div(one, other, log_target=True, reduction="sum")
+        for one, other in ((first, second), (second, first))
+    ]
+    # Liang et al. 2021, equations 2 to 4, halved: -log p - log q + alpha / 2 (KL(p, q) + KL(q, p))
+    plain = (sum(losses) + consistency / 2 * sum(divergences)) / 2
+    assert isinstance(plain, Tensor)
+    assert fused.num_tokens == len(target_ids)
+    torch.testing.assert_close(fused.loss_sum, plain.float(), rtol=1e-5, atol=1e-5)
+    # the softmax of the fused form is of float32
+    for fast, slow in zip(gradients(fused, hidden, weight), torch.autograd.grad(plain, (hidden, weight)), strict=True):
+        torch.testing.assert_close(fast.double(), slow, rtol=1e-3, atol=1e-4)
+
+
 def test_the_mean_of_summed_losses_is_the_mean_of_all() -> None:
     hidden, weight, target_ids = random_batch(50)
     parts = [

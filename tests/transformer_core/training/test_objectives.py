@@ -9,6 +9,8 @@ from tests.transformer_core.decoding.masked_model import masked_model
 from tests.transformer_core.decoding.random_model import random_model
 from transformer_core.data.batching import Batch, Batching
 from transformer_core.data.masking import MaskingVocabulary, corruption_source
+from transformer_core.layers.dropout import Dropout
+from transformer_core.model import Transformer
 from transformer_core.training.objectives import Denoising, Masked, Translation, translation_loss
 
 PAD, BOS, EOS, MASK = 0, 1, 2, 4
@@ -29,9 +31,43 @@ def lines_of(batch: Batch) -> list[list[int]]:
     return [[index for index in row if index not in (PAD, EOS)] for row in batch.target_output.tolist()]
 
 
+def set_dropout(model: Transformer, num_dropped: int) -> Transformer:
+    """Drop so many values of 65,536."""
+    for module in model.modules():
+        if isinstance(module, Dropout):
+            module.num_dropped = num_dropped
+    return model.train()
+
+
 def test_translation_takes_pairs_as_they_are(batch: Batch) -> None:
     assert Translation().prepare(batch, corruption_source(0, 0), is_training=True) is batch
     assert Translation().loss(random_model(20), batch, 0.0).num_correct is None
+
+
+def test_two_passes_without_dropout_are_one(batch: Batch) -> None:
+    model = set_dropout(random_model(20), 0)
+    one, two = Translation().loss(model, batch, 0.1), Translation(consistency=5.0).loss(model, batch, 0.1)
+    assert two.num_tokens == one.num_tokens
+    for name in ("loss_sum", "nll_sum"):
+        torch.testing.assert_close(getattr(two, name), getattr(one, name))
+    parameters = list(model.parameters())
+    for first, second in zip(
+        torch.autograd.grad(one.loss_sum, parameters), torch.autograd.grad(two.loss_sum, parameters), strict=True
+    ):
+        torch.testing.assert_close(second, first, rtol=1e-4, atol=1e-5)
+
+
+def test_two_passes_are_only_for_training(batch: Batch) -> None:
+    model = set_dropout(random_model(20), 2**15)
+    torch.manual_seed(1)
+    losses = {}
+    for is_training in (True, False):
+        model.train(is_training)
+        losses[is_training] = [
+            Translation(consistency=consistency).loss(model, batch, 0.0).loss_sum.item() for consistency in (0.0, 5.0)
+        ]
+    assert losses[True][0] != losses[True][1]
+    assert losses[False][0] == losses[False][1]
 
 
 def test_masked_prediction_hides_and_counts_what_was_chosen(batch: Batch) -> None:
