@@ -1,0 +1,113 @@
+"""Which options of training reach most in a given number of updates: screened on the validation pairs of multi30k.
+
+    python benchmarks/recipes.py --data DATA [--recipe muon] [--epochs 6] [--seed 1] [--output recipes.json]
+
+Every recipe trains a model of `--arch tiny` from English to German with the same tokenizer, for as many passes over the
+pairs, and is judged by loss and greedy BLEU on the validation pairs alone; nothing here looks at a test set. Results
+are added to those that the file holds already, one row for each recipe, length and seed. A folder of an interrupted run
+is gone on with.
+"""
+
+import argparse
+import json
+import os
+import platform
+from importlib import metadata
+from pathlib import Path
+
+from quality import TASKS, run
+
+Row = dict[str, object]
+
+MUON = ("--optimizer", "muon", "--lr", "0.004")
+WU = ("--norm", "last", "--lr", "0.005", "--lr-schedule", "inverse-sqrt", "--warmup-steps", "2000")
+MODERN = ("--norm-kind", "rms", "--feed-forward", "swiglu", "--ffn-dim", "171", "--positions", "rotary")
+RECIPES: dict[str, tuple[str, ...]] = {
+    "default": (),
+    "adamw 2e-3": ("--lr", "0.002"),
+    "adamw 8e-3": ("--lr", "0.008"),
+    "adamw, embeddings x 3": ("--embedding-lr-factor", "3"),
+    "muon": MUON,
+    "muon, embeddings x 2": (*MUON, "--embedding-lr-factor", "2"),
+    "muon, embeddings x 3": (*MUON, "--embedding-lr-factor", "3"),
+    "muon 8e-3, embeddings x 2": ("--optimizer", "muon", "--lr", "0.008", "--embedding-lr-factor", "2"),
+    "linear": ("--lr-schedule", "linear"),
+    "norm last": ("--norm", "last"),
+    "norm last, inverse-sqrt, batches of 8k": (*WU, "--accumulate", "2"),
+    "batches of 2k": ("--batch-size", "2048"),
+    "batches of 8k": ("--accumulate", "2"),
+    "dropout 0.2": ("--dropout", "0.2"),
+    "dropout 0.1": ("--dropout", "0.1"),
+    "attention dropout 0.1": ("--attention-dropout", "0.1"),
+    "weight decay 0.05": ("--weight-decay", "0.05"),
+    "bpe-dropout 0.05": ("--bpe-dropout", "0.05"),
+    "bpe-dropout 0.1": ("--bpe-dropout", "0.1"),
+    "r-drop 1": ("--r-drop", "1"),
+    "r-drop 5": ("--r-drop", "5"),
+    "rms, swiglu, rotary": MODERN,
+}
+TASK = TASKS["multi30k"]
+
+
+def screen(data: Path, folder: Path, name: str, epochs: int, common: list[str]) -> Row:
+    """Train one recipe; score its translation of the validation pairs."""
+    tokenizer = folder / "tokenizer.json"
+    train, valid = ([str(data / side) for side in sides] for sides in (TASK.train, TASK.valid or ()))
+    if not tokenizer.exists():
+        run(["tokenizer", "train", "-i", train[0], "-i", train[1], "-o", str(tokenizer), *TASK.tokenizer])
+    model = folder / "-".join([name.replace(", ", "-").replace(" ", "-"), str(epochs), common[-1]])
+    pairs = ["-s", train[0], "-t", train[1], "--valid-src", valid[0], "--valid-tgt", valid[1]]
+    options = ["--tokenizer", str(tokenizer), "--max-epochs", str(epochs), "--patience", "0", *TASK.options]
+    run(["train", *pairs, *options, "-o", str(model), *RECIPES[name], *common])
+    hypotheses = model.with_suffix(".hyp")
+    run(["translate", "-m", str(model), "-i", valid[0], "-o", str(hypotheses), "--greedy", *common[:2]])
+    scores, _, _ = run(["evaluate", valid[1], "-i", str(hypotheses), *TASK.metrics, "--json"])
+    training = json.loads((model / "metadata.json").read_text(encoding="utf-8"))["training"]
+    return {
+        "recipe": name,
+        "options": " ".join(RECIPES[name]),
+        "epochs": epochs,
+        "seed": int(common[-1]),
+        "valid loss": training["validation"]["loss"],
+        "valid BLEU": json.loads(scores.splitlines()[0])["score"],
+        "steps": training["steps"],
+        "seconds": training["seconds"],
+        "target tokens": training["target_tokens"],
+        "processor": platform.machine(),
+        "torch": metadata.version("torch"),
+    }
+
+
+def show(rows: list[Row]) -> None:
+    """Print the table, the best loss first within each length."""
+    line = "{recipe:<42}{epochs:>7}{seed:>5}{valid loss:>12.4f}{valid BLEU:>12.2f}{steps:>7}{seconds:>9.0f}"
+    print("recipe".ljust(42), "epochs seed  valid loss  valid BLEU  steps  seconds")
+    for row in sorted(rows, key=lambda row: (str(row["epochs"]).rjust(4), float(str(row["valid loss"])))):
+        print(line.format_map(row))
+
+
+def main() -> None:
+    """Screen what is asked for, add the rows to the file, print all of them."""
+    parser = argparse.ArgumentParser(description="Recipes of training, screened.")
+    parser.add_argument("--data", type=Path, required=True, help="folder of the corpora")
+    parser.add_argument("--recipe", choices=RECIPES, action="append", help="repeat it; all if not given")
+    parser.add_argument("--epochs", type=int, default=6, help="passes over the pairs")
+    parser.add_argument("--seed", type=int, action="append", help="repeat it; 1 if not given")
+    parser.add_argument("--threads", type=int, default=os.cpu_count(), help="processor threads")
+    parser.add_argument("--folder", type=Path, default=Path("recipes"), help="where the models go")
+    parser.add_argument("--output", type=Path, default=Path("recipes.json"), help="rows are added to this file")
+    options = parser.parse_args()
+    options.folder.mkdir(parents=True, exist_ok=True)
+    rows: list[Row] = json.loads(options.output.read_text(encoding="utf-8")) if options.output.exists() else []
+    for seed in options.seed or [1]:
+        for name in options.recipe or RECIPES:
+            common = ["--threads", str(options.threads), "--seed", str(seed)]
+            row = screen(options.data, options.folder, name, options.epochs, common)
+            keys = ("recipe", "epochs", "seed")
+            rows = [old for old in rows if any(old[key] != row[key] for key in keys)] + [row]
+            options.output.write_text(json.dumps(rows, indent=2) + "\n", encoding="utf-8")
+            show(rows)
+
+
+if __name__ == "__main__":
+    main()
