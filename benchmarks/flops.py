@@ -37,10 +37,10 @@ def flop_per_target_token(sizes: ModelSizes, lengths: Sequence[tuple[int, int]])
     """
     d_model, d_ff = sizes.d_model, sizes.d_ff
     attention, feed_forward = 4 * d_model**2, 2 * d_model * d_ff
-    source_weights = sizes.num_layers * (
-        attention + feed_forward + attention // 2
-    )  # the last: cross-attention's memory
-    target_weights = sizes.num_layers * (attention + attention // 2 + feed_forward) + d_model * sizes.vocabulary_size
+    # half the weights of cross-attention read the source, its keys and values, and half the target
+    layer = attention + attention // 2 + feed_forward
+    source_weights = sizes.num_layers * layer
+    target_weights = sizes.num_layers * layer + d_model * sizes.vocabulary_size
     multiplications = 0
     for source, target in lengths:
         multiplications += source * source_weights + target * target_weights
@@ -62,12 +62,13 @@ def best_product(precision: Literal["fp32", "bf16"]) -> float:
     with torch.inference_mode():
         for m, k, n in PRODUCTS:
             left, right = torch.randn(m, k, dtype=dtype), torch.randn(k, n, dtype=dtype)
-            exact = (left.double() @ right.double()) if precision == "fp32" else None
+            some = slice(64)  # rows whose error is looked at
+            exact = left[some].double() @ right.double() if precision == "fp32" else None
             error = 0.0
             for setting in ("highest", "medium"):
                 torch.set_float32_matmul_precision(setting)
                 if exact is not None:
-                    setting_error = float((left @ right - exact).abs().max())
+                    setting_error = float(((left @ right)[some] - exact).abs().max())
                     error = error or setting_error
                     if setting_error > WORST_ERROR * error:
                         continue

@@ -40,7 +40,8 @@ class Contender:
 
 
 ALL_PRIMITIVES = {"ONEDNN_PRIMITIVE_CACHE_CAPACITY": "1024"}  # oneDNN's own default; `train` says 64
-KEPT_MEMORY = {"MALLOC_TRIM_THRESHOLD_": "4000000000", "MALLOC_MMAP_THRESHOLD_": "4000000000"}
+# glibc gives large blocks back to the system and asks for them again; 32 MiB is the largest threshold it takes
+KEPT_MEMORY = {"MALLOC_TRIM_THRESHOLD_": "4000000000", "MALLOC_MMAP_THRESHOLD_": str(32 * 2**20)}
 PLAIN = {
     "transduce": Contender("transduce"),
     "eole": Contender("eole"),

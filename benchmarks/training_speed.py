@@ -229,6 +229,8 @@ def main() -> None:
     }
     epochs = {tool: bench.count_epoch(tool) for tool in dict.fromkeys(CONTENDERS[name].tool for name in names)}
     figures["epochs"] = epochs
+    if "joeynmt" in epochs and setting.max_steps > epochs["joeynmt"]["batches"]:
+        sys.exit(f"JoeyNMT has {epochs['joeynmt']['batches']} batches an epoch, and its window must lie in the first")
     products: Products = dict.fromkeys(sorted({"fp32", *(CONTENDERS[name].precision for name in names)}), 0.0)
     runs: Runs = {name: [] for name in names}
     for number in range(1, options.rounds + 1):
