@@ -17,6 +17,7 @@ STEP = StepReport(
     learning_rate=0.003,
     gradient_norm=1.1,
     tokens_per_second=9123.4,
+    num_target_tokens=100_000,
     num_skipped=0,
     elapsed_seconds=240.0,
     remaining_seconds=720.0,

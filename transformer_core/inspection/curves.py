@@ -31,7 +31,9 @@ SPLITS: tuple[Split, ...] = get_args(Split)
 TIME_UNITS = ((3600.0, "hours"), (60.0, "minutes"), (1.0, "seconds"))
 METRICS_FILE = "metrics.jsonl"
 # What training writes beside the metrics of a step: where it stands and what it counts.
-_PLACES = frozenset({"step", "max_steps", "epoch", "num_skipped", "elapsed_seconds", "remaining_seconds"})
+_PLACES = frozenset(
+    {"step", "max_steps", "epoch", "num_target_tokens", "num_skipped", "elapsed_seconds", "remaining_seconds"}
+)
 _FIRST, _LAST = ("loss",), ("learning_rate", "tokens_per_second")  # by default, around the metric that selects
 
 

@@ -32,6 +32,7 @@ class StepReport:
     learning_rate: float
     gradient_norm: float  # before clipping, of the last update
     tokens_per_second: float  # target tokens
+    num_target_tokens: int  # learned from so far, over all runs
     num_skipped: int  # updates left out in all because a gradient was not finite
     elapsed_seconds: float  # spent training, over all runs
     remaining_seconds: float  # expected until max_steps

@@ -294,6 +294,7 @@ class Trainer:
                 learning_rate=self._learning_rate(state.step),
                 gradient_norm=self._gradient_norm,
                 tokens_per_second=state.window_tokens / max(1e-9, state.window_seconds),
+                num_target_tokens=state.num_target_tokens,
                 num_skipped=state.num_skipped,
                 elapsed_seconds=state.elapsed_seconds,
                 remaining_seconds=seconds_per_step * (self.max_steps - state.step),

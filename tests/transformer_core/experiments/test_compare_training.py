@@ -297,6 +297,7 @@ def test_a_timed_run_says_when_it_will_end() -> None:
         learning_rate=1.0,
         gradient_norm=1.0,
         tokens_per_second=1.0,
+        num_target_tokens=100_000,
         num_skipped=0,
         elapsed_seconds=25.0,
         remaining_seconds=1e9,

@@ -74,6 +74,7 @@ def test_what_training_writes_is_read(tmp_path: Path) -> None:
                 learning_rate=0.1,
                 gradient_norm=1.0,
                 tokens_per_second=100.0,
+                num_target_tokens=100_000,
                 num_skipped=0,
                 elapsed_seconds=float(step),
                 remaining_seconds=math.nan,

@@ -403,13 +403,16 @@ def test_gradients_are_clipped(build: Builder, monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_it_learns(build: Builder) -> None:
-    build(max_steps=60, log_every=20).run()
+    result = build(max_steps=60, log_every=20).run()
     reports = build.listener.steps
     assert [report.step for report in reports] == [20, 40, 60]
     assert reports[-1].loss < reports[0].loss
     # no better than chance is the entropy of a choice among all entries
     assert reports[-1].perplexity < VOCABULARY
     assert all(report.tokens_per_second > 0 for report in reports)
+    counts = [0, *(report.num_target_tokens for report in reports)]
+    assert counts == sorted(set(counts))
+    assert counts[-1] == result.state.num_target_tokens
 
 
 # --- What is not finite
