@@ -24,6 +24,7 @@ from transformer_core.experiments.corpus_preparation import (
     remove_corpora,
     remove_prepared_data,
 )
+from transformer_core.experiments.starting_point import StartingPoint
 from transformer_core.experiments.training_file import (
     TRAINING_FILE,
     option_values,
@@ -184,14 +185,13 @@ def data_key(data: TextConfig, tokenizers: Tokenizers, data_files: dict[str, lis
 
 
 def describe_run(
-    run: TrainingRun,
-    config: ModelConfig,
+    start: StartingPoint,
     tokenizers: Tokenizers,
     data: PreparedData,
     data_files: dict[str, list[dict[str, Any]]],
 ) -> None:
     """Write what describes the model; training.toml last, because it makes the folder a run that can be resumed."""
-    folder = run.folder
+    run, config, folder = start.run, start.model.config, start.run.folder
     save_architecture(folder, config, *tokenizers)
     write_json(folder / "generation.json", _generation(run, config, data))
     metadata: dict[str, Any] = {
@@ -206,7 +206,11 @@ def describe_run(
         metadata["pretraining"] = asdict(run.pretraining)
     if run.init_from is not None:
         weights_path = run.init_from / "model.safetensors"
-        metadata["init_from"] = {"path": str(run.init_from.resolve()), "sha256": hash_file(weights_path)}
+        metadata["init_from"] = {
+            "path": str(run.init_from.resolve()),
+            "sha256": hash_file(weights_path),
+            "fresh": list(start.fresh_parts),
+        }
     write_json(folder / "metadata.json", metadata)
     write_training_file(folder, run_options(run), _command(run))
 

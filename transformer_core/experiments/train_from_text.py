@@ -107,11 +107,11 @@ def _begin(run: TrainingRun, device: torch.device, progress: Progress, listener:
             _translation(run, tokenizers)  # before anything is removed: it refuses a tokenizer that does not go with it
         clear_folder(run.folder)
         data = _prepare(run, tokenizers, data_files, progress, listener)
-        model, run = build_model(run, tokenizers, data.training.statistics, listener.on_message)
-        training = _complete(run, model, data.training, device, is_fine_tuning=is_fine_tuning(run))
-        run = replace(run, training=training)
-        describe_run(run, model.config, tokenizers, data, data_files)
-        return _trainer(run, model.to(device), data, tokenizers, listener)
+        start = build_model(run, tokenizers, data.training.statistics, listener.on_message)
+        training = _complete(start.run, start.model, data.training, device, is_fine_tuning=is_fine_tuning(run))
+        start = replace(start, run=replace(start.run, training=training))
+        describe_run(start, tokenizers, data, data_files)
+        return _trainer(start.run, start.model.to(device), data, tokenizers, listener)
     except BaseException:
         abandon_run(run.folder, before)
         raise
@@ -129,7 +129,7 @@ def _go_on(
     data = _prepare(run, tokenizers, data_files, progress, listener)
     model = fresh_model(config, run.training.seed)
     if run.init_from is not None and Checkpoints(run.folder, 1).latest() is None:  # killed before it saved anything
-        listener.on_message(take_weights(model, run.init_from))
+        listener.on_message(take_weights(model, tokenizers, run.init_from).summary)
     # the rates are those that the run began with
     run = replace(run, training=_complete(run, model, data.training, device, is_fine_tuning=False))
     continue_run(run, stored)
