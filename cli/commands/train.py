@@ -10,9 +10,16 @@ from cli import console, options, training_options
 from cli.settings import build
 from cli.training_options import file_option
 from transformer_core.experiments.config import ArchitectureConfig, DataConfig, TrainingRun
+from transformer_core.training.adaptation_config import AdaptationConfig
 from transformer_core.training.config import TrainingConfig, TranslationMetric
 
 __all__ = ["train"]
+
+FINE_TUNING = "Fine-tuning"
+
+
+def _complete_part(incomplete: str) -> list[str]:
+    return [name for name in ("encoder", "decoder", "embeddings") if name.startswith(incomplete)]
 
 
 def train(
@@ -69,9 +76,38 @@ def train(
             "--finetune-from-model",
             metavar="FOLDER",
             readable=False,
-            help="Model whose weights, architecture and tokenizer to start from (fine-tuning); of a pretrained encoder "
-            "those of the encoder.",
-            rich_help_panel=training_options.ARCHITECTURE,
+            help="Model whose weights, architecture and tokenizer to start from; of a pretrained encoder those of the "
+            "encoder. With another --tokenizer, the entries that it knows keep their vectors.",
+            rich_help_panel=FINE_TUNING,
+        ),
+    ] = None,
+    freeze: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--freeze",
+            metavar="PART",
+            autocompletion=_complete_part,
+            help="Part of it that stays as it is: encoder, decoder, embeddings, or layers, from 1, as in encoder.1-4; "
+            "repeat it for several.",
+            rich_help_panel=FINE_TUNING,
+        ),
+    ] = None,
+    lora_rank: Annotated[
+        int | None,
+        typer.Option(
+            "--lora-rank",
+            min=1,
+            help="Train adapters of this rank beside its matrices, and nothing else of it; they are merged when it is "
+            "saved.",
+            rich_help_panel=FINE_TUNING,
+        ),
+    ] = None,
+    lora_alpha: Annotated[
+        float | None,
+        typer.Option(
+            "--lora-alpha",
+            help="How much the adapters count: by alpha / rank. Default: the rank.",
+            rich_help_panel=FINE_TUNING,
         ),
     ] = None,
     overwrite: training_options.Overwrite = False,
@@ -166,6 +202,7 @@ def train(
     values = context.params
     data = build(DataConfig, values)
     architecture = build(ArchitectureConfig, values)
+    adaptation = build(AdaptationConfig, values)
     training = build(TrainingConfig, values)
     # oneDNN keeps code for every shape it meets; without a limit, memory grows with the length of the run
     os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "64")
@@ -178,6 +215,7 @@ def train(
         architecture=architecture,
         training=training,
         init_from=init_from,
+        adaptation=adaptation,
         overwrite=overwrite,
         command=console.command_line(),
     )

@@ -135,7 +135,7 @@ def abandon_run(folder: Path, before: Collection[str] | None) -> None:
 def run_options(run: TrainingRun) -> dict[str, Any]:
     """Give the options of a run as they stand in training.toml."""
     if run.pretraining is None:
-        values = option_values(run.data, run.architecture, run.training)
+        values = option_values(run.data, run.architecture, run.adaptation, run.training)
     else:
         values = option_values(run.data, run.pretraining, run.architecture, run.training)
         del values["valid_beam_size"]  # no metric of pretraining needs a beam, and `pretrain` has no such option

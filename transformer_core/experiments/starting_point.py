@@ -24,6 +24,7 @@ from transformer_core.experiments.vocabulary_extension import VocabularyExtensio
 from transformer_core.model import Transformer
 from transformer_core.model_directory import load_model, weights_of
 from transformer_core.model_files import read_config, read_tokenizers
+from transformer_core.training.adaptation import adapt_model
 from transformer_core.training.checkpoint import set_weights
 
 __all__ = [
@@ -105,8 +106,10 @@ def compare_tokenizers(data: TextConfig, tokenizers: Tokenizers, folder: Path) -
 
 
 def is_fine_tuning(run: TrainingRun) -> bool:
-    """Tell whether a run starts from a complete model, which wants a lower learning rate."""
-    return run.init_from is not None and not read_config(run.init_from).is_encoder_only
+    """Tell whether a run moves the weights of a complete model, which wants a lower learning rate; adapters do not."""
+    if run.init_from is None or run.adaptation.lora_rank is not None:
+        return False
+    return not read_config(run.init_from).is_encoder_only
 
 
 def build_model(
@@ -132,6 +135,8 @@ def build_model(
     model = fresh_model(_config_like(given, run.architecture, tokenizers), run.training.seed)
     taken = take_weights(model, tokenizers, folder)
     say(taken.summary)
+    if summary := adapt_model(model, run.adaptation, taken.fresh_parts, run.training.seed):
+        say(summary)
     return StartingPoint(model=model, run=run, fresh_parts=taken.fresh_parts)
 
 

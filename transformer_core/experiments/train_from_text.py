@@ -50,7 +50,8 @@ from transformer_core.experiments.starting_point import (
 from transformer_core.experiments.training_file import recall_options
 from transformer_core.experiments.validation import ValidationDecoder
 from transformer_core.model import Transformer
-from transformer_core.model_files import read_config, read_tokenizers
+from transformer_core.model_files import read_config, read_json, read_tokenizers
+from transformer_core.training.adaptation import adapt_model
 from transformer_core.training.checkpoint import Checkpoints
 from transformer_core.training.config import TrainingConfig
 from transformer_core.training.objectives import Translation
@@ -130,6 +131,8 @@ def _go_on(
     model = fresh_model(config, run.training.seed)
     if run.init_from is not None and Checkpoints(run.folder, 1).latest() is None:  # killed before it saved anything
         listener.on_message(take_weights(model, tokenizers, run.init_from).summary)
+    fresh_parts = read_json(run.folder / "metadata.json").get("init_from", {}).get("fresh", ())
+    adapt_model(model, run.adaptation, fresh_parts, run.training.seed)
     # the rates are those that the run began with
     run = replace(run, training=_complete(run, model, data.training, device, is_fine_tuning=False))
     continue_run(run, stored)
@@ -144,6 +147,7 @@ def _recall(run: TrainingRun, stored: dict[str, Any]) -> TrainingRun:
         data=recall_options(run.data, stored, run.folder),
         pretraining=None if run.pretraining is None else recall_options(run.pretraining, stored, run.folder),
         architecture=recall_options(run.architecture, stored, run.folder),
+        adaptation=recall_options(run.adaptation, stored, run.folder),
         training=recall_options(run.training, stored, run.folder),
         init_from=run.init_from if init_from is None else Path(init_from),
     )

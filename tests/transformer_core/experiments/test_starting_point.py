@@ -20,8 +20,10 @@ from transformer_core.experiments.starting_point import take_weights
 from transformer_core.experiments.train_from_text import train_from_text
 from transformer_core.experiments.training_file import read_training_file
 from transformer_core.model import Transformer
-from transformer_core.model_directory import load_model, weights_of
-from transformer_core.model_files import read_json
+from transformer_core.model_directory import expected_shapes, load_model, read_weights, weights_of
+from transformer_core.model_files import checkpoint_path, read_json
+from transformer_core.training.adaptation_config import AdaptationConfig
+from transformer_core.training.averaged_model import average_models, find_weights
 from transformer_core.training.trainer import Trainer
 
 Weights = dict[str, Tensor]
@@ -294,3 +296,81 @@ def test_fine_tuning_from_a_pretrained_encoder_learns(place: Path, tmp_path: Pat
         patch.setattr(Trainer, "validate", noted(Trainer.validate))
         train_from_text(run)
     assert losses[1] < losses[0]
+
+
+# --- Parts of it
+
+
+@pytest.mark.parametrize(
+    "values", [{"freeze": ("encoder", "embeddings")}, {"lora_rank": 2}, {"lora_rank": 2, "freeze": ("encoder",)}]
+)
+def test_what_is_not_trained_is_in_the_model_bit_for_bit(place: Path, tmp_path: Path, values: dict[str, Any]) -> None:
+    run, listener = start(
+        place, tmp_path / "model", "denoising", adaptation=AdaptationConfig(**values), weight_decay=0.1, average_last=3
+    )
+    given, found = weights_of(load_model(place / "denoising").model), weights_of(load_model(run.folder).model)
+    last = read_weights(checkpoint_path(run.folder, "last"), expected_shapes(load_model(run.folder).model))
+    assert found.keys() == given.keys()
+    moved = {name for name, weight in found.items() if not torch.equal(weight, given[name])}
+    assert moved == {name for name, weight in last.items() if not torch.equal(weight, given[name])}
+    if "lora_rank" in values:
+        matrices = {name for name, weight in given.items() if weight.dim() > 1 and "embedding" not in name}
+        assert moved == {name for name in matrices if "freeze" not in values or name.startswith("decoder.")}
+        assert all(torch.linalg.matrix_rank(found[name] - given[name], rtol=1e-3) == 2 for name in moved)
+        assert (run.folder / "checkpoints" / "base.safetensors").exists()
+    else:
+        assert moved == {name for name in given if name.startswith("decoder.")}
+    assert any(" weights are trained, " in text for text in listener.messages)
+    assert (
+        read_training_file(run.folder).items()
+        >= {name: list(value) if isinstance(value, tuple) else value for name, value in values.items()}.items()
+    )
+    average_models(find_weights([run.folder]), tmp_path / "mean")  # it looks like any other
+
+
+@pytest.mark.parametrize("step", [0, 2, 4, 5])
+@pytest.mark.parametrize(("name", "freeze"), [("denoising", ("encoder.1",)), ("denoising", ()), ("encoder", ())])
+def test_a_run_with_adapters_that_was_killed_goes_on(
+    place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, freeze: tuple[str, ...], step: int
+) -> None:
+    adaptation = AdaptationConfig(freeze=freeze, lora_rank=2, lora_alpha=8.0)
+    whole, run = (
+        make_training(place, **PLAIN, init_from=place / name, folder=tmp_path / half, adaptation=adaptation)
+        for half in "ab"
+    )
+    train_from_text(whole)
+    interrupted(run, step, monkeypatch)
+    train_from_text(replace(run, init_from=None, adaptation=AdaptationConfig()))  # not asked for is as it was
+    files = [path.relative_to(whole.folder) for path in whole.folder.rglob("*.safetensors")]
+    assert any(path.name == "adapters.safetensors" for path in files)
+    for file in (*files, Path("training.toml"), Path("config.json")):
+        assert (run.folder / file).read_bytes() == (whole.folder / file).read_bytes(), file
+
+
+def test_adapters_want_the_rate_of_a_fresh_model(place: Path, tmp_path: Path) -> None:
+    run, _ = start(place, tmp_path / "model", "denoising", adaptation=AdaptationConfig(lora_rank=2))
+    assert read_training_file(run.folder)["lr"] == pytest.approx(0.5 / 16)
+
+
+@pytest.mark.parametrize(
+    ("name", "values", "message"),
+    [
+        ("denoising", {"freeze": ("encoder.9",)}, r"--freeze encoder\.9: the encoder has layers 1 to 1"),
+        ("encoder", {"freeze": ("decoder",)}, "--freeze decoder: something in it is fresh"),
+        ("denoising", {"freeze": ("encoder", "decoder", "embeddings")}, "leaves nothing to train"),
+    ],
+)
+def test_what_cannot_be_adapted_leaves_nothing(
+    place: Path, tmp_path: Path, name: str, values: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(ConfigError, match=message):
+        start(place, tmp_path / "model", name, adaptation=AdaptationConfig(**values))
+    assert not (tmp_path / "model").exists()
+
+
+@pytest.mark.parametrize(("values", "option"), [({"freeze": ("encoder",)}, "--freeze"), ({"lora_rank": 2}, "--lora-r")])
+def test_without_a_model_there_is_nothing_to_keep(place: Path, values: dict[str, Any], option: str) -> None:
+    with pytest.raises(
+        ConfigError, match=f"{option}.* keeps what a model has learned; name the model with --init-from"
+    ):
+        make_training(place, adaptation=AdaptationConfig(**values))
