@@ -1,8 +1,9 @@
 """`transduce train`: two text files in, a model out; the same command again goes on where it stopped."""
 
 import os
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -13,7 +14,12 @@ from transformer_core.experiments.config import ArchitectureConfig, DataConfig, 
 from transformer_core.training.adaptation_config import AdaptationConfig
 from transformer_core.training.config import TrainingConfig, TranslationMetric
 
-__all__ = ["train"]
+if TYPE_CHECKING:
+    from transformer_core.experiments.corpus_preparation import Progress
+    from transformer_core.training.progress import Listener
+    from transformer_core.training.trainer import TrainingResult
+
+__all__ = ["run_training", "train"]
 
 FINE_TUNING = "Fine-tuning"
 
@@ -199,29 +205,45 @@ def train(
 
     transduce train -s train.en -t train.de --valid-src dev.en --valid-tgt dev.de -o model
     """
-    values = context.params
-    data = build(DataConfig, values)
-    architecture = build(ArchitectureConfig, values)
-    adaptation = build(AdaptationConfig, values)
-    training = build(TrainingConfig, values)
+    run_training(context.params, build(DataConfig, context.params), _train)
+
+
+def run_training(
+    values: Mapping[str, Any],
+    data: DataConfig,
+    train_run: "Callable[[TrainingRun, Listener, Progress], TrainingResult | None]",
+) -> None:
+    """Train a model, show how it goes, and say how it ended.
+
+    Args:
+        values: the options.
+        data: what is learned.
+        train_run: trains.
+    """
+    run = TrainingRun(
+        folder=values["output"],
+        data=data,
+        architecture=build(ArchitectureConfig, values),
+        training=build(TrainingConfig, values),
+        init_from=values["init_from"],
+        adaptation=build(AdaptationConfig, values),
+        overwrite=values["overwrite"],
+        command=console.command_line(),
+    )
     # oneDNN keeps code for every shape it meets; without a limit, memory grows with the length of the run
     os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "64")
     from cli.training_display import training_display
-    from transformer_core.experiments.train_from_text import train_from_text
 
-    run = TrainingRun(
-        folder=output,
-        data=data,
-        architecture=architecture,
-        training=training,
-        init_from=init_from,
-        adaptation=adaptation,
-        overwrite=overwrite,
-        command=console.command_line(),
-    )
-    with training_display(output, writes_tensorboard=tensorboard) as listener:
-        result = train_from_text(run, listener, console.progress)
+    with training_display(run.folder, writes_tensorboard=values["tensorboard"]) as listener:
+        result = train_run(run, listener, console.progress)
     if result is not None and result.is_finished:
-        console.info(f"{result.reason}; the model is in {output}: transduce translate -m {output} < new.txt")
+        folder = run.folder
+        console.info(f"{result.reason}; the model is in {folder}: transduce translate -m {folder} < new.txt")
     elif result is not None:
         console.info(f"{result.reason}; the same command goes on from there")
+
+
+def _train(run: TrainingRun, listener: "Listener", progress: "Progress") -> "TrainingResult | None":
+    from transformer_core.experiments.train_from_text import train_from_text
+
+    return train_from_text(run, listener, progress)

@@ -24,6 +24,8 @@ from transformer_core.experiments.corpus_preparation import (
     remove_corpora,
     remove_prepared_data,
 )
+from transformer_core.experiments.distillation_config import DISTILLED_FOLDER
+from transformer_core.experiments.distilled_text import describe_teacher
 from transformer_core.experiments.starting_point import StartingPoint
 from transformer_core.experiments.training_file import (
     TRAINING_FILE,
@@ -90,6 +92,7 @@ def open_run(run: TrainingRun) -> dict[str, Any] | None:
             for path in folder.iterdir()
             if not (path.name in DESCRIPTIONS or path.name.startswith("."))
             and not (path.name == DATA_FOLDER and path.is_dir() and is_prepared_data(path))
+            and not (path.name == DISTILLED_FOLDER and run.teacher is not None)
         }
         if strange:
             raise ConfigError(f"{folder}: holds {min(strange)} and no training run; name another folder for the model")
@@ -211,6 +214,8 @@ def describe_run(
             "sha256": hash_file(weights_path),
             "fresh": list(start.fresh_parts),
         }
+    if run.teacher is not None:
+        metadata["teacher"] = describe_teacher(folder)
     write_json(folder / "metadata.json", metadata)
     write_training_file(folder, run_options(run), _command(run))
 
