@@ -9,6 +9,7 @@ from dataclasses import replace
 import torch
 
 from transformer_core.device import choose_device
+from transformer_core.errors import ConfigError
 from transformer_core.experiments.config import DataConfig, TrainingRun
 from transformer_core.experiments.corpus_preparation import Progress, no_progress
 from transformer_core.experiments.distillation_config import DistillationConfig
@@ -18,9 +19,10 @@ from transformer_core.experiments.distilled_text import (
     write_distilled_text,
 )
 from transformer_core.experiments.run_folder import open_run
+from transformer_core.experiments.starting_point import refuse_architecture
 from transformer_core.experiments.teacher import Teacher
 from transformer_core.experiments.train_from_text import train_from_text
-from transformer_core.model_files import tokenizer_paths
+from transformer_core.model_files import read_config, tokenizer_paths
 from transformer_core.provenance import describe_file
 from transformer_core.training.progress import Listener, Silent
 from transformer_core.training.trainer import TrainingResult
@@ -47,6 +49,7 @@ def distill(
     """
     listener = listener or Silent()
     run = _with_teacher(config, run)
+    is_new = open_run(run) is None
     text = begin_distilled_text(config, run.folder, overwrite=run.overwrite)
     device = choose_device(run.training.device)
     if run.training.threads is not None:
@@ -57,6 +60,8 @@ def distill(
             listener.on_message(f"going on after {text.num_lines:,} lines that {config.teacher} has translated")
         text = write_distilled_text(config, run.folder, text, teacher, progress)
         _report(text, teacher, listener)
+    elif is_new:
+        listener.on_message(f"the {text.num_pairs:,} pairs that {config.teacher} made are there already")
     return train_from_text(run, listener, progress)
 
 
@@ -69,6 +74,8 @@ def _with_teacher(config: DistillationConfig, run: TrainingRun) -> TrainingRun:
     """
     data = run.data
     assert isinstance(data, DataConfig), "a teacher makes pairs"
+    if config.teacher.resolve() == run.folder.resolve():
+        raise ConfigError(f"the teacher and --output are both {run.folder}; name another folder for the student")
     run = replace(run, teacher=config.teacher)
     is_new = open_run(run) is None
     wants_own = data.tokenizer or data.source_tokenizer or data.vocabulary_size or run.init_from
@@ -79,6 +86,8 @@ def _with_teacher(config: DistillationConfig, run: TrainingRun) -> TrainingRun:
         describe_file(path)
     if run.init_from is None:
         replace(run.architecture, arch=run.architecture.arch or "tiny").stacks()
+    elif is_new:
+        refuse_architecture(read_config(run.init_from), run.architecture)
     return run
 
 

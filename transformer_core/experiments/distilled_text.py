@@ -136,6 +136,8 @@ def write_distilled_text(
         Interrupted: a signal came; the same call goes on.
     """
     total = sum(1 for _ in _rows(config))  # finds what is wrong with the last line before the first is translated
+    if not total:
+        raise DataError(f"{config.train_src[0]}: holds no lines to translate")
     (folder / DISTILLED_FOLDER).mkdir(parents=True, exist_ok=True)
     with (
         _PairFiles(folder, text) as files,

@@ -35,6 +35,7 @@ __all__ = [
     "fresh_model",
     "given_tokenizers",
     "is_fine_tuning",
+    "refuse_architecture",
     "take_weights",
 ]
 
@@ -216,13 +217,11 @@ def _fresh_config(run: TrainingRun, tokenizers: Tokenizers) -> ModelConfig:
     return architecture.model_config(sizes, special_ids, is_joint=source is target)
 
 
-def _config_like(given: ModelConfig, asked: ArchitectureConfig, tokenizers: Tokenizers) -> ModelConfig:
-    """The architecture of a model to start from, over these vocabularies.
-
-    Only dropout may be another beside them, and the decoder where it has none.
+def refuse_architecture(given: ModelConfig, asked: ArchitectureConfig) -> None:
+    """Refuse another architecture than that of a model to start from; dropout is free, and a decoder where it has none.
 
     Raises:
-        ConfigError: another architecture is asked for.
+        ConfigError: another one is asked for.
     """
     free: dict[str, Any] = {"dropout": None}
     if given.is_encoder_only:
@@ -233,6 +232,15 @@ def _config_like(given: ModelConfig, asked: ArchitectureConfig, tokenizers: Toke
             raise ConfigError(
                 f"--{name.replace('_', '-')} does not go with --init-from: the model brings its architecture"
             )
+
+
+def _config_like(given: ModelConfig, asked: ArchitectureConfig, tokenizers: Tokenizers) -> ModelConfig:
+    """The architecture of a model to start from, over these vocabularies.
+
+    Raises:
+        ConfigError: another architecture is asked for.
+    """
+    refuse_architecture(given, asked)
     assert asked.dropout is not None, "the caller completes it"
     given = given.resized(*(tokenizer.vocabulary_size for tokenizer in tokenizers))
     if not given.is_encoder_only:

@@ -17,7 +17,6 @@ import shutil
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 
-import torch
 from torch import Tensor
 
 from tokenizer.atomic_file import remove_temporary_files, sync_directory, write_text
