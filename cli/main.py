@@ -38,6 +38,7 @@ COMMANDS = (
     Entry("tokenizer", "Learn a vocabulary; encode, decode, look inside.", DATA, attribute="app"),
     Entry("train", "Train a model on pairs of lines; run it again to resume.", MODELS),
     Entry("pretrain", "Pretrain on raw text, masked or denoising, for train to start from.", MODELS),
+    Entry("distill", "Teach a small model what a large one does.", MODELS),
     Entry("average", "Average the weights of several checkpoints.", MODELS),
     Entry("inspect", "Look at what was made.", MODELS, entries=INSPECT_COMMANDS),
     Entry("compare", "Attention, recurrence and convolution: cost, reach, and what each learns.", MODELS),

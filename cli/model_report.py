@@ -121,6 +121,9 @@ def _origin(metadata: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
             yield f"  {name.replace('_', '-')}", _file(file)
     if isinstance(start := metadata.get("init_from"), dict):
         yield "started from", _file(start)
+    if isinstance(teacher := metadata.get("teacher"), dict):
+        yield "taught by", _file(teacher)
+        yield "", _pairs(teacher.get("search"))
     averaged = metadata.get("averaged")
     for number, file in enumerate(averaged if isinstance(averaged, list) else ()):
         yield "" if number else "mean of", _file(file)

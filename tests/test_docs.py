@@ -33,6 +33,10 @@ SMALL = {
     "TRANSDUCE_TRAIN_MAX_STEPS": "4",
     "TRANSDUCE_TRAIN_VALID_EVERY": "2",
     "TRANSDUCE_TRAIN_THREADS": "1",
+    "TRANSDUCE_DISTILL_MAX_STEPS": "4",
+    "TRANSDUCE_DISTILL_VALID_EVERY": "2",
+    "TRANSDUCE_DISTILL_THREADS": "1",
+    "TRANSDUCE_DISTILL_BEAM_SIZE": "2",
     "TRANSDUCE_PRETRAIN_MAX_STEPS": "4",
     "TRANSDUCE_PRETRAIN_VALID_EVERY": "2",
     "TRANSDUCE_PRETRAIN_THREADS": "1",
@@ -185,9 +189,27 @@ def test_the_commands_about_pretraining_run(tmp_path: Path) -> None:
     assert {path.name for path in (work / "encoder" / "data").iterdir()} <= documented
 
 
+@pytest.mark.slow
+def test_the_commands_about_fine_tuning_run(tmp_path: Path) -> None:
+    work = Shell(tmp_path).run(REPOSITORY / "docs" / "fine-tuning.md")
+    documented = set(code_spans(FORMATS))
+    metadata = json.loads((work / "pocket" / "metadata.json").read_text(encoding="utf-8"))
+    started = json.loads((work / "german-adapted" / "metadata.json").read_text(encoding="utf-8"))
+    assert {*metadata, *metadata["teacher"], *started["init_from"]} <= documented
+    files = {path.name + "/" * path.is_dir() for path in (work / "pocket").iterdir()}
+    assert files | {path.name for path in (work / "pocket" / "distilled").iterdir()} <= documented
+
+
 def test_only_these_documents_have_commands_to_run() -> None:
     with_commands = {document.name for document in DOCUMENTS if any(block.is_run for block in blocks(document))}
-    assert with_commands == {"README.md", "inspecting.md", "layers.md", "pretraining.md", "tutorial.md"}
+    assert with_commands == {
+        "README.md",
+        "fine-tuning.md",
+        "inspecting.md",
+        "layers.md",
+        "pretraining.md",
+        "tutorial.md",
+    }
 
 
 def option_names(command: str = "") -> set[str]:

@@ -197,13 +197,18 @@ class Tokenizer:
             raise TokenizerDataError(f"{error.args[0]!r} is no token of this vocabulary") from None
 
     @cached_property
-    def word_edges(self) -> WordEdges:
-        """How every token begins and ends, which tells where words begin among ids."""
+    def pieces(self) -> list[str]:
+        """The text of every token in the order of the ids; U+FFFD stands in it for a part of a character."""
         pieces = [self._library.id_to_token(index) or "" for index in range(self.vocabulary_size)]
         if self.config.kind == "byte-bpe":
             byte_level = decoders.ByteLevel()
             pieces = [byte_level.decode([piece]) for piece in pieces]
-        return find_word_edges(self.config.kind, pieces)
+        return pieces
+
+    @cached_property
+    def word_edges(self) -> WordEdges:
+        """How every token begins and ends, which tells where words begin among ids."""
+        return find_word_edges(self.config.kind, self.pieces)
 
     @property
     def merges(self) -> list[tuple[int, int, int]]:

@@ -4,7 +4,7 @@ Whatever lies in a model folder may be damaged or hostile: everything is verifie
 memory is bounded by the size of the files.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,10 +17,20 @@ from torch import Tensor, nn
 from tokenizer import Tokenizer
 from tokenizer.atomic_file import write_bytes
 from transformer_core.errors import ModelError
+from transformer_core.layers.low_rank import low_rank_layers
 from transformer_core.model import Transformer
 from transformer_core.model_files import checkpoint_path, read_config, read_json, read_tokenizers
 
-__all__ = ["LoadedModel", "expected_shapes", "load_model", "read_weights", "weights_of", "write_weights"]
+__all__ = [
+    "LoadedModel",
+    "expected_shapes",
+    "load_model",
+    "plain_model",
+    "plain_parameters",
+    "read_weights",
+    "weights_of",
+    "write_weights",
+]
 
 WEIGHT_DTYPES = ("F32",)
 
@@ -98,12 +108,31 @@ def read_weights(path: Path, expected_shapes: Mapping[str, tuple[int, ...]]) -> 
 
 def expected_shapes(model: Transformer) -> dict[str, tuple[int, ...]]:
     """Give the shape of every weight, each shared one once."""
-    return {name: tuple(parameter.shape) for name, parameter in model.named_parameters()}
+    return {name: tuple(parameter.shape) for name, parameter in plain_parameters(model)}
 
 
 def weights_of(model: Transformer) -> dict[str, Tensor]:
-    """Name every weight once, however many places share it."""
-    return {name: parameter.detach() for name, parameter in model.named_parameters()}
+    """Name every weight once, however many places share it; adapters are merged into the weights that they adapt."""
+    merged = {f"{name}.weight": layer.merged_weight() for name, layer in low_rank_layers(model)}
+    return {name: merged.get(name, parameter.detach()) for name, parameter in plain_parameters(model)}
+
+
+def plain_parameters(model: Transformer) -> Iterator[tuple[str, nn.Parameter]]:
+    """Give the parameters that a model has by its config: all but those of adapters."""
+    adapters = {
+        id(parameter) for _, layer in low_rank_layers(model) for parameter in (layer.adapter_down, layer.adapter_up)
+    }
+    return ((name, parameter) for name, parameter in model.named_parameters() if id(parameter) not in adapters)
+
+
+def plain_model(model: Transformer) -> Transformer:
+    """Give a model that does the same and has no adapters; weights without any are shared, not copied."""
+    if not any(True for _ in low_rank_layers(model)):
+        return model
+    with torch.device("meta"):
+        plain = Transformer(model.config)
+    _assign(plain, weights_of(model))
+    return plain.train(model.training)
 
 
 def _assign(model: Transformer, weights: Mapping[str, Tensor]) -> None:

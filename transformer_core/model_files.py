@@ -28,6 +28,7 @@ __all__ = [
     "read_tokenizers",
     "require_decoder",
     "save_architecture",
+    "tokenizer_paths",
     "verify_hashes",
     "write_json",
 ]
@@ -82,6 +83,13 @@ def read_tokenizers(folder: Path, config: ModelConfig) -> tuple[Tokenizer, Token
         _read_tokenizer(folder / SOURCE_TOKENIZER, config, config.source_vocabulary_size),
         _read_tokenizer(folder / TARGET_TOKENIZER, config, config.target_vocabulary_size),
     )
+
+
+def tokenizer_paths(folder: Path) -> tuple[Path | None, Path | None, Path | None]:
+    """Name the joint tokenizer of a model folder, or that of the source and that of the target; None for the others."""
+    if (folder / JOINT_TOKENIZER).exists():
+        return folder / JOINT_TOKENIZER, None, None
+    return None, folder / SOURCE_TOKENIZER, folder / TARGET_TOKENIZER
 
 
 def require_decoder(config: ModelConfig, name: str = "the model") -> None:

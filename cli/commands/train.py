@@ -1,8 +1,9 @@
 """`transduce train`: two text files in, a model out; the same command again goes on where it stopped."""
 
 import os
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -10,9 +11,21 @@ from cli import console, options, training_options
 from cli.settings import build
 from cli.training_options import file_option
 from transformer_core.experiments.config import ArchitectureConfig, DataConfig, TrainingRun
+from transformer_core.training.adaptation_config import AdaptationConfig
 from transformer_core.training.config import TrainingConfig, TranslationMetric
 
-__all__ = ["train"]
+if TYPE_CHECKING:
+    from transformer_core.experiments.corpus_preparation import Progress
+    from transformer_core.training.progress import Listener
+    from transformer_core.training.trainer import TrainingResult
+
+__all__ = ["run_training", "train"]
+
+FINE_TUNING = "Fine-tuning"
+
+
+def _complete_part(incomplete: str) -> list[str]:
+    return [name for name in ("encoder", "decoder", "embeddings") if name.startswith(incomplete)]
 
 
 def train(
@@ -69,9 +82,38 @@ def train(
             "--finetune-from-model",
             metavar="FOLDER",
             readable=False,
-            help="Model whose weights, architecture and tokenizer to start from (fine-tuning); of a pretrained encoder "
-            "those of the encoder.",
-            rich_help_panel=training_options.ARCHITECTURE,
+            help="Model whose weights, architecture and tokenizer to start from; of a pretrained encoder those of the "
+            "encoder. With another --tokenizer, the entries that it knows keep their vectors.",
+            rich_help_panel=FINE_TUNING,
+        ),
+    ] = None,
+    freeze: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--freeze",
+            metavar="PART",
+            autocompletion=_complete_part,
+            help="Part of it that stays as it is: encoder, decoder, embeddings, or layers, from 1, as in encoder.1-4; "
+            "repeat it for several.",
+            rich_help_panel=FINE_TUNING,
+        ),
+    ] = None,
+    lora_rank: Annotated[
+        int | None,
+        typer.Option(
+            "--lora-rank",
+            min=1,
+            help="Train adapters of this rank beside its matrices, and nothing else of it; they are merged when it is "
+            "saved.",
+            rich_help_panel=FINE_TUNING,
+        ),
+    ] = None,
+    lora_alpha: Annotated[
+        float | None,
+        typer.Option(
+            "--lora-alpha",
+            help="How much the adapters count: by alpha / rank. Default: the rank.",
+            rich_help_panel=FINE_TUNING,
         ),
     ] = None,
     overwrite: training_options.Overwrite = False,
@@ -163,27 +205,45 @@ def train(
 
     transduce train -s train.en -t train.de --valid-src dev.en --valid-tgt dev.de -o model
     """
-    values = context.params
-    data = build(DataConfig, values)
-    architecture = build(ArchitectureConfig, values)
-    training = build(TrainingConfig, values)
+    run_training(context.params, build(DataConfig, context.params), _train)
+
+
+def run_training(
+    values: Mapping[str, Any],
+    data: DataConfig,
+    train_run: "Callable[[TrainingRun, Listener, Progress], TrainingResult | None]",
+) -> None:
+    """Train a model, show how it goes, and say how it ended.
+
+    Args:
+        values: the options.
+        data: what is learned.
+        train_run: trains.
+    """
+    run = TrainingRun(
+        folder=values["output"],
+        data=data,
+        architecture=build(ArchitectureConfig, values),
+        training=build(TrainingConfig, values),
+        init_from=values["init_from"],
+        adaptation=build(AdaptationConfig, values),
+        overwrite=values["overwrite"],
+        command=console.command_line(),
+    )
     # oneDNN keeps code for every shape it meets; without a limit, memory grows with the length of the run
     os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "64")
     from cli.training_display import training_display
-    from transformer_core.experiments.train_from_text import train_from_text
 
-    run = TrainingRun(
-        folder=output,
-        data=data,
-        architecture=architecture,
-        training=training,
-        init_from=init_from,
-        overwrite=overwrite,
-        command=console.command_line(),
-    )
-    with training_display(output, writes_tensorboard=tensorboard) as listener:
-        result = train_from_text(run, listener, console.progress)
+    with training_display(run.folder, writes_tensorboard=values["tensorboard"]) as listener:
+        result = train_run(run, listener, console.progress)
     if result is not None and result.is_finished:
-        console.info(f"{result.reason}; the model is in {output}: transduce translate -m {output} < new.txt")
+        folder = run.folder
+        console.info(f"{result.reason}; the model is in {folder}: transduce translate -m {folder} < new.txt")
     elif result is not None:
         console.info(f"{result.reason}; the same command goes on from there")
+
+
+def _train(run: TrainingRun, listener: "Listener", progress: "Progress") -> "TrainingResult | None":
+    from transformer_core.experiments.train_from_text import train_from_text
+
+    return train_from_text(run, listener, progress)

@@ -80,12 +80,20 @@ def test_a_changed_file_fails_the_verification(model: Path) -> None:
     assert result.stderr == f"transduce: error: {line}\n"
 
 
-def test_means_and_starting_points_are_named(model: Path) -> None:
+def test_means_starting_points_and_teachers_are_named(model: Path) -> None:
     tokenizer = word_tokenizer()
     save_architecture(model, word_model().config, tokenizer, type(tokenizer).from_json(tokenizer.to_json()))
     file = {"path": "/m/step", "sha256": "f" * 64}
     training = {**METADATA["training"], "averaged_steps": [10, 20], "best_step": None}  # type: ignore[dict-item]
-    write_json(model / "metadata.json", {"training": training, "averaged": [file, file], "init_from": file})
+    write_json(
+        model / "metadata.json",
+        {
+            "training": training,
+            "averaged": [file, file],
+            "init_from": file,
+            "teacher": {**file, "search": {"beam_size": 5}},
+        },
+    )
     shown = inspect(model).splitlines()
     for line in (
         "weights             the mean of those of steps 10, 20",
@@ -94,6 +102,8 @@ def test_means_and_starting_points_are_named(model: Path) -> None:
         "started from        /m/step (sha256 ffffffffffff)",
         "mean of             /m/step (sha256 ffffffffffff)",
         "                    /m/step (sha256 ffffffffffff)",
+        "taught by           /m/step (sha256 ffffffffffff)",
+        "                    beam_size 5",
     ):
         assert line in shown
 
@@ -102,7 +112,7 @@ def test_means_and_starting_points_are_named(model: Path) -> None:
     "metadata",
     [
         {},
-        {"training": 3, "data": [1], "software": "x", "averaged": {}, "init_from": []},
+        {"training": 3, "data": [1], "software": "x", "averaged": {}, "init_from": [], "teacher": 7},
         {"data": {"train_src": [3, {}]}},
     ],
 )

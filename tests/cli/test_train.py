@@ -1,6 +1,7 @@
 import os
 import shlex
 import sys
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
@@ -198,3 +199,34 @@ def test_a_small_model_learns_to_reverse_strings(tmp_path: Path) -> None:
     )
     assert result.exit_code == 0
     assert result.stdout == "c b a\nh\n\na b c d e f g\na b a a\n"
+
+
+def test_a_trained_model_is_adapted_in_part(tmp_path: Path) -> None:
+    files = files_of(tmp_path)
+    train(*files, "-o", tmp_path / "model", *TINY_RUN, "--max-steps", "2")
+    start = [*files, "--init-from", tmp_path / "model", "--max-steps", "2", "--threads", "1", "--device", "cpu"]
+    said = train(*start, "-o", tmp_path / "frozen", "--freeze", "encoder.1", "--freeze", "embeddings")
+    assert " weights are trained, " in said
+    said = train(*start, "-o", tmp_path / "adapted", "--lora-rank", "2", "--lora-alpha", "4", "--freeze", "encoder")
+    assert "adapters of rank 2 beside 8 matrices: " in said
+    shapes = [
+        {name: weight.shape for name, weight in load_model(tmp_path / name).model.state_dict().items()}
+        for name in ("model", "adapted")
+    ]
+    assert shapes[0] == shapes[1]
+    options = tomllib.loads((tmp_path / "adapted/training.toml").read_text())
+    assert (options["lora_rank"], options["lora_alpha"], options["freeze"]) == (2, 4.0, ["encoder"])
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--freeze", "encoder"], "--freeze keeps what a model has learned; name the model with --init-from"),
+        (["--freeze", "head", "--init-from", "x"], "--freeze head: is no part of a model; use encoder, decoder,"),
+        (["--lora-alpha", "2", "--init-from", "x"], "--lora-alpha says how much adapters count; it goes with --lora-"),
+    ],
+)
+def test_what_cannot_be_adapted_is_one_line(tmp_path: Path, options: list[str], message: str) -> None:
+    code, _, stderr = invoke("train", *files_of(tmp_path), "-o", tmp_path / "model", *options)
+    assert (code, stderr.count("\n")) == (2, 1)
+    assert message in stderr

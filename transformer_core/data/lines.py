@@ -182,12 +182,13 @@ class LineWriter:
     Args:
         file: receives the bytes.
         name: what messages call the output.
+        has_begun: there are lines in the file already.
     """
 
-    def __init__(self, file: BinaryIO, name: str) -> None:
+    def __init__(self, file: BinaryIO, name: str, *, has_begun: bool = False) -> None:
         self.name = name
         self._file = file
-        self._has_begun = False
+        self._has_begun = has_begun
 
     def write_line(self, text: str) -> None:
         """Write one line.

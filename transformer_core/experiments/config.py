@@ -19,6 +19,7 @@ from transformer_core.config import (
     TieEmbeddings,
 )
 from transformer_core.errors import ConfigError
+from transformer_core.training.adaptation_config import AdaptationConfig
 from transformer_core.training.config import PretrainingMetric, TrainingConfig, TranslationMetric
 
 __all__ = [
@@ -282,6 +283,8 @@ class TrainingRun:
     architecture: ArchitectureConfig = field(default_factory=ArchitectureConfig)
     training: TrainingConfig = field(default_factory=TrainingConfig)
     init_from: Path | None = None  # a model whose weights, architecture and tokenizers training starts from
+    adaptation: AdaptationConfig = field(default_factory=AdaptationConfig)  # which of its weights are trained
+    teacher: Path | None = None  # the model that wrote the targets of the training pairs (experiments/distill.py)
     overwrite: bool = False  # remove what an earlier run left in the folder
     command: str = ""  # how the run was started, for metadata.json
 
@@ -292,6 +295,9 @@ class TrainingRun:
         metrics = get_args(PretrainingMetric if is_raw else TranslationMetric)
         if self.training.metric not in metrics:
             raise ConfigError(f"metric ({self.training.metric!r}) must be one of {', '.join(metrics)}")
+        if not self.adaptation.is_whole and self.init_from is None:
+            option = "--freeze" if self.adaptation.freeze else "--lora-rank"
+            raise ConfigError(f"{option} keeps what a model has learned; name the model with --init-from")
         if self.pretraining is not None:
             if self.init_from is not None:
                 raise ConfigError("pretraining starts from nothing; --init-from is for training on pairs")

@@ -48,11 +48,15 @@ Tokenizers = tuple[Tokenizer, Tokenizer]  # of the source and of the target; one
 class Progress(Protocol):
     """Makes something that shows how far a piece of work is."""
 
-    def __call__(self, description: str, *, unit: str) -> AbstractContextManager[Callable[[int], None]]:
-        """Show `description`; what is yielded is told how many units were just done."""
+    def __call__(
+        self, description: str, *, total: int | None = None, unit: str
+    ) -> AbstractContextManager[Callable[[int], None]]:
+        """Show `description`, of `total` units where that is known; what is yielded is told how many were just done."""
 
 
-def no_progress(description: str, *, unit: str) -> AbstractContextManager[Callable[[int], None]]:
+def no_progress(
+    description: str, *, total: int | None = None, unit: str
+) -> AbstractContextManager[Callable[[int], None]]:
     """Show nothing."""
     return nullcontext(lambda count: None)
 

@@ -24,6 +24,9 @@ from transformer_core.experiments.corpus_preparation import (
     remove_corpora,
     remove_prepared_data,
 )
+from transformer_core.experiments.distillation_config import DISTILLED_FOLDER
+from transformer_core.experiments.distilled_text import describe_teacher
+from transformer_core.experiments.starting_point import StartingPoint
 from transformer_core.experiments.training_file import (
     TRAINING_FILE,
     option_values,
@@ -89,6 +92,7 @@ def open_run(run: TrainingRun) -> dict[str, Any] | None:
             for path in folder.iterdir()
             if not (path.name in DESCRIPTIONS or path.name.startswith("."))
             and not (path.name == DATA_FOLDER and path.is_dir() and is_prepared_data(path))
+            and not (path.name == DISTILLED_FOLDER and run.teacher is not None)
         }
         if strange:
             raise ConfigError(f"{folder}: holds {min(strange)} and no training run; name another folder for the model")
@@ -134,7 +138,7 @@ def abandon_run(folder: Path, before: Collection[str] | None) -> None:
 def run_options(run: TrainingRun) -> dict[str, Any]:
     """Give the options of a run as they stand in training.toml."""
     if run.pretraining is None:
-        values = option_values(run.data, run.architecture, run.training)
+        values = option_values(run.data, run.architecture, run.adaptation, run.training)
     else:
         values = option_values(run.data, run.pretraining, run.architecture, run.training)
         del values["valid_beam_size"]  # no metric of pretraining needs a beam, and `pretrain` has no such option
@@ -184,14 +188,13 @@ def data_key(data: TextConfig, tokenizers: Tokenizers, data_files: dict[str, lis
 
 
 def describe_run(
-    run: TrainingRun,
-    config: ModelConfig,
+    start: StartingPoint,
     tokenizers: Tokenizers,
     data: PreparedData,
     data_files: dict[str, list[dict[str, Any]]],
 ) -> None:
     """Write what describes the model; training.toml last, because it makes the folder a run that can be resumed."""
-    folder = run.folder
+    run, config, folder = start.run, start.model.config, start.run.folder
     save_architecture(folder, config, *tokenizers)
     write_json(folder / "generation.json", _generation(run, config, data))
     metadata: dict[str, Any] = {
@@ -206,7 +209,13 @@ def describe_run(
         metadata["pretraining"] = asdict(run.pretraining)
     if run.init_from is not None:
         weights_path = run.init_from / "model.safetensors"
-        metadata["init_from"] = {"path": str(run.init_from.resolve()), "sha256": hash_file(weights_path)}
+        metadata["init_from"] = {
+            "path": str(run.init_from.resolve()),
+            "sha256": hash_file(weights_path),
+            "fresh": list(start.fresh_parts),
+        }
+    if run.teacher is not None:
+        metadata["teacher"] = describe_teacher(folder)
     write_json(folder / "metadata.json", metadata)
     write_training_file(folder, run_options(run), _command(run))
 

@@ -1,11 +1,12 @@
 """What a model is before it is trained: fresh weights that follow from the seed, or those of another model.
 
 A complete model gives everything: architecture, weights, tokenizers. A pretrained encoder gives what it has, and the
-decoder is fresh, of the encoder's shape unless another one is asked for.
+decoder is fresh, of the encoder's shape unless another one is asked for. Under another vocabulary than the model's own
+the vectors of its entries are made of those that it has (experiments/vocabulary_extension.py).
 """
 
-from collections.abc import Callable
-from dataclasses import replace
+from collections.abc import Callable, Collection, Iterable, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,15 +20,33 @@ from transformer_core.experiments.config import ArchitectureConfig, DataConfig, 
 from transformer_core.experiments.corpus_preparation import TextConfig, Tokenizers
 from transformer_core.experiments.recipe import complete_architecture, default_dropout
 from transformer_core.experiments.training_file import option_values
+from transformer_core.experiments.vocabulary_extension import VocabularyExtension, extend_vocabulary
 from transformer_core.model import Transformer
 from transformer_core.model_directory import load_model, weights_of
 from transformer_core.model_files import read_config, read_tokenizers
+from transformer_core.training.adaptation import adapt_model
 from transformer_core.training.checkpoint import set_weights
 
-__all__ = ["build_model", "compare_tokenizers", "fresh_model", "given_tokenizers", "is_fine_tuning", "take_weights"]
+__all__ = [
+    "StartingPoint",
+    "TakenWeights",
+    "build_model",
+    "compare_tokenizers",
+    "fresh_model",
+    "given_tokenizers",
+    "is_fine_tuning",
+    "refuse_architecture",
+    "take_weights",
+]
 
 # What may be asked for beside a pretrained encoder: it does not bring them.
 DECODER_FIELDS = ("num_decoder_layers", "decoder_d_model", "decoder_d_ff", "decoder_mixer")
+# The tables with a row for each entry of a vocabulary: 0 of the source, 1 of the target.
+VOCABULARY_SIDES = {
+    "source_embedding.token_embedding.weight": 0,
+    "target_embedding.token_embedding.weight": 1,
+    "output_projection.weight": 1,
+}
 PARTS = {
     "source_embedding": "embeddings",
     "target_embedding": "target embeddings",
@@ -35,17 +54,43 @@ PARTS = {
 }
 
 
+@dataclass(frozen=True, kw_only=True)
+class StartingPoint:
+    """A model, not trained yet."""
+
+    model: Transformer
+    run: TrainingRun  # complete in what follows from the architecture
+    fresh_parts: tuple[str, ...] = ()  # of a model that starts from another one: what it did not have, or not all of
+
+
+@dataclass(frozen=True, kw_only=True)
+class TakenWeights:
+    """What was taken from a model."""
+
+    summary: str  # in words
+    fresh_parts: tuple[str, ...]  # the first words of the names of weights that were not there, or not whole
+
+
 def given_tokenizers(run: TrainingRun) -> Tokenizers | None:
-    """Take the tokenizers of the model to start from; those given must be the same."""
+    """Take the tokenizers of the model to start from; None where there is none, or others are given.
+
+    Raises:
+        ConfigError: two vocabularies are given for a model that has one table for both.
+        TokenizerFileError: a file that is given is no tokenizer.
+        ModelError: the model to start from is damaged.
+    """
     if run.init_from is None:
         return None
-    tokenizers = read_tokenizers(run.init_from, read_config(run.init_from))
-    compare_tokenizers(run.data, tokenizers, run.init_from)
-    return tokenizers
+    config = read_config(run.init_from)
+    own = read_tokenizers(run.init_from, config)
+    assert isinstance(run.data, DataConfig), "pretraining starts from nothing"
+    if run.data.source_tokenizer is not None and config.tie_embeddings == "all":
+        raise ConfigError(f"{run.init_from}: has one vocabulary for both sides; give --tokenizer, not one for each")
+    return own if run.data.tokenizer is None and run.data.source_tokenizer is None else None
 
 
 def compare_tokenizers(data: TextConfig, tokenizers: Tokenizers, folder: Path) -> None:
-    """Hold the tokenizers that are given against those of a model.
+    """Hold the tokenizers that are given against those of the run in `folder`.
 
     Raises:
         ConfigError: one is another.
@@ -55,17 +100,22 @@ def compare_tokenizers(data: TextConfig, tokenizers: Tokenizers, folder: Path) -
         given += [(0, data.source_tokenizer), (1, data.target_tokenizer)]
     for place, path in given:
         if path is not None and path.exists() and Tokenizer.load(path).sha256 != tokenizers[place].sha256:
-            raise ConfigError(f"{path}: is not the tokenizer of {folder}; leave it out, the model brings its own")
+            raise ConfigError(
+                f"{path}: is not the tokenizer of the run in {folder}; leave it out to go on, or start anew with "
+                "--overwrite"
+            )
 
 
 def is_fine_tuning(run: TrainingRun) -> bool:
-    """Tell whether a run starts from a complete model, which wants a lower learning rate."""
-    return run.init_from is not None and not read_config(run.init_from).is_encoder_only
+    """Tell whether a run moves the weights of a complete model, which wants a lower learning rate; adapters do not."""
+    if run.init_from is None or run.adaptation.lora_rank is not None:
+        return False
+    return not read_config(run.init_from).is_encoder_only
 
 
 def build_model(
     run: TrainingRun, tokenizers: Tokenizers, statistics: CorpusStatistics, say: Callable[[str], None]
-) -> tuple[Transformer, TrainingRun]:
+) -> StartingPoint:
     """Make the model of a new run, and complete the run by what its architecture is.
 
     Raises:
@@ -77,15 +127,18 @@ def build_model(
     if folder is None:
         architecture = complete_architecture(run.architecture, statistics, is_pretraining=is_pretraining)
         run = replace(run, architecture=architecture)
-        return fresh_model(_fresh_config(run, tokenizers), run.training.seed), run
+        return StartingPoint(model=fresh_model(_fresh_config(run, tokenizers), run.training.seed), run=run)
     given = read_config(folder)
     dropout = run.architecture.dropout
     if dropout is None:
         dropout = default_dropout(statistics, is_pretraining=False) if given.is_encoder_only else given.dropout
     run = replace(run, architecture=replace(run.architecture, dropout=dropout))
-    model = fresh_model(_config_like(given, run.architecture), run.training.seed)
-    say(take_weights(model, folder))
-    return model, run
+    model = fresh_model(_config_like(given, run.architecture, tokenizers), run.training.seed)
+    taken = take_weights(model, tokenizers, folder)
+    say(taken.summary)
+    if summary := adapt_model(model, run.adaptation, taken.fresh_parts, run.training.seed):
+        say(summary)
+    return StartingPoint(model=model, run=run, fresh_parts=taken.fresh_parts)
 
 
 def fresh_model(config: ModelConfig, seed: int) -> Transformer:
@@ -94,28 +147,63 @@ def fresh_model(config: ModelConfig, seed: int) -> Transformer:
     return Transformer(config)
 
 
-def take_weights(model: Transformer, folder: Path) -> str:
-    """Copy from a model what fits: every weight whose name and shape agree; say what that was.
+def take_weights(model: Transformer, tokenizers: Tokenizers, folder: Path) -> TakenWeights:
+    """Copy from a model what fits: every weight whose name and shape agree, and the vectors of known entries.
+
+    Args:
+        model: fresh.
+        tokenizers: its own.
+        folder: of the model to take from.
 
     Raises:
         ModelError: the folder holds no model, or a damaged one.
     """
-    wanted = weights_of(model)
-    weights = {
-        name: weight
-        for name, weight in weights_of(load_model(folder).model).items()
-        if name in wanted and wanted[name].shape == weight.shape
+    loaded = load_model(folder)
+    extensions = _extensions((loaded.source_tokenizer, loaded.target_tokenizer), tokenizers)
+    given, wanted = weights_of(loaded.model), weights_of(model)
+    whole = {
+        name: given[name]
+        for name, weight in wanted.items()
+        if name in given and VOCABULARY_SIDES.get(name) not in extensions and weight.shape == given[name].shape
     }
-    set_weights(model, wanted | weights)
-    count = sum(weight.numel() for weight in weights.values())
-    fresh = _parts([name for name in wanted if name not in weights])
+    tables = {
+        name: extensions[side].rows(wanted[name], given[name])
+        for name, side in VOCABULARY_SIDES.items()
+        if side in extensions and name in wanted and name in given
+    }
+    set_weights(model, wanted | whole | tables)
+    count = sum(weight.numel() for weight in whole.values())
+    count += sum(extensions[VOCABULARY_SIDES[name]].num_known * table.size(1) for name, table in tables.items())
+    return TakenWeights(
+        summary=_describe(wanted, whole.keys() | tables.keys(), f"{count:,}", folder)
+        + _describe_extensions(extensions, is_joint=tokenizers[0] is tokenizers[1]),
+        fresh_parts=tuple(dict.fromkeys(name.partition(".")[0] for name in wanted if name not in whole)),
+    )
+
+
+def _extensions(old: Tokenizers, new: Tokenizers) -> dict[int, VocabularyExtension]:
+    """Look at the vocabularies that are another one: 0 the source's, 1 the target's."""
+    return {side: extend_vocabulary(old[side], new[side]) for side in (0, 1) if old[side].sha256 != new[side].sha256}
+
+
+def _describe(wanted: Iterable[str], taken: Collection[str], count: str, folder: Path) -> str:
+    """Say of named weights what was taken, and what is fresh."""
+    fresh = _parts([name for name in wanted if name not in taken])
     if not fresh:
-        return f"took all weights ({count:,}) from {folder}"
+        return f"took all weights ({count}) from {folder}"
     verb = "is" if len(fresh) == 1 and not fresh[0].endswith("s") else "are"
     return (
-        f"took {' and '.join(_parts(sorted(weights)))} ({count:,} weights) from {folder}; "
+        f"took {' and '.join(_parts(sorted(taken)))} ({count} weights) from {folder}; "
         f"the {' and '.join(fresh)} {verb} fresh"
     )
+
+
+def _describe_extensions(extensions: Mapping[int, VocabularyExtension], *, is_joint: bool) -> str:
+    """Say of each new vocabulary what is old in it, as the end of a sentence."""
+    if is_joint and len(set(map(str, extensions.values()))) == 1:
+        return f"; of the new vocabulary {extensions[0]}"
+    names = {0: "source", 1: "target"}
+    return "".join(f"; of the new {names[side]} vocabulary {extension}" for side, extension in extensions.items())
 
 
 def _fresh_config(run: TrainingRun, tokenizers: Tokenizers) -> ModelConfig:
@@ -129,11 +217,11 @@ def _fresh_config(run: TrainingRun, tokenizers: Tokenizers) -> ModelConfig:
     return architecture.model_config(sizes, special_ids, is_joint=source is target)
 
 
-def _config_like(given: ModelConfig, asked: ArchitectureConfig) -> ModelConfig:
-    """The architecture of a model to start from; only dropout may be another, and the decoder where it has none.
+def refuse_architecture(given: ModelConfig, asked: ArchitectureConfig) -> None:
+    """Refuse another architecture than that of a model to start from; dropout is free, and a decoder where it has none.
 
     Raises:
-        ConfigError: another architecture is asked for.
+        ConfigError: another one is asked for.
     """
     free: dict[str, Any] = {"dropout": None}
     if given.is_encoder_only:
@@ -144,7 +232,17 @@ def _config_like(given: ModelConfig, asked: ArchitectureConfig) -> ModelConfig:
             raise ConfigError(
                 f"--{name.replace('_', '-')} does not go with --init-from: the model brings its architecture"
             )
+
+
+def _config_like(given: ModelConfig, asked: ArchitectureConfig, tokenizers: Tokenizers) -> ModelConfig:
+    """The architecture of a model to start from, over these vocabularies.
+
+    Raises:
+        ConfigError: another architecture is asked for.
+    """
+    refuse_architecture(given, asked)
     assert asked.dropout is not None, "the caller completes it"
+    given = given.resized(*(tokenizer.vocabulary_size for tokenizer in tokenizers))
     if not given.is_encoder_only:
         return replace(given, dropout=asked.dropout)
     decoder = asked.decoder_like(given.encoder)

@@ -50,7 +50,8 @@ from transformer_core.experiments.starting_point import (
 from transformer_core.experiments.training_file import recall_options
 from transformer_core.experiments.validation import ValidationDecoder
 from transformer_core.model import Transformer
-from transformer_core.model_files import read_config, read_tokenizers
+from transformer_core.model_files import read_config, read_json, read_tokenizers
+from transformer_core.training.adaptation import adapt_model
 from transformer_core.training.checkpoint import Checkpoints
 from transformer_core.training.config import TrainingConfig
 from transformer_core.training.objectives import Translation
@@ -107,11 +108,11 @@ def _begin(run: TrainingRun, device: torch.device, progress: Progress, listener:
             _translation(run, tokenizers)  # before anything is removed: it refuses a tokenizer that does not go with it
         clear_folder(run.folder)
         data = _prepare(run, tokenizers, data_files, progress, listener)
-        model, run = build_model(run, tokenizers, data.training.statistics, listener.on_message)
-        training = _complete(run, model, data.training, device, is_fine_tuning=is_fine_tuning(run))
-        run = replace(run, training=training)
-        describe_run(run, model.config, tokenizers, data, data_files)
-        return _trainer(run, model.to(device), data, tokenizers, listener)
+        start = build_model(run, tokenizers, data.training.statistics, listener.on_message)
+        training = _complete(start.run, start.model, data.training, device, is_fine_tuning=is_fine_tuning(run))
+        start = replace(start, run=replace(start.run, training=training))
+        describe_run(start, tokenizers, data, data_files)
+        return _trainer(start.run, start.model.to(device), data, tokenizers, listener)
     except BaseException:
         abandon_run(run.folder, before)
         raise
@@ -129,7 +130,9 @@ def _go_on(
     data = _prepare(run, tokenizers, data_files, progress, listener)
     model = fresh_model(config, run.training.seed)
     if run.init_from is not None and Checkpoints(run.folder, 1).latest() is None:  # killed before it saved anything
-        listener.on_message(take_weights(model, run.init_from))
+        listener.on_message(take_weights(model, tokenizers, run.init_from).summary)
+    fresh_parts = read_json(run.folder / "metadata.json").get("init_from", {}).get("fresh", ())
+    adapt_model(model, run.adaptation, fresh_parts, run.training.seed)
     # the rates are those that the run began with
     run = replace(run, training=_complete(run, model, data.training, device, is_fine_tuning=False))
     continue_run(run, stored)
@@ -144,6 +147,7 @@ def _recall(run: TrainingRun, stored: dict[str, Any]) -> TrainingRun:
         data=recall_options(run.data, stored, run.folder),
         pretraining=None if run.pretraining is None else recall_options(run.pretraining, stored, run.folder),
         architecture=recall_options(run.architecture, stored, run.folder),
+        adaptation=recall_options(run.adaptation, stored, run.folder),
         training=recall_options(run.training, stored, run.folder),
         init_from=run.init_from if init_from is None else Path(init_from),
     )

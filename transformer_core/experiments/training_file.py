@@ -15,6 +15,7 @@ import tomli_w
 from tokenizer.atomic_file import write_text
 from transformer_core.errors import ConfigError, ModelError
 from transformer_core.experiments.config import ArchitectureConfig, DataConfig, PretrainingConfig, RawTextConfig
+from transformer_core.training.adaptation_config import AdaptationConfig
 from transformer_core.training.config import TrainingConfig
 
 __all__ = [
@@ -53,7 +54,7 @@ ENDLESS_SCHEDULES = frozenset({"inverse-sqrt", "constant"})
 
 TRAINING_FILE = "training.toml"
 
-Config = DataConfig | RawTextConfig | PretrainingConfig | ArchitectureConfig | TrainingConfig
+Config = DataConfig | RawTextConfig | PretrainingConfig | ArchitectureConfig | AdaptationConfig | TrainingConfig
 _Config = TypeVar("_Config", bound=Config)
 
 
@@ -129,9 +130,12 @@ def recall_options(config: _Config, stored: Mapping[str, Any], folder: Path) -> 
         name = option_name(item.name)
         if name in stored and name not in forgotten and getattr(config, item.name) in (None, (), "auto"):
             value = stored[name]
+            is_path = Path in get_args(item.type)
             if isinstance(value, list):
-                value = tuple(map(Path, value))
-            values[item.name] = Path(value) if Path in get_args(item.type) else value
+                value = tuple(map(Path, value)) if is_path else tuple(value)
+            elif is_path:
+                value = Path(value)
+            values[item.name] = value
     try:
         return replace(config, **values)
     except (ConfigError, TypeError, ValueError) as error:

@@ -10,6 +10,7 @@ from transformer_core.evaluation.metrics import METRICS, MetricName, evaluate_co
 from transformer_core.experiments.config import TrainingRun
 from transformer_core.experiments.corpus_preparation import PreparedData, Tokenizers
 from transformer_core.model import Transformer
+from transformer_core.model_directory import plain_model
 from transformer_core.model_files import read_json
 from transformer_core.training.trainer import Decoded
 
@@ -45,5 +46,5 @@ class ValidationDecoder:
         )
 
     def _translate(self, model: Transformer, lines: Sequence[str]) -> list[str]:
-        translator = Translator(model, *self.tokenizers, self.search)
+        translator = Translator(plain_model(model), *self.tokenizers, self.search)
         return [translation.text for translation in translator.translate(lines)]

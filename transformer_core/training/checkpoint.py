@@ -1,6 +1,8 @@
 """Checkpoints: everything that training needs to go on as if it had never stopped.
 
     checkpoints/step-00004000/model.safetensors  optimizer.safetensors  state.json
+    checkpoints/step-00004000/adapters.safetensors    beside adapters: what they hold; the model has them merged
+    checkpoints/base.safetensors                      and the weights that they adapt, as they were before
     checkpoints/snapshots/step-00004000.safetensors   weights for the mean at the end
     checkpoints/LATEST                                the name of the newest complete checkpoint, written last
 
@@ -15,18 +17,26 @@ import shutil
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 
-import torch
 from torch import Tensor
 
 from tokenizer.atomic_file import remove_temporary_files, sync_directory, write_text
 from transformer_core.errors import ModelError
+from transformer_core.layers.low_rank import low_rank_layers
 from transformer_core.model import Transformer
-from transformer_core.model_directory import expected_shapes, read_weights, weights_of, write_weights
+from transformer_core.model_directory import (
+    expected_shapes,
+    plain_parameters,
+    read_weights,
+    weights_of,
+    write_weights,
+)
 from transformer_core.model_files import checkpoint_path, read_json, write_json
+from transformer_core.training.adaptation import adapter_weights, base_weights, set_parameters
 from transformer_core.training.optimizer import ModelOptimizer
 
 __all__ = ["Checkpoints", "TrainingState", "set_weights"]
 
+ADAPTERS, BASE = "adapters.safetensors", "base.safetensors"
 STEP_PATTERN = "step-" + 8 * "[0-9]"
 
 
@@ -81,6 +91,7 @@ class Checkpoints:
             temporary.mkdir(parents=True)
             write_weights(temporary / "model.safetensors", weights_of(model))
             write_weights(temporary / "optimizer.safetensors", optimizer.state())
+            self._save_adapters(model, temporary)
             write_json(temporary / "state.json", asdict(state))
         except BaseException as error:
             shutil.rmtree(temporary, ignore_errors=True)
@@ -113,13 +124,31 @@ class Checkpoints:
         if self.latest() is None:
             return None
         weights_path = checkpoint_path(self.model_folder, "last")
-        shapes = expected_shapes(model)
-        set_weights(model, read_weights(weights_path, shapes))
+        set_weights(model, read_weights(weights_path, expected_shapes(model)))
+        self._load_adapters(model, weights_path.parent)
         state = _read_state(weights_path.with_name("state.json"))
         if state.step > state.num_skipped:  # the optimizer has made a step
             path = weights_path.with_name("optimizer.safetensors")
             optimizer.load_state(read_weights(path, optimizer.state_shapes()))
         return state
+
+    def _save_adapters(self, model: Transformer, folder: Path) -> None:
+        """Write what is merged in the model's weights and cannot be told apart in them."""
+        if adapters := adapter_weights(model):
+            write_weights(folder / ADAPTERS, adapters)
+            if not (self.folder / BASE).exists():
+                write_weights(self.folder / BASE, base_weights(model))
+
+    def _load_adapters(self, model: Transformer, folder: Path) -> None:
+        """Put back what `_save_adapters` wrote.
+
+        Raises:
+            ModelError: a file is missing or damaged.
+        """
+        if adapters := adapter_weights(model):
+            for path, weights in ((self.folder / BASE, base_weights(model)), (folder / ADAPTERS, adapters)):
+                shapes = {name: tuple(weight.shape) for name, weight in weights.items()}
+                set_parameters(model, read_weights(path, shapes))
 
     def save_snapshot(self, model: Transformer, step: int) -> None:
         """Write weights that may enter the mean."""
@@ -164,10 +193,10 @@ class Checkpoints:
 
 
 def set_weights(model: Transformer, weights: dict[str, Tensor]) -> None:
-    """Copy named weights into a model, whatever device it is on."""
-    with torch.no_grad():
-        for name, parameter in model.named_parameters():
-            parameter.copy_(weights[name])
+    """Copy named weights into a model, whatever device it is on; adapters add nothing to them any more."""
+    for _, layer in low_rank_layers(model):
+        layer.forget()
+    set_parameters(model, {name: weights[name] for name, _ in plain_parameters(model)})
 
 
 def _read_state(path: Path) -> TrainingState:

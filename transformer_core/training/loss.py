@@ -84,7 +84,8 @@ class _ProjectedCrossEntropy(Function):
         nll_sum = hidden.new_zeros((), dtype=torch.float64)
         smooth_sum, divergence_sum = nll_sum.clone(), nll_sum.clone()
         hidden_gradient = torch.empty_like(hidden) if wants_gradient else None
-        weight_gradient = torch.zeros_like(weight, dtype=torch.float32) if wants_gradient else None
+        wants_weight_gradient = wants_gradient and ctx.needs_input_grad[1]  # a frozen projection has none
+        weight_gradient = torch.zeros_like(weight, dtype=torch.float32) if wants_weight_gradient else None
         with torch.autocast(hidden.device.type, enabled=False):
             for rows in _slices(target_ids):
                 target = target_ids[rows].expand(hidden.size(0), -1)[..., None]
@@ -98,7 +99,7 @@ class _ProjectedCrossEntropy(Function):
                 if consistency:
                     divergence, divergence_gradient = _divergence(log_probabilities)
                     divergence_sum += divergence
-                if hidden_gradient is None or weight_gradient is None:
+                if hidden_gradient is None:
                     continue
                 # d loss / d logits = softmax - (1 - ε) one_hot(target) - ε / vocabulary; the last term is a constant
                 # and joins after the loop
@@ -109,11 +110,13 @@ class _ProjectedCrossEntropy(Function):
                     gradient.add_(divergence_gradient, alpha=consistency / 4)
                 gradient = gradient.to(product_dtype)
                 hidden_gradient[:, rows] = gradient @ weight_product
-                _add_product(weight_gradient, gradient.flatten(0, 1).t(), hidden_product[:, rows].flatten(0, 1))
-        if hidden_gradient is not None and weight_gradient is not None:
+                if weight_gradient is not None:
+                    _add_product(weight_gradient, gradient.flatten(0, 1).t(), hidden_product[:, rows].flatten(0, 1))
+        if hidden_gradient is not None:
             if label_smoothing:
                 hidden_gradient -= smoothing_share * weight.sum(dim=0)
-                weight_gradient -= smoothing_share * hidden.sum(dim=(0, 1))
+                if weight_gradient is not None:
+                    weight_gradient -= smoothing_share * hidden.sum(dim=(0, 1))
             ctx.save_for_backward(hidden_gradient, weight_gradient)
         nll_sum *= share
         loss_sum = (1 - label_smoothing) * nll_sum + smoothing_share * smooth_sum + consistency / 4 * divergence_sum
@@ -125,7 +128,8 @@ class _ProjectedCrossEntropy(Function):
     def backward(ctx: Any, loss_gradient: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:  # noqa: ANN401
         """Scale the gradients that `forward` took."""
         hidden_gradient, weight_gradient = ctx.saved_tensors
-        return hidden_gradient * loss_gradient, weight_gradient * loss_gradient, None, None, None, None
+        weight_gradient = None if weight_gradient is None else weight_gradient * loss_gradient
+        return hidden_gradient * loss_gradient, weight_gradient, None, None, None, None
 
 
 def _divergence(log_probabilities: Tensor) -> tuple[Tensor, Tensor]:

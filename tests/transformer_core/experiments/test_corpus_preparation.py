@@ -181,7 +181,7 @@ def test_a_joint_vocabulary_is_learned_from_both_sides(tmp_path: Path) -> None:
     counted: list[tuple[str, int]] = []
 
     @contextmanager
-    def progress(description: str, *, unit: str) -> Iterator[Callable[[int], None]]:
+    def progress(description: str, *, total: int | None = None, unit: str) -> Iterator[Callable[[int], None]]:
         yield lambda count: counted.append((description, count))
 
     data = data_of(tmp_path, ["aa bb"] * 50, ["cc dd"] * 50, tokenizer_kind="word")

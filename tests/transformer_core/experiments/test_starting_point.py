@@ -12,7 +12,7 @@ from tests.transformer_core.experiments.patterned_text import animal_lines
 from tests.transformer_core.experiments.test_pretraining import make_run as make_pretraining
 from tests.transformer_core.experiments.test_train_from_text import Listener, interrupted
 from tests.transformer_core.experiments.test_train_from_text import make_run as make_training
-from tokenizer import TokenizerConfig, train_tokenizer
+from tokenizer import Kind, Tokenizer, TokenizerConfig, train_tokenizer
 from transformer_core.config import StackConfig
 from transformer_core.errors import ConfigError, ModelError
 from transformer_core.experiments.config import ArchitectureConfig, TrainingRun
@@ -20,8 +20,10 @@ from transformer_core.experiments.starting_point import take_weights
 from transformer_core.experiments.train_from_text import train_from_text
 from transformer_core.experiments.training_file import read_training_file
 from transformer_core.model import Transformer
-from transformer_core.model_directory import load_model, weights_of
-from transformer_core.model_files import read_json
+from transformer_core.model_directory import expected_shapes, load_model, read_weights, weights_of
+from transformer_core.model_files import checkpoint_path, read_json
+from transformer_core.training.adaptation_config import AdaptationConfig
+from transformer_core.training.averaged_model import average_models, find_weights
 from transformer_core.training.trainer import Trainer
 
 Weights = dict[str, Tensor]
@@ -170,10 +172,91 @@ def test_of_a_complete_model_the_decoder_is_its_own(place: Path, tmp_path: Path)
         start(place, tmp_path / "model", "denoising", num_decoder_layers=2)
 
 
-def test_another_tokenizer_is_refused(place: Path, tmp_path: Path) -> None:
-    train_tokenizer(["q r s"], TokenizerConfig(kind="word", vocabulary_size=50)).save(tmp_path / "q.json")
-    with pytest.raises(ConfigError, match=r"q\.json: is not the tokenizer of .*encoder"):
-        start(place, tmp_path / "model", "encoder", tokenizer=tmp_path / "q.json")
+# --- Another vocabulary
+
+
+def other_tokenizer(path: Path, kind: Kind = "word") -> Tokenizer:
+    """A vocabulary that lacks words of the task, has words that the models do not know, and orders them otherwise."""
+    lines = ["zebra yak", *(line.partition(" ")[2] for line in animal_lines(30, seed=9)), "zebra catdog"]
+    tokenizer = train_tokenizer(lines, TokenizerConfig(kind=kind, vocabulary_size=300 if kind == "bpe" else 50))
+    tokenizer.save(path)
+    return tokenizer
+
+
+@pytest.mark.parametrize("name", ["encoder", "denoising"])
+def test_under_another_vocabulary_known_entries_keep_their_vectors(
+    place: Path, tmp_path: Path, begun: list[Weights], name: str
+) -> None:
+    new = other_tokenizer(tmp_path / "new.json")
+    run, listener = start(place, tmp_path / "model", name, tokenizer=tmp_path / "new.json")
+    loaded = load_model(place / name)
+    given, own, old = weights_of(loaded.model), fresh(run), loaded.source_tokenizer
+    table = "source_embedding.token_embedding.weight"
+    assert [key for key, weight in begun[0].items() if weight.shape != given.get(key, weight).shape] == [table]
+    rows = dict(zip(new.pieces, begun[0][table], strict=True))
+    old_rows = dict(zip(old.pieces, given[table], strict=True))
+    fresh_rows = dict(zip(new.pieces, own[table], strict=True))
+    known = rows.keys() & old_rows.keys()
+    assert known > {"<pad>", " cat"}
+    assert rows.keys() - known >= {" zebra", " yak", " catdog"}  # a vocabulary of words cannot spell them
+    for piece, row in rows.items():
+        assert torch.equal(row, old_rows.get(piece, fresh_rows[piece])), piece
+    for key in begun[0].keys() - {table}:
+        assert torch.equal(begun[0][key], given.get(key, own[key])), key
+    (message,) = [text for text in listener.messages if text.startswith("took ")]
+    assert message.endswith(
+        f"; of the new vocabulary {len(known)} of {new.vocabulary_size} entries are known and keep their vectors, "
+        f"0 begin as the mean of the pieces that spelled them, {new.vocabulary_size - len(known)} are fresh"
+    )
+    fresh_parts = ["source_embedding", "decoder"] if name == "encoder" else ["source_embedding"]
+    assert read_json(run.folder / "metadata.json")["init_from"]["fresh"] == fresh_parts
+    assert (run.folder / "tokenizer.json").read_bytes() == (tmp_path / "new.json").read_bytes()
+
+
+def test_each_side_may_have_another_vocabulary(place: Path, tmp_path: Path, begun: list[Weights]) -> None:
+    sides = {}
+    for side, lines in {
+        "source": animal_lines(30, seed=9),
+        "target": ["lion " + line for line in animal_lines(9)],
+    }.items():
+        sides[side] = train_tokenizer(lines, TokenizerConfig(kind="word", vocabulary_size=50))
+        sides[side].save(tmp_path / f"{side}.json")
+    files: dict[str, Any] = {f"{side}_tokenizer": tmp_path / f"{side}.json" for side in sides}
+    train_from_text(make_training(place, **PLAIN, **files, folder=tmp_path / "first", tie_embeddings="none"))
+    new = other_tokenizer(tmp_path / "new.json")
+    files["target_tokenizer"] = tmp_path / "new.json"
+    run = make_training(place, **PLAIN, **files, init_from=tmp_path / "first", folder=tmp_path / "model")
+    listener = Listener()
+    train_from_text(run, listener)
+    given, own = weights_of(load_model(tmp_path / "first").model), fresh(run)
+    for table in ("target_embedding.token_embedding.weight", "output_projection.weight"):
+        old_rows = dict(zip(sides["target"].pieces, given[table], strict=True))
+        for piece, row, fresh_row in zip(new.pieces, begun[-1][table], own[table], strict=True):
+            assert torch.equal(row, old_rows.get(piece, fresh_row)), piece
+    table = "source_embedding.token_embedding.weight"
+    assert torch.equal(begun[-1][table], given[table])
+    assert any("; of the new target vocabulary " in text for text in listener.messages)
+
+
+def test_one_table_takes_no_two_vocabularies(place: Path, tmp_path: Path) -> None:
+    other_tokenizer(tmp_path / "new.json")
+    files = {"source_tokenizer": tmp_path / "new.json", "target_tokenizer": tmp_path / "new.json"}
+    with pytest.raises(ConfigError, match="has one vocabulary for both sides; give --tokenizer, not one for each"):
+        start(place, tmp_path / "model", "denoising", **files)
+    assert not (tmp_path / "model").exists()
+
+
+@pytest.mark.parametrize("step", [0, 2])
+def test_a_run_under_another_vocabulary_that_was_killed_goes_on(
+    place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: int
+) -> None:
+    other_tokenizer(tmp_path / "new.json", "bpe")
+    values = {**PLAIN, "tokenizer": tmp_path / "new.json", "init_from": place / "denoising"}
+    whole, run = (make_training(place, **values, folder=tmp_path / half) for half in "ab")
+    train_from_text(whole)
+    interrupted(run, step, monkeypatch)
+    train_from_text(run)
+    assert (run.folder / "model.safetensors").read_bytes() == (whole.folder / "model.safetensors").read_bytes()
 
 
 def test_weights_of_another_shape_are_not_taken(place: Path, tmp_path: Path) -> None:
@@ -183,14 +266,16 @@ def test_weights_of_another_shape_are_not_taken(place: Path, tmp_path: Path) -> 
     model = Transformer(wider)
     torch.manual_seed(1)
     own = Transformer(wider)
-    message = take_weights(model, place / "encoder")
+    tokenizer = load_model(place / "encoder").source_tokenizer
+    taken = take_weights(model, (tokenizer, tokenizer), place / "encoder")
     before, after, donor = weights_of(own), weights_of(model), weights_of(given)
     for name, weight in after.items():
         fits = name in donor and donor[name].shape == weight.shape
         assert torch.equal(weight, donor[name] if fits else before[name]), name
-    assert message.endswith("; the encoder and decoder are fresh")
+    assert taken.summary.endswith("; the encoder and decoder are fresh")
+    assert taken.fresh_parts == ("encoder", "decoder")
     with pytest.raises(ModelError, match="does not exist"):
-        take_weights(model, tmp_path / "missing")
+        take_weights(model, (tokenizer, tokenizer), tmp_path / "missing")
 
 
 def test_fine_tuning_from_a_pretrained_encoder_learns(place: Path, tmp_path: Path) -> None:
@@ -211,3 +296,81 @@ def test_fine_tuning_from_a_pretrained_encoder_learns(place: Path, tmp_path: Pat
         patch.setattr(Trainer, "validate", noted(Trainer.validate))
         train_from_text(run)
     assert losses[1] < losses[0]
+
+
+# --- Parts of it
+
+
+@pytest.mark.parametrize(
+    "values", [{"freeze": ("encoder", "embeddings")}, {"lora_rank": 2}, {"lora_rank": 2, "freeze": ("encoder",)}]
+)
+def test_what_is_not_trained_is_in_the_model_bit_for_bit(place: Path, tmp_path: Path, values: dict[str, Any]) -> None:
+    run, listener = start(
+        place, tmp_path / "model", "denoising", adaptation=AdaptationConfig(**values), weight_decay=0.1, average_last=3
+    )
+    given, found = weights_of(load_model(place / "denoising").model), weights_of(load_model(run.folder).model)
+    last = read_weights(checkpoint_path(run.folder, "last"), expected_shapes(load_model(run.folder).model))
+    assert found.keys() == given.keys()
+    moved = {name for name, weight in found.items() if not torch.equal(weight, given[name])}
+    assert moved == {name for name, weight in last.items() if not torch.equal(weight, given[name])}
+    if "lora_rank" in values:
+        matrices = {name for name, weight in given.items() if weight.dim() > 1 and "embedding" not in name}
+        assert moved == {name for name in matrices if "freeze" not in values or name.startswith("decoder.")}
+        assert all(torch.linalg.matrix_rank(found[name] - given[name], rtol=1e-3) == 2 for name in moved)
+        assert (run.folder / "checkpoints" / "base.safetensors").exists()
+    else:
+        assert moved == {name for name in given if name.startswith("decoder.")}
+    assert any(" weights are trained, " in text for text in listener.messages)
+    assert (
+        read_training_file(run.folder).items()
+        >= {name: list(value) if isinstance(value, tuple) else value for name, value in values.items()}.items()
+    )
+    average_models(find_weights([run.folder]), tmp_path / "mean")  # it looks like any other
+
+
+@pytest.mark.parametrize("step", [0, 2, 4, 5])
+@pytest.mark.parametrize(("name", "freeze"), [("denoising", ("encoder.1",)), ("denoising", ()), ("encoder", ())])
+def test_a_run_with_adapters_that_was_killed_goes_on(
+    place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, freeze: tuple[str, ...], step: int
+) -> None:
+    adaptation = AdaptationConfig(freeze=freeze, lora_rank=2, lora_alpha=8.0)
+    whole, run = (
+        make_training(place, **PLAIN, init_from=place / name, folder=tmp_path / half, adaptation=adaptation)
+        for half in "ab"
+    )
+    train_from_text(whole)
+    interrupted(run, step, monkeypatch)
+    train_from_text(replace(run, init_from=None, adaptation=AdaptationConfig()))  # not asked for is as it was
+    files = [path.relative_to(whole.folder) for path in whole.folder.rglob("*.safetensors")]
+    assert any(path.name == "adapters.safetensors" for path in files)
+    for file in (*files, Path("training.toml"), Path("config.json")):
+        assert (run.folder / file).read_bytes() == (whole.folder / file).read_bytes(), file
+
+
+def test_adapters_want_the_rate_of_a_fresh_model(place: Path, tmp_path: Path) -> None:
+    run, _ = start(place, tmp_path / "model", "denoising", adaptation=AdaptationConfig(lora_rank=2))
+    assert read_training_file(run.folder)["lr"] == pytest.approx(0.5 / 16)
+
+
+@pytest.mark.parametrize(
+    ("name", "values", "message"),
+    [
+        ("denoising", {"freeze": ("encoder.9",)}, r"--freeze encoder\.9: the encoder has layers 1 to 1"),
+        ("encoder", {"freeze": ("decoder",)}, "--freeze decoder: something in it is fresh"),
+        ("denoising", {"freeze": ("encoder", "decoder", "embeddings")}, "leaves nothing to train"),
+    ],
+)
+def test_what_cannot_be_adapted_leaves_nothing(
+    place: Path, tmp_path: Path, name: str, values: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(ConfigError, match=message):
+        start(place, tmp_path / "model", name, adaptation=AdaptationConfig(**values))
+    assert not (tmp_path / "model").exists()
+
+
+@pytest.mark.parametrize(("values", "option"), [({"freeze": ("encoder",)}, "--freeze"), ({"lora_rank": 2}, "--lora-r")])
+def test_without_a_model_there_is_nothing_to_keep(place: Path, values: dict[str, Any], option: str) -> None:
+    with pytest.raises(
+        ConfigError, match=f"{option}.* keeps what a model has learned; name the model with --init-from"
+    ):
+        make_training(place, adaptation=AdaptationConfig(**values))

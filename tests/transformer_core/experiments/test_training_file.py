@@ -26,10 +26,11 @@ from transformer_core.experiments.training_file import (
     refuse_changes,
     write_training_file,
 )
+from transformer_core.training.adaptation_config import AdaptationConfig
 from transformer_core.training.config import TrainingConfig
 
 DATA = DataConfig(train_src=(Path("a.src"), Path("b.src")), train_tgt=(Path("a.tgt"), Path("b.tgt")))
-RECORDS = (DataConfig, ArchitectureConfig, TrainingConfig)
+RECORDS = (DataConfig, ArchitectureConfig, AdaptationConfig, TrainingConfig)
 
 
 def test_every_field_is_an_option_of_train_and_every_option_a_field() -> None:

@@ -103,10 +103,16 @@ def test_without_gradients_none_is_computed(monkeypatch: pytest.MonkeyPatch) -> 
         assert loss.loss_sum.item() == with_gradient.item()
 
 
-def test_a_frozen_projection_is_no_hindrance() -> None:
+@pytest.mark.parametrize("label_smoothing", [0.0, 0.1])
+def test_a_frozen_projection_is_no_hindrance_and_costs_no_gradient(
+    monkeypatch: pytest.MonkeyPatch, label_smoothing: float
+) -> None:
     hidden, weight, target_ids = random_batch(9)
-    (gradient,) = gradients(projected_cross_entropy(hidden, weight.detach(), target_ids, 0.0), hidden)
-    plain = functional.cross_entropy(hidden @ weight.detach().T, target_ids, reduction="sum")
+    with monkeypatch.context() as patch:
+        patch.setattr(Tensor, "t", lambda self: pytest.fail("computes the gradient of the weight"))
+        (gradient,) = gradients(projected_cross_entropy(hidden, weight.detach(), target_ids, label_smoothing), hidden)
+    logits = hidden @ weight.detach().T
+    plain = functional.cross_entropy(logits, target_ids, label_smoothing=label_smoothing, reduction="sum")
     torch.testing.assert_close(gradient, torch.autograd.grad(plain, hidden)[0], rtol=1e-4, atol=1e-5)
 
 

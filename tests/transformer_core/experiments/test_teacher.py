@@ -1,0 +1,82 @@
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from tests.transformer_core.decoding.random_model import random_lines, save_word_model
+from transformer_core.decoding.config import SearchConfig
+from transformer_core.decoding.translator import TargetText, Translation, Translator
+from transformer_core.errors import ModelError
+from transformer_core.evaluation.metrics import evaluate_lines
+from transformer_core.experiments.distillation_config import DistillationConfig
+from transformer_core.experiments.teacher import Teacher
+from transformer_core.model_directory import load_model
+
+LINES = [*random_lines(12, seed=2), "", "  "]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return save_word_model(tmp_path_factory.mktemp("teacher") / "model", max_length_ratio=2.0)
+
+
+def teacher(folder: Path, **values: Any) -> Teacher:  # noqa: ANN401
+    return Teacher(DistillationConfig(teacher=folder, train_src=(Path("text"),), **values), torch.device("cpu"), "auto")
+
+
+def beams(folder: Path, beam_size: int) -> list[list[str]]:
+    """What `translate` gives of the lines, but for what did not come to its end."""
+    loaded = load_model(folder)
+    search = SearchConfig(beam_size=beam_size, n_best=beam_size, max_length_ratio=2.0)
+    translator = Translator(loaded.model, loaded.source_tokenizer, loaded.target_tokenizer, search)
+    return [
+        list(dict.fromkeys(item.text for item in found.hypotheses if item.text and not item.is_truncated))
+        for found in translator.translate(LINES)
+    ]
+
+
+@pytest.mark.parametrize("n_best", [1, 3])
+def test_the_best_hypotheses_are_learned(folder: Path, n_best: int) -> None:
+    taught = teacher(folder, beam_size=4, n_best=n_best).teach([(line, None) for line in LINES], 1)
+    assert taught == [texts[:n_best] for texts in beams(folder, 4)]
+    assert taught[-2:] == [[], []]
+    assert max(map(len, taught)) == n_best
+
+
+@pytest.mark.parametrize("n_best", [1, 2])
+def test_with_references_the_nearest_are_learned(folder: Path, n_best: int) -> None:
+    references = list(reversed(LINES))
+    taught = teacher(folder, beam_size=4, n_best=n_best).teach(list(zip(LINES, references, strict=True)), 1)
+    differs = False
+    for found, texts, reference in zip(taught, beams(folder, 4), references, strict=True):
+        scores = (
+            [score.value for (score,) in evaluate_lines(texts, [[reference] * len(texts)], ["chrf"])] if texts else []
+        )
+        ranked = sorted(range(len(texts)), key=lambda index: (-scores[index], index))
+        assert found == [texts[index] for index in ranked[:n_best]]
+        differs |= found != texts[:n_best]
+    assert differs, "another one is chosen now and then"
+
+
+def test_what_did_not_come_to_its_end_is_not_learned(folder: Path) -> None:
+    def hypothesis(text: str, *, is_truncated: bool = False) -> TargetText:
+        return TargetText(
+            text=text, score=0.0, log_probability=0.0, num_tokens=1, token_ids=(9,), is_truncated=is_truncated
+        )
+
+    choose = teacher(folder, n_best=3)._choose
+    found = [hypothesis("a a a", is_truncated=True), hypothesis("b"), hypothesis(" "), hypothesis("b"), hypothesis("c")]
+    assert choose(Translation(hypotheses=tuple(found)), None) == ["b", "c"]
+    assert choose(Translation(hypotheses=tuple(found[:1])), "a a a") == []
+
+
+def test_its_limit_of_length_holds(folder: Path, tmp_path: Path) -> None:
+    other = save_word_model(tmp_path / "model", max_length=2)
+    taught = teacher(other).teach([(line, None) for line in LINES], 1)
+    assert all(len(text.split()) <= 2 for texts in taught for text in texts)
+
+
+def test_a_folder_that_is_no_model_is_no_teacher(tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match="does not exist"):
+        teacher(tmp_path / "missing")

@@ -1,0 +1,101 @@
+"""Teach a small model what a large one does: sequence-level knowledge distillation (Kim and Rush 2016) in one call.
+
+The teacher translates the source lines, and the student is trained on what it wrote, as on any other pairs
+(experiments/train_from_text.py). Run with the same arguments, it goes on where it stopped, whatever it was doing.
+"""
+
+from dataclasses import replace
+
+import torch
+
+from transformer_core.device import choose_device
+from transformer_core.errors import ConfigError
+from transformer_core.experiments.config import DataConfig, TrainingRun
+from transformer_core.experiments.corpus_preparation import Progress, no_progress
+from transformer_core.experiments.distillation_config import DistillationConfig
+from transformer_core.experiments.distilled_text import (
+    DistilledText,
+    begin_distilled_text,
+    write_distilled_text,
+)
+from transformer_core.experiments.run_folder import open_run
+from transformer_core.experiments.starting_point import refuse_architecture
+from transformer_core.experiments.teacher import Teacher
+from transformer_core.experiments.train_from_text import train_from_text
+from transformer_core.model_files import read_config, tokenizer_paths
+from transformer_core.provenance import describe_file
+from transformer_core.training.progress import Listener, Silent
+from transformer_core.training.trainer import TrainingResult
+
+__all__ = ["distill"]
+
+
+def distill(
+    config: DistillationConfig, run: TrainingRun, listener: Listener | None = None, progress: Progress = no_progress
+) -> TrainingResult | None:
+    """Translate and train, or go on with it; None when an earlier run has finished already.
+
+    Args:
+        config: who teaches, and from which lines.
+        run: how the student is trained; its training pairs are `distilled_files` of its folder.
+        listener: is told how it goes.
+        progress: is shown how far translating and preparing are.
+
+    Raises:
+        ConfigError: options do not fit together, or not to what the folder holds.
+        DataError: the text cannot be read or has nothing to learn from.
+        ModelError: the teacher is no model, or the folder is damaged.
+        Interrupted: a signal came; everything is saved.
+    """
+    listener = listener or Silent()
+    run = _with_teacher(config, run)
+    is_new = open_run(run) is None
+    text = begin_distilled_text(config, run.folder, overwrite=run.overwrite)
+    device = choose_device(run.training.device)
+    if run.training.threads is not None:
+        torch.set_num_threads(run.training.threads)
+    if not text.is_complete:
+        teacher = Teacher(config, device, run.training.precision)
+        if text.num_lines:
+            listener.on_message(f"going on after {text.num_lines:,} lines that {config.teacher} has translated")
+        text = write_distilled_text(config, run.folder, text, teacher, progress)
+        _report(text, teacher, listener)
+    elif is_new:
+        listener.on_message(f"the {text.num_pairs:,} pairs that {config.teacher} made are there already")
+    return train_from_text(run, listener, progress)
+
+
+def _with_teacher(config: DistillationConfig, run: TrainingRun) -> TrainingRun:
+    """Complete the run by what the teacher brings, and see what would stop it before hours are spent on translating.
+
+    Raises:
+        ConfigError: options do not fit together, or not to what the folder holds.
+        DataError: a validation file is missing.
+    """
+    data = run.data
+    assert isinstance(data, DataConfig), "a teacher makes pairs"
+    if config.teacher.resolve() == run.folder.resolve():
+        raise ConfigError(f"the teacher and --output are both {run.folder}; name another folder for the student")
+    run = replace(run, teacher=config.teacher)
+    is_new = open_run(run) is None
+    wants_own = data.tokenizer or data.source_tokenizer or data.vocabulary_size or run.init_from
+    if is_new and not wants_own:
+        joint, source, target = tokenizer_paths(config.teacher)
+        run = replace(run, data=replace(data, tokenizer=joint, source_tokenizer=source, target_tokenizer=target))
+    for path in (*data.valid_src, *data.valid_tgt):
+        describe_file(path)
+    if run.init_from is None:
+        replace(run.architecture, arch=run.architecture.arch or "tiny").stacks()
+    elif is_new:
+        refuse_architecture(read_config(run.init_from), run.architecture)
+    return run
+
+
+def _report(text: DistilledText, teacher: Teacher, listener: Listener) -> None:
+    listener.on_message(
+        f"the teacher translated {text.num_lines:,} lines into {text.num_pairs:,} pairs ({teacher.search})"
+    )
+    if text.num_left_out:
+        listener.on_warning(
+            f"{text.num_left_out:,} lines are left out: no hypothesis came to its end within the limit of length"
+        )

@@ -1,0 +1,65 @@
+"""DistillationConfig: who teaches, what is translated, and how the hypotheses are found. Imports no torch."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from transformer_core.decoding.config import LengthPenaltyType, SearchConfig
+from transformer_core.errors import ConfigError, ModelError
+
+__all__ = ["DISTILLED_FOLDER", "DistillationConfig", "distilled_files"]
+
+DISTILLED_FOLDER = "distilled"  # in the folder of the student
+LIMITS = ("max_length", "max_length_ratio", "min_length", "ban_unk")  # what the teacher itself says of its hypotheses
+
+
+@dataclass(frozen=True, kw_only=True)
+class DistillationConfig:
+    """What a student learns from: source lines, and what the teacher makes of them."""
+
+    teacher: Path  # model folder
+    train_src: tuple[Path, ...]  # source lines
+    references: tuple[Path, ...] = ()  # their targets, if known: the hypotheses nearest to them are learned
+    beam_size: int = SearchConfig.beam_size  # of the teacher's search
+    n_best: int = 1  # different hypotheses of a line that are learned, at most
+    length_penalty: float = SearchConfig.length_penalty
+    length_penalty_type: LengthPenaltyType = SearchConfig.length_penalty_type
+    errors: Literal["strict", "replace"] = "strict"  # what bytes that are not UTF-8 do
+
+    def __post_init__(self) -> None:
+        if not self.train_src:
+            raise ConfigError("the teacher needs source lines: --train-src FILE")
+        if self.references and len(self.references) != len(self.train_src):
+            raise ConfigError(f"there are {len(self.train_src)} source files and {len(self.references)} of references")
+        SearchConfig(
+            beam_size=self.beam_size,
+            n_best=self.n_best,
+            length_penalty=self.length_penalty,
+            length_penalty_type=self.length_penalty_type,
+        )
+
+    def search(self, generation: Mapping[str, Any]) -> SearchConfig:
+        """Make the search; it gives the whole beam, because hypotheses of equal text count once.
+
+        Args:
+            generation: what the teacher's generation.json says.
+
+        Raises:
+            ModelError: that is damaged.
+        """
+        try:
+            return SearchConfig(
+                beam_size=self.beam_size,
+                n_best=self.beam_size,
+                length_penalty=self.length_penalty,
+                length_penalty_type=self.length_penalty_type,
+                **{name: generation[name] for name in LIMITS if name in generation},
+            )
+        except (ConfigError, TypeError) as error:
+            raise ModelError(f"{self.teacher / 'generation.json'}: {error}") from None
+
+
+def distilled_files(folder: Path) -> tuple[Path, Path]:
+    """Name the source and the target side of the pairs in the folder of a student."""
+    return folder / DISTILLED_FOLDER / "train.src", folder / DISTILLED_FOLDER / "train.tgt"
