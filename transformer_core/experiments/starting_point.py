@@ -15,8 +15,8 @@ from tokenizer import Tokenizer
 from transformer_core.config import ModelConfig, TieEmbeddings
 from transformer_core.data.shards import CorpusStatistics
 from transformer_core.errors import ConfigError
-from transformer_core.experiments.config import ArchitectureConfig, DataConfig, TrainingRun
-from transformer_core.experiments.corpus_preparation import TextConfig, Tokenizers
+from transformer_core.experiments.config import ArchitectureConfig, TrainingRun
+from transformer_core.experiments.corpus_preparation import TextConfig, Tokenizers, tokenizer_files
 from transformer_core.experiments.recipe import complete_architecture, default_dropout
 from transformer_core.experiments.training_file import option_values
 from transformer_core.model import Transformer
@@ -50,11 +50,11 @@ def compare_tokenizers(data: TextConfig, tokenizers: Tokenizers, folder: Path) -
     Raises:
         ConfigError: one is another.
     """
-    given = [(0, data.tokenizer)]
-    if isinstance(data, DataConfig):
-        given += [(0, data.source_tokenizer), (1, data.target_tokenizer)]
-    for place, path in given:
-        if path is not None and path.exists() and Tokenizer.load(path).sha256 != tokenizers[place].sha256:
+    for place, path in enumerate(tokenizer_files(data)):
+        if not path.exists():
+            continue
+        given = Tokenizer.load(path) if place else Tokenizer.load(path).with_tags(data.tags)
+        if given.sha256 != tokenizers[place].sha256:
             raise ConfigError(f"{path}: is not the tokenizer of {folder}; leave it out, the model brings its own")
 
 

@@ -31,6 +31,8 @@ __all__ = [
 
 # Fields whose option has another name.
 OPTION_NAMES = {
+    "prepared": "data",
+    "tags": "tag",
     "learning_rate": "lr",
     "vocabulary_size": "vocab_size",
     "num_layers": "layers",
@@ -130,7 +132,7 @@ def recall_options(config: _Config, stored: Mapping[str, Any], folder: Path) -> 
         if name in stored and name not in forgotten and getattr(config, item.name) in (None, (), "auto"):
             value = stored[name]
             if isinstance(value, list):
-                value = tuple(map(Path, value))
+                value = tuple(map(Path, value) if Path in get_args(item.type) else value)
             values[item.name] = Path(value) if Path in get_args(item.type) else value
     try:
         return replace(config, **values)
