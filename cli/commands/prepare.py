@@ -88,7 +88,8 @@ def prepare(
     for name in PAIR_OPTIONS if is_raw else LINE_OPTIONS:
         if context.params[name]:
             option = {"tags": "tag"}.get(name, name).replace("_", "-")
-            raise ConfigError(f"--{option} goes with {'--train-src and --train-tgt' if is_raw else '--input'}")
+            home = "pairs of lines, not with --input" if is_raw else "--input"
+            raise ConfigError(f"--{option} goes with {home}")
     if threads is not None:
         os.environ.setdefault("RAYON_NUM_THREADS", str(threads))
     data = settings.build(RawTextConfig, context.params) if is_raw else settings.build(DataConfig, context.params)

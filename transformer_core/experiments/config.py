@@ -70,7 +70,7 @@ class DataConfig:
         if self.prepared is not None:
             return _refuse_text(self)
         if not self.train_src or not self.train_tgt:
-            raise ConfigError("training needs both sides: --train-src FILE and --train-tgt FILE")
+            raise ConfigError("training needs both sides: --train-src FILE and --train-tgt FILE; or --data FOLDER")
         if len(self.train_src) != len(self.train_tgt):
             raise ConfigError(f"there are {len(self.train_src)} source files and {len(self.train_tgt)} target files")
         if len(self.valid_src) != len(self.valid_tgt):
@@ -136,7 +136,7 @@ class RawTextConfig:
         if self.prepared is not None:
             return _refuse_text(self)
         if not self.input:
-            raise ConfigError("pretraining needs text: --input FILE")
+            raise ConfigError("pretraining needs text: --input FILE; or --data FOLDER")
         if self.valid and self.valid_size is not None:
             raise ConfigError("--valid-size holds lines back; with --valid nothing is held back")
         if self.max_length < 1 or (self.valid_size is not None and self.valid_size < 1):

@@ -202,14 +202,15 @@ def _holds_already(task: Preparation, request: dict[str, Any]) -> bool:
         if _read_facts(folder)["request"] == request:
             return True
         raise ConfigError(f"{folder}: holds other text, or text prepared otherwise; --overwrite replaces it")
-    if not is_prepared_data(folder):
+    is_written = (folder / TRAINING_CORPUS / "corpus.json").exists()  # and killed just before it was complete
+    if not is_prepared_data(folder, TOKENIZER_FILES if is_written else ()):
         raise ConfigError(f"{folder}: holds something else than prepared text; name another folder")
     return False
 
 
 def _clear(folder: Path) -> None:
     """Remove all that `prepare_folder` wrote, but not the folder."""
-    for name in (PREPARED_FILE, *TOKENIZER_FILES) if (folder / PREPARED_FILE).exists() else ():
+    for name in (PREPARED_FILE, *TOKENIZER_FILES):
         (folder / name).unlink(missing_ok=True)
     remove_prepared_data(folder)
     folder.mkdir(exist_ok=True)
