@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from tests.tokenizer.examples import LINES, ODD_LINES, lines_of_text, trained
 from tokenizer import KINDS, Kind, Tokenizer, TokenizerConfig, TokenizerConfigError, train_tokenizer
 from tokenizer.tags import tag_names, tag_piece
+from tokenizer.word_edges import Edge
 
 TAGS = ("de", "pt-BR", "zh_Hans")
 
@@ -74,6 +75,12 @@ def test_a_file_with_tags_comes_back(kind: Kind, tmp_path: Path) -> None:
 def test_without_tags_a_file_is_what_it_was(tmp_path: Path) -> None:
     assert trained("bpe").with_tags([]) is trained("bpe")
     assert "<2" not in trained("bpe").to_json().partition('"model"')[0]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_tag_is_a_word_of_its_own(kind: Kind) -> None:
+    edges = trained(kind).with_tags(["de"]).word_edges
+    assert (edges.left[-1], edges.right[-1]) == (Edge.SPACE, Edge.CLOSED)
 
 
 @pytest.mark.parametrize("name", ["", "a b", "<de>", "-x", "ä", "x" * 33, "de\n"])

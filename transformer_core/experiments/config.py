@@ -48,7 +48,7 @@ class DataConfig:
 
     unit: ClassVar[str] = "pairs"  # what a row is
 
-    prepared: Path | None = None  # a folder of `transduce prepare`: in place of all that follows but the weights
+    prepared: Path | None = None  # a folder of `transduce prepare`: in place of text, tokenizers and tags
     train_src: tuple[Path, ...] = ()  # source sides, line by line beside the target sides
     train_tgt: tuple[Path, ...] = ()
     valid_src: tuple[Path, ...] = ()  # validation pairs; empty: some training pairs are held back
@@ -67,8 +67,14 @@ class DataConfig:
 
     def __post_init__(self) -> None:
         _check_weights(self.weights, len(self.train_src) or len(self.weights), "pair of training files")
-        if self.prepared is not None:
-            return _refuse_text(self)
+        if not 0 <= self.bpe_dropout < 1:
+            raise ConfigError(f"bpe_dropout ({self.bpe_dropout}) must be at least 0 and below 1")
+        if self.prepared is None:
+            self._check_text()
+        else:
+            _refuse_text(self)
+
+    def _check_text(self) -> None:
         if not self.train_src or not self.train_tgt:
             raise ConfigError("training needs both sides: --train-src FILE and --train-tgt FILE; or --data FOLDER")
         if len(self.train_src) != len(self.train_tgt):
@@ -92,8 +98,6 @@ class DataConfig:
             )
         if self.max_length < 1 or (self.valid_size is not None and self.valid_size < 1):
             raise ConfigError("--max-length and --valid-size must be at least 1")
-        if not 0 <= self.bpe_dropout < 1:
-            raise ConfigError(f"bpe_dropout ({self.bpe_dropout}) must be at least 0 and below 1")
 
     @property
     def files(self) -> dict[str, tuple[Path, ...]]:
@@ -333,9 +337,9 @@ def _check_weights(weights: tuple[float, ...], num_texts: int, what: str) -> Non
 
 def _refuse_text(data: DataConfig | RawTextConfig) -> None:
     """See that nothing is asked for that a prepared folder has brought already."""
+    free = {"prepared", "weights", "bpe_dropout", "max_length", "tokenizer_kind", "errors"}
     for item in fields(data):
-        brought = item.name not in ("prepared", "weights", "max_length", "tokenizer_kind", "errors")
-        if brought and getattr(data, item.name) not in (None, ()):
+        if item.name not in free and getattr(data, item.name) != item.default:
             name = {"vocabulary_size": "vocab_size", "tags": "tag"}.get(item.name, item.name).replace("_", "-")
             raise ConfigError(f"--data {data.prepared} brings text and tokenizers; leave out --{name}")
 
