@@ -36,6 +36,7 @@ INSPECT_COMMANDS = (
 COMMANDS = (
     Entry("demo", "Learn to pronounce English, or to read dates: the whole path in minutes."),
     Entry("tokenizer", "Learn a vocabulary; encode, decode, look inside.", DATA, attribute="app"),
+    Entry("prepare", "Tokenise text once, for corpora larger than memory and many runs.", DATA),
     Entry("train", "Train a model on pairs of lines; run it again to resume.", MODELS),
     Entry("pretrain", "Pretrain on raw text, masked or denoising, for train to start from.", MODELS),
     Entry("distill", "Teach a small model what a large one does.", MODELS),

@@ -61,6 +61,7 @@ __all__ = [
     "Seed",
     "Source",
     "Sources",
+    "Tag",
     "Target",
     "Targets",
     "Threads",
@@ -352,6 +353,15 @@ LengthPenaltyType = Annotated[
     typer.Option(
         "--length-penalty-type",
         help="avg: divide by length^alpha; gnmt: Wu et al. 2016, equation 14; none.",
+        rich_help_panel=DECODING,
+    ),
+]
+
+Tag = Annotated[
+    str | None,
+    typer.Option(
+        "--tag",
+        help="Of a model for several directions: what to translate into, such as de.",
         rich_help_panel=DECODING,
     ),
 ]

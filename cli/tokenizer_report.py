@@ -40,6 +40,7 @@ def _describe(file: Path, tokenizer: Tokenizer) -> dict[str, Any]:
         "normalization": tokenizer.config.normalization,
         "lowercase": tokenizer.config.lowercase,
         "special_tokens": {token: index for index, token in enumerate(SPECIAL_TOKENS)},
+        **({"tags": tokenizer.tags} if tokenizer.tags else {}),
         "round_trip": ROUND_TRIP[tokenizer.config.kind],
         "sha256": tokenizer.sha256,
     }

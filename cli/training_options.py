@@ -1,5 +1,6 @@
 """What `train` and `pretrain` share: their options beside cli/options.py, each declared once."""
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -65,10 +66,12 @@ __all__ = [
     "Overwrite",
     "Patience",
     "Positions",
+    "Prepared",
     "QueryKeyNorm",
     "SaveEvery",
     "ScaleAttention",
     "SinusoidForm",
+    "Tags",
     "Tensorboard",
     "TieEmbeddings",
     "TokenizerKind",
@@ -76,6 +79,7 @@ __all__ = [
     "VocabularySize",
     "WarmupSteps",
     "WeightDecay",
+    "Weights",
     "file_option",
 ]
 
@@ -96,6 +100,33 @@ def file_option(name: str, *short: str, help: str) -> typer.models.OptionInfo:
 
 # --- Input and output
 
+Prepared = Annotated[
+    Path | None,
+    typer.Option(
+        "--data",
+        metavar="FOLDER",
+        readable=False,
+        help="Folder of `transduce prepare`, in place of text and tokenizers.",
+        rich_help_panel=options.INPUT_OUTPUT,
+    ),
+]
+Weights = Annotated[
+    list[float] | None,
+    typer.Option(
+        "--weights",
+        "--weight",
+        help="Share of the batches, once for each pair of training files. Default: as large as they are.",
+        rich_help_panel=options.INPUT_OUTPUT,
+    ),
+]
+Tags = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--tag",
+        help="What it is to become (de), once for each pair of training files: one model, several directions.",
+        rich_help_panel=options.INPUT_OUTPUT,
+    ),
+]
 VocabularySize = Annotated[
     int | None,
     typer.Option(

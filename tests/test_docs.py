@@ -200,16 +200,22 @@ def test_the_commands_about_fine_tuning_run(tmp_path: Path) -> None:
     assert files | {path.name for path in (work / "pocket" / "distilled").iterdir()} <= documented
 
 
+@pytest.mark.slow
+def test_the_commands_about_large_corpora_run_and_leave_what_formats_says(tmp_path: Path) -> None:
+    work = Shell(tmp_path).run(REPOSITORY / "docs" / "large-corpora.md")
+    folder, documented = work / "reverse-data", set(code_spans(FORMATS))
+    assert {path.name + "/" * path.is_dir() for path in folder.iterdir()} <= documented
+    for path in (folder / "prepared.json", folder / "train" / "corpus.json"):
+        content = json.loads(path.read_text(encoding="utf-8"))
+        assert content.keys() <= documented
+    assert content["shards"][0].keys() <= documented
+    assert json.loads((work / "both" / "generation.json").read_text(encoding="utf-8")).keys() <= documented
+
+
 def test_only_these_documents_have_commands_to_run() -> None:
     with_commands = {document.name for document in DOCUMENTS if any(block.is_run for block in blocks(document))}
-    assert with_commands == {
-        "README.md",
-        "fine-tuning.md",
-        "inspecting.md",
-        "layers.md",
-        "pretraining.md",
-        "tutorial.md",
-    }
+    pages = ("fine-tuning", "inspecting", "large-corpora", "layers", "pretraining", "tutorial")
+    assert with_commands == {"README.md", *(f"{page}.md" for page in pages)}
 
 
 def option_names(command: str = "") -> set[str]:

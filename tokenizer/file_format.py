@@ -9,6 +9,7 @@ else in a file ever reaches the library, so no pattern or table of a hostile one
 
 import json
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import tokenizers
@@ -17,9 +18,10 @@ from tokenizer.config import MAX_VOCABULARY_SIZE, Kind, Normalization, Tokenizer
 from tokenizer.errors import TokenizerConfigError, TokenizerFileError
 from tokenizer.pipeline import build_decoder, build_normalizer, build_pre_tokenizer, byte_pieces
 from tokenizer.special_tokens import SPECIAL_TOKENS
+from tokenizer.tags import tag_names
 from tokenizer.vocabulary import Vocabulary, build_model
 
-__all__ = ["MAX_FILE_BYTES", "parse_tokenizer", "write_tokenizer"]
+__all__ = ["MAX_FILE_BYTES", "add_tags", "parse_tokenizer", "write_tokenizer"]
 
 MAX_FILE_BYTES = 1 << 27  # 128 MiB; a vocabulary of 256 thousand pieces takes 30
 
@@ -27,6 +29,16 @@ MAX_FILE_BYTES = 1 << 27  # 128 MiB; a vocabulary of 256 thousand pieces takes 3
 def write_tokenizer(config: TokenizerConfig, vocabulary: Vocabulary) -> str:
     """The text of the tokenizer.json of a vocabulary."""
     return _build(config, vocabulary).to_str(pretty=True) + "\n"
+
+
+def add_tags(text: str, config: TokenizerConfig, names: Sequence[str]) -> str:
+    """The text of a tokenizer.json of ours with tags at the end of its vocabulary; all else keeps its id.
+
+    Raises:
+        TokenizerConfigError: a name cannot be a tag.
+    """
+    vocabulary = _vocabulary_of(json.loads(text)["model"], config.kind)
+    return write_tokenizer(config, vocabulary.with_tags(names))
 
 
 def parse_tokenizer(text: str, name: str) -> tuple[TokenizerConfig, tokenizers.Tokenizer]:
@@ -77,7 +89,7 @@ def _build(config: TokenizerConfig, vocabulary: Vocabulary) -> tokenizers.Tokeni
     pre_tokenizer = build_pre_tokenizer(config.kind)
     if pre_tokenizer is not None:
         library.pre_tokenizer = pre_tokenizer
-    library.decoder = build_decoder(config.kind)
+    library.decoder = build_decoder(config.kind, has_tags=bool(tag_names(vocabulary.pieces)))
     return library
 
 

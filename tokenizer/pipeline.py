@@ -19,6 +19,7 @@ from tokenizers import Regex, decoders, normalizers, pre_tokenizers
 
 from tokenizer.config import Kind, TokenizerConfig
 from tokenizer.special_tokens import BYTE_TOKENS, SPECIAL_TOKENS, UNK_ID
+from tokenizer.tags import TAG_PATTERN
 
 __all__ = [
     "MAX_WORD_LENGTH",
@@ -75,12 +76,14 @@ def build_pre_tokenizer(kind: Kind) -> pre_tokenizers.PreTokenizer | None:
             return pre_tokenizers.Split(Regex(WORD), "isolated")
 
 
-def build_decoder(kind: Kind) -> decoders.Sequence:
-    """What puts pieces together: special tokens vanish, unknown ones show, bytes become characters.
+def build_decoder(kind: Kind, *, has_tags: bool = False) -> decoders.Sequence:
+    """What puts pieces together: special tokens and tags vanish, unknown ones show, bytes become characters.
 
     Bytes that are no UTF-8, which a model may well write, become U+FFFD.
     """
     hidden = "|".join(token for token in SPECIAL_TOKENS if token != SPECIAL_TOKENS[UNK_ID])
+    if has_tags:  # a file without tags is what it was before there were any
+        hidden = f"{hidden}|{TAG_PATTERN}"
     # An unknown word took the space before it along; an unknown character did not.
     surface = f" {UNKNOWN_SURFACE}" if kind in ("word", "wordpiece") else UNKNOWN_SURFACE
     steps: list[decoders.Decoder] = [

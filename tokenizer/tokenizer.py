@@ -1,5 +1,6 @@
 """Tokenizer: text to ids and back."""
 
+import copy
 import hashlib
 import json
 from collections.abc import Sequence
@@ -12,10 +13,11 @@ from tokenizers import decoders
 
 from tokenizer.atomic_file import write_text
 from tokenizer.config import TokenizerConfig
-from tokenizer.errors import TokenizerDataError, TokenizerFileError
-from tokenizer.file_format import MAX_FILE_BYTES, parse_tokenizer
+from tokenizer.errors import TokenizerConfigError, TokenizerDataError, TokenizerFileError
+from tokenizer.file_format import MAX_FILE_BYTES, add_tags, parse_tokenizer
 from tokenizer.pipeline import build_text_normalizer
-from tokenizer.special_tokens import BOS_ID, EOS_ID, MASK_ID, PAD_ID, UNK_ID
+from tokenizer.special_tokens import BOS_ID, EOS_ID, MASK_ID, PAD_ID, SPECIAL_TOKENS, UNK_ID
+from tokenizer.tags import tag_names, tag_piece
 from tokenizer.word_edges import WordEdges, find_word_edges
 
 __all__ = ["Tokenizer"]
@@ -45,6 +47,7 @@ class Tokenizer:
         self._library = library
         self._json_text = json_text
         self._text_normalizer = build_text_normalizer(config)
+        self._first_ids: list[int] = []  # what every line begins with: nothing, or a tag
 
     # --- Files
 
@@ -103,6 +106,38 @@ class Tokenizer:
         """The SHA-256 of the file, as `sha256sum` prints it: tokenizers with the same one are the same."""
         return hashlib.sha256(self._json_text.encode("utf-8")).hexdigest()
 
+    # --- Tags
+
+    @cached_property
+    def tags(self) -> dict[str, int]:
+        """The ids of the tags of the vocabulary by their names."""
+        first = len(SPECIAL_TOKENS)
+        names = tag_names([self._library.id_to_token(index) or "" for index in range(first, self.vocabulary_size)])
+        return {name: index for index, name in enumerate(names, self.vocabulary_size - len(names))}
+
+    def with_tags(self, names: Sequence[str]) -> Self:
+        """A tokenizer whose vocabulary has these tags as well, at its end; all else keeps its id.
+
+        Raises:
+            TokenizerConfigError: a name cannot be a tag.
+        """
+        if set(names) <= set(self.tags):
+            return self
+        return type(self).from_json(add_tags(self._json_text, self.config, names))
+
+    def tagged(self, name: str | None) -> Self:
+        """The same tokenizer, but that every line which it encodes begins with a tag; None: with none.
+
+        Raises:
+            TokenizerConfigError: the vocabulary has no such tag.
+        """
+        if name is not None and name not in self.tags:
+            known = f"its tags are {', '.join(self.tags)}" if self.tags else "it has none"
+            raise TokenizerConfigError(f"the vocabulary has no tag {tag_piece(name)} ({name}); {known}")
+        tagged = copy.copy(self)
+        tagged._first_ids = [] if name is None else [self.tags[name]]
+        return tagged
+
     # --- Text to ids
 
     @property
@@ -123,7 +158,7 @@ class Tokenizer:
             raise
 
     def encode(self, line: str) -> list[int]:
-        """Turn a line into ids, of which none is special but unk; a line without words gives none.
+        """Turn a line into ids, of which none is special but unk; a line without words gives none, not even a tag.
 
         Raises:
             TokenizerDataError: the line holds half of a surrogate pair, which is no character.
@@ -141,7 +176,9 @@ class Tokenizer:
         except (TypeError, ValueError):
             _require_characters(lines)
             raise
-        return [encoding.ids for encoding in encodings]
+        if not (first := self._first_ids):
+            return [encoding.ids for encoding in encodings]
+        return [[*first, *ids] if (ids := encoding.ids) else [] for encoding in encodings]
 
     def encode_rest(self, text: str) -> list[int]:
         """Turn the rest of a line into ids, as they are after something else: no space is put before its first word.

@@ -1,12 +1,14 @@
 """Vocabulary: the pieces that training found, and the model of the library that segments with them."""
 
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 
 from tokenizers import models
 
 from tokenizer.config import Kind
 from tokenizer.pipeline import MAX_WORD_LENGTH
 from tokenizer.special_tokens import SPECIAL_TOKENS, UNK_ID
+from tokenizer.tags import tag_piece
 
 __all__ = ["Vocabulary", "build_model"]
 
@@ -20,6 +22,16 @@ class Vocabulary:
         default_factory=list
     )  # of bpe and byte-bpe, in the order in which they are applied
     scores: list[float] = field(default_factory=list)  # of unigram: the natural log-probability of each piece
+
+    def with_tags(self, names: Sequence[str]) -> "Vocabulary":
+        """The same with tags at its end, those aside that it has.
+
+        Raises:
+            TokenizerConfigError: a name cannot be a tag.
+        """
+        new = [piece for piece in dict.fromkeys(map(tag_piece, names)) if piece not in self.pieces]
+        scores = [*self.scores, *(0.0 for _ in new)] if self.scores else []
+        return replace(self, pieces=[*self.pieces, *new], scores=scores)
 
 
 def build_model(kind: Kind, vocabulary: Vocabulary) -> models.Model:

@@ -5,6 +5,7 @@ No token reaches beyond its word, so whether a word begins at a token shows in h
 before it ends; whoever wants to treat the tokens of a word alike (data/masking.py) needs no text for it.
 """
 
+import re
 import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ from enum import IntEnum
 
 from tokenizer.config import Kind
 from tokenizer.special_tokens import BYTE_TOKENS, SPECIAL_TOKENS, UNK_ID
+from tokenizer.tags import TAG_PATTERN
 
 __all__ = ["Edge", "WordEdges", "find_word_edges"]
 
@@ -56,7 +58,7 @@ def find_word_edges(kind: Kind, pieces: Sequence[str]) -> WordEdges:
 def _edges(kind: Kind, index: int, piece: str) -> tuple[Edge, Edge]:
     if index == UNK_ID:  # a whole word, or some characters of one
         return (Edge.SPACE, Edge.CLOSED) if kind in ("word", "wordpiece") else (Edge.OPEN, Edge.OPEN)
-    if index < len(SPECIAL_TOKENS):
+    if index < len(SPECIAL_TOKENS) or re.fullmatch(TAG_PATTERN, piece):
         return Edge.SPACE, Edge.CLOSED
     if kind == "word":
         return Edge.SPACE, Edge.CLOSED

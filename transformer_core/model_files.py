@@ -20,6 +20,10 @@ from transformer_core.config import ModelConfig
 from transformer_core.errors import ModelError
 
 __all__ = [
+    "JOINT_TOKENIZER",
+    "SOURCE_TOKENIZER",
+    "TARGET_TOKENIZER",
+    "TOKENIZER_FILES",
     "checkpoint_path",
     "hash_file",
     "hash_model_files",
@@ -28,6 +32,7 @@ __all__ = [
     "read_tokenizers",
     "require_decoder",
     "save_architecture",
+    "save_tokenizers",
     "tokenizer_paths",
     "verify_hashes",
     "write_json",
@@ -38,6 +43,7 @@ MAX_TOKENIZER_BYTES = 1 << 28
 JOINT_TOKENIZER = "tokenizer.json"
 SOURCE_TOKENIZER = "source_tokenizer.json"
 TARGET_TOKENIZER = "target_tokenizer.json"
+TOKENIZER_FILES = (JOINT_TOKENIZER, SOURCE_TOKENIZER, TARGET_TOKENIZER)
 HASHED_FILES = (
     "config.json",
     "model.safetensors",
@@ -51,10 +57,15 @@ HASHED_FILES = (
 def save_architecture(folder: Path, config: ModelConfig, source: Tokenizer, target: Tokenizer) -> None:
     """Write config.json and the tokenizers; `source` and `target` are one object when the vocabulary is joint."""
     write_text(folder / "config.json", config.to_json())
+    save_tokenizers(folder, source, target)
+
+
+def save_tokenizers(folder: Path, source: Tokenizer, target: Tokenizer) -> None:
+    """Write the tokenizers; `source` and `target` are one object when the vocabulary is joint."""
     files = {JOINT_TOKENIZER: source} if source is target else {SOURCE_TOKENIZER: source, TARGET_TOKENIZER: target}
     for name, tokenizer in files.items():
         tokenizer.save(folder / name)
-    for name in {JOINT_TOKENIZER, SOURCE_TOKENIZER, TARGET_TOKENIZER} - set(files):
+    for name in set(TOKENIZER_FILES) - set(files):
         (folder / name).unlink(missing_ok=True)  # of something else that lay there: it would be read
 
 

@@ -24,11 +24,11 @@ __all__ = ["pretrain"]
 
 def pretrain(
     context: typer.Context,
+    output: options.ModelOutput,
     input: Annotated[
         list[Path],
         file_option("--input", "-i", help="Raw text, one item per line; repeat it for several files."),
-    ],
-    output: options.ModelOutput,
+    ] = [],  # noqa: B006 - Typer copies it
     objective: Annotated[
         ObjectiveName,
         typer.Option(
@@ -67,6 +67,16 @@ def pretrain(
         ),
     ] = RawTextConfig.max_length,
     errors: options.Errors = RawTextConfig.errors,
+    prepared: training_options.Prepared = None,
+    weights: Annotated[
+        list[float] | None,
+        typer.Option(
+            "--weights",
+            "--weight",
+            help="Share of the batches, once for each file. Default: as large as they are.",
+            rich_help_panel=options.INPUT_OUTPUT,
+        ),
+    ] = None,
     overwrite: training_options.Overwrite = False,
     arch: training_options.Arch = None,
     num_layers: training_options.Layers = None,

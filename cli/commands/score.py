@@ -17,6 +17,7 @@ from cli.decoding_options import (
     batch_config,
     generation_defaults,
     load_for_decoding,
+    tagged,
 )
 from transformer_core.data.lines import LineWriter, open_output, read_pairs
 from transformer_core.decoding.config import BatchConfig, SearchConfig
@@ -65,6 +66,7 @@ def score(
     json: options.Json = False,
     errors: options.Errors = "strict",
     checkpoint: Checkpoint = "best",
+    tag: options.Tag = None,
     length_penalty: options.LengthPenalty = SearchConfig.length_penalty,
     length_penalty_type: options.LengthPenaltyType = SearchConfig.length_penalty_type,
     batch_size: BatchSize = BatchConfig.batch_size,
@@ -94,7 +96,7 @@ def score(
     if summary and (normalize or per_token):
         raise ConfigError("--summary prints nothing but totals; leave out --normalize and --per-token")
     pairs = read_pairs([source], [target], errors)
-    loaded = load_for_decoding(model, checkpoint, device, threads)
+    loaded = tagged(load_for_decoding(model, checkpoint, device, threads), tag)
     from transformer_core.decoding.scoring import Scorer
 
     scorer = Scorer(

@@ -30,9 +30,9 @@ def _complete_part(incomplete: str) -> list[str]:
 
 def train(
     context: typer.Context,
-    train_src: options.TrainSources,
-    train_tgt: options.TrainTargets,
     output: options.ModelOutput,
+    train_src: options.TrainSources = [],  # noqa: B006 - Typer copies it
+    train_tgt: options.TrainTargets = [],  # noqa: B006 - Typer copies it
     valid_src: options.ValidSources = None,
     valid_tgt: options.ValidTargets = None,
     valid_size: Annotated[
@@ -74,6 +74,9 @@ def train(
         ),
     ] = DataConfig.bpe_dropout,
     errors: options.Errors = DataConfig.errors,
+    prepared: training_options.Prepared = None,
+    weights: training_options.Weights = None,
+    tags: training_options.Tags = None,
     init_from: Annotated[
         Path | None,
         typer.Option(
@@ -204,6 +207,8 @@ def train(
     Two files are enough: a vocabulary is learned from them and some pairs are held back to validate with.
 
     transduce train -s train.en -t train.de --valid-src dev.en --valid-tgt dev.de -o model
+
+    Several files: transduce train -s news.en -t news.de -s web.en -t web.de --weights 1 --weights 3 -o model
     """
     run_training(context.params, build(DataConfig, context.params), _train)
 

@@ -15,6 +15,7 @@ from cli.decoding_options import (
     chosen_format,
     generation_defaults,
     load_for_decoding,
+    tagged,
 )
 from cli.prompt import input_windows
 from cli.translation_output import Tally, TranslationForm
@@ -43,6 +44,7 @@ def translate(
         ),
     ] = BatchConfig.long_input,
     checkpoint: Checkpoint = "best",
+    tag: options.Tag = None,
     greedy: Annotated[
         bool, typer.Option("--greedy", help="Take the best token at every step.", rich_help_panel=options.DECODING)
     ] = False,
@@ -143,7 +145,7 @@ def translate(
     form = TranslationForm(format=chosen_format(context, format, json=json), n_best=n_best)
     search = _search_config(context)
     with LineReader(input, errors=errors) as reader:
-        loaded = load_for_decoding(model, checkpoint, device, threads)
+        loaded = tagged(load_for_decoding(model, checkpoint, device, threads), tag)
         from transformer_core.decoding.translator import Translator
 
         translator = Translator(

@@ -127,7 +127,7 @@ FAULTS = [
     ("-i raw.txt --metric bleu", 2, "--metric: 'bleu' is not one of loss, accuracy"),
     ("-i raw.txt --init-from model", 2, "no such option '--init-from'"),
     ("-i raw.txt --tokenizer missing.json", 4, "missing.json: no such file"),
-    ("", 2, "--input is missing"),
+    ("", 2, "pretraining needs text: --input FILE; or --data"),
 ]
 
 

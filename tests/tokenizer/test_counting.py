@@ -2,7 +2,7 @@ from collections import Counter
 
 import pytest
 
-from tokenizer import TokenizerConfig, TokenizerDataError
+from tokenizer import TokenizerConfig, TokenizerDataError, counting
 from tokenizer.counting import count_characters, count_words
 
 
@@ -30,3 +30,22 @@ def test_blank_text_is_refused() -> None:
         count_words([], TokenizerConfig())
     with pytest.raises(TokenizerDataError, match="every line is blank"):
         count_words(["", "  "], TokenizerConfig(kind="byte-bpe"))
+
+
+def test_rare_words_are_forgotten_when_there_are_too_many(monkeypatch: pytest.MonkeyPatch) -> None:
+    lines = [f"often rare{number} {'seldom' if number % 3 == 0 else ''}" for number in range(300)] + ["ß"]
+    exact = count_words(lines, TokenizerConfig(kind="word"))
+    monkeypatch.setattr(counting, "MAX_DIFFERENT_WORDS", 50)
+    counts = count_words(lines, TokenizerConfig(kind="word"))
+    assert len(counts) <= 50 < len(exact)
+    assert counts[" often"] == exact[" often"] == 300
+    assert counts[" seldom"] == exact[" seldom"] == 100
+    assert counts == count_words(lines, TokenizerConfig(kind="word"))
+
+
+def test_no_character_is_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
+    lines = [f"{chr(0x4E00 + number)}{chr(0x5E00 + number)}" for number in range(30)]
+    expected = set(count_characters(count_words(lines, TokenizerConfig(kind="unigram"))))
+    monkeypatch.setattr(counting, "MAX_DIFFERENT_WORDS", 70)
+    lines += [f"{line} {line}x" for line in lines]
+    assert set(count_characters(count_words(lines, TokenizerConfig(kind="unigram")))) == expected | {"x"}

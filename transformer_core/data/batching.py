@@ -4,10 +4,16 @@ Pairs of about the same length stand together, so that little of a batch is padd
 data are more than half padding), and the order of the batches is shuffled. About the same, not the same: a batch of one
 length would teach that every sequence ends there. Any batch of any epoch can be named by two
 numbers, which is what a resumed run needs to go on where it stopped.
+
+What is computed at a time is the order of one shard, so memory does not grow with the corpus. Where texts have weights
+(`Corpus.weights`), batches are drawn from them in turn (mixing.py), an epoch is as many batches as there are in all of
+them together, and each text is gone through at its own pace: it begins anew when it ends, in a new order, whatever the
+epoch.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain, count, islice
 from typing import Literal
 
 import numpy as np
@@ -15,13 +21,18 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from transformer_core.data.shards import Corpus, Ids, Shard
+from transformer_core.data.encoding import Ids
+from transformer_core.data.mixing import count_turns, turns
+from transformer_core.data.shards import Corpus, Shard, ShardFacts
 
 __all__ = ["Batch", "Batching", "collate", "pad_rows"]
 
 # Pairs are sorted by their length times a random number of 1 ± this. Without it a batch holds pairs of one length
 # alone: a gradient then says "end here" for the whole batch, which disturbs a model that must count (SCAN) most.
 LENGTH_MIXING = 0.15
+
+# Of a corpus with more shards only so many are looked at to say how many batches it has.
+MOST_COUNTED_SHARDS = 4
 
 Indices = NDArray[np.int64]
 Row = Ids | NDArray[np.int64]  # ids as they are stored, or as they are computed with
@@ -63,12 +74,9 @@ class Batching:
 
     def epoch(self, corpus: Corpus, epoch: int, first: int = 0) -> Iterator[Batch]:
         """Give the batches of an epoch from number `first` on, in shuffled order."""
-        for shard_number in self._order("shards", epoch, 0).permutation(corpus.num_shards):
-            shard = corpus.shard(int(shard_number))
-            plan = self._plan(shard, self._order("pairs", epoch, int(shard_number)))
-            for number in range(min(first, len(plan)), len(plan)):
-                yield self._collate(shard, plan[number])
-            first = max(0, first - len(plan))
+        if corpus.weights:
+            return self._mixed(corpus, epoch, first)
+        return self._batches(self._plans(corpus, range(corpus.num_shards), epoch), first)
 
     def in_order(self, corpus: Corpus) -> Iterator[Batch]:
         """Give all pairs once, the same batches every time (validation)."""
@@ -78,16 +86,25 @@ class Batching:
                 yield self._collate(shard, indices)
 
     def num_batches(self, corpus: Corpus) -> int:
-        """Count the batches of the first epoch; those of another differ by a few, because it mixes other lengths."""
-        return sum(
-            len(self._plan(corpus.shard(number), self._order("pairs", 0, number)))
-            for number in range(corpus.num_shards)
-        )
+        """Count the batches of the first epoch; those of another differ by a few, because it mixes other lengths.
+
+        Of a corpus of many shards it is an estimate from some of them.
+        """
+        numbers = _some_shards(corpus)
+        num_batches = sum(len(self._plan(corpus.shard(number), self._order("pairs", 0, number))) for number in numbers)
+        share = sum(map(self._size, corpus.shards)) / sum(self._size(corpus.shards[number]) for number in numbers)
+        return round(num_batches * share)
 
     def largest(self, corpus: Corpus) -> Batch:
-        """Give the batch of the first epoch that needs the most memory: its tokens times its longer side."""
+        """Give the batch of the first epoch that needs the most memory: its tokens times its longer side.
+
+        Of a corpus of many shards it is that of the shard with the longest pair, where it is most likely to be.
+        """
         best: tuple[int, Shard, Indices] | None = None
-        for number in range(corpus.num_shards):
+        numbers: Iterable[int] = range(corpus.num_shards)
+        if corpus.num_shards > MOST_COUNTED_SHARDS:
+            numbers = [max(numbers, key=lambda number: corpus.shards[number].longest)]
+        for number in numbers:
             shard = corpus.shard(number)
             lengths = _padded_lengths(shard)
             for indices in self._plan(shard, self._order("pairs", 0, number)):
@@ -97,6 +114,36 @@ class Batching:
                     best = (cost, shard, indices)
         assert best is not None, "a corpus has at least one pair"
         return self._collate(best[1], best[2])
+
+    def _mixed(self, corpus: Corpus, epoch: int, first: int) -> Iterator[Batch]:
+        """Give the batches of an epoch of texts with weights."""
+        num_batches = self.num_batches(corpus)
+        whole, begun = (count_turns(corpus.weights, num_turns) for num_turns in (num_batches, first))
+        texts = [self._endless(corpus, part, epoch * whole[part] + begun[part]) for part in range(len(corpus.weights))]
+        for part in islice(turns(corpus.weights), first, num_batches):
+            yield next(texts[part])
+
+    def _endless(self, corpus: Corpus, part: int, first: int) -> Iterator[Batch]:
+        """Give the batches of one of the texts of a corpus from number `first` on, pass after pass."""
+        passes = (self._plans(corpus, corpus.shards_of(part), number) for number in count())
+        return self._batches(chain.from_iterable(passes), first)
+
+    def _batches(self, plans: Iterable[tuple[Shard, list[Indices]]], first: int) -> Iterator[Batch]:
+        """Give the batches of planned shards from number `first` on."""
+        for shard, plan in plans:
+            for number in range(min(first, len(plan)), len(plan)):
+                yield self._collate(shard, plan[number])
+            first = max(0, first - len(plan))
+
+    def _plans(self, corpus: Corpus, numbers: Sequence[int], epoch: int) -> Iterator[tuple[Shard, list[Indices]]]:
+        """Give shards in the shuffled order of an epoch, each cut into batches."""
+        for place in self._order("shards", epoch, 0).permutation(len(numbers)):
+            shard = corpus.shard(numbers[place])
+            yield shard, self._plan(shard, self._order("pairs", epoch, numbers[place]))
+
+    def _size(self, facts: ShardFacts) -> int:
+        """What the number of batches of a shard grows with."""
+        return facts.num_pairs if self.batch_type == "sentences" else facts.num_places
 
     def _order(self, what: Literal["shards", "pairs"], epoch: int, shard_number: int) -> np.random.Generator:
         return np.random.Generator(np.random.PCG64([self.seed, epoch, shard_number, len(what)]))
@@ -108,17 +155,23 @@ class Batching:
             indices = np.lexsort((shard.source_lengths(), shard.target_lengths()))  # by target, then by source
         else:
             indices = np.argsort(lengths * order.uniform(1 - LENGTH_MIXING, 1 + LENGTH_MIXING, len(shard)))
-        lengths = lengths[indices].tolist()
-        cuts = [0]
-        longest = 0
-        for position, length in enumerate(lengths):
-            longest = max(longest, length)
-            num_rows = position + 1 - cuts[-1]
-            if (num_rows if self.batch_type == "sentences" else num_rows * longest) > self.batch_size and num_rows > 1:
-                cuts.append(position)
-                longest = length
-        plan = np.split(indices, cuts[1:])
+        plan = np.split(indices, self._cuts(lengths[indices]))
         return plan if order is None else [plan[number] for number in order.permutation(len(plan))]
+
+    def _cuts(self, lengths: Indices) -> list[int]:
+        """Give the places at which pairs of these padded lengths are cut into batches."""
+        if self.batch_type == "sentences":
+            return list(range(self.batch_size, len(lengths), self.batch_size))
+        cuts: list[int] = []
+        start = 0
+        while True:
+            # the first pair is at least so long, so no more than these fit
+            window = lengths[start : start + max(1, self.batch_size // int(lengths[start]))]
+            sizes = np.maximum.accumulate(window) * np.arange(1, len(window) + 1)
+            start += max(1, int(np.searchsorted(sizes, self.batch_size, side="right")))
+            if start >= len(lengths):
+                return cuts
+            cuts.append(start)
 
     def _collate(self, shard: Shard, indices: Indices) -> Batch:
         """Pad the pairs at `indices` into tensors."""
@@ -163,6 +216,12 @@ def pad_rows(rows: Sequence[Row], pad_id: int, *, first: int | None = None, last
         if last is not None:
             padded[place, start + len(row)] = last
     return torch.from_numpy(padded)
+
+
+def _some_shards(corpus: Corpus) -> list[int]:
+    """Give the numbers of shards that stand for all of them: all, or some at even distances."""
+    num_some = min(corpus.num_shards, MOST_COUNTED_SHARDS)
+    return [place * corpus.num_shards // num_some for place in range(num_some)]
 
 
 def _padded_lengths(shard: Shard) -> Indices:

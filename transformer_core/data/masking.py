@@ -34,7 +34,7 @@ MEAN_SPAN_LENGTH = 3.0  # tokens; Poisson
 class MaskingVocabulary:
     """What masking has to know of the tokens."""
 
-    size: int  # entries of the vocabulary; the special ones come first
+    size: int  # entries of the vocabulary without its tags; the special ones come first
     pad_id: int
     eos_id: int
     mask_id: int
@@ -48,7 +48,7 @@ class MaskingVocabulary:
             left, right = tokenizer.word_edges.left, tokenizer.word_edges.right
             edges = np.frombuffer(left, dtype=np.uint8), np.frombuffer(right, dtype=np.uint8)
         return cls(
-            size=tokenizer.vocabulary_size,
+            size=tokenizer.vocabulary_size - len(tokenizer.tags),
             pad_id=tokenizer.pad_id,
             eos_id=tokenizer.eos_id,
             mask_id=tokenizer.mask_id,

@@ -4,13 +4,16 @@ A corpus is a folder: shard-00000.safetensors, … and corpus.json, which is wri
 A shard holds four tensors: the ids of all its sources one after the other, the offsets at which each begins, and the
 same for the targets. Ids are stored in 16 bits where the vocabulary allows it. Of raw text a shard holds the first two
 alone; whoever reads it finds every line as a pair of the line with itself.
+
+corpus.json also says what would take long to find out again: how large every shard is, and how long the longest target
+of a source is. A corpus of several texts with weights keeps each in shards of its own.
 """
 
 import json
 import re
 import shutil
-from array import array
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import closing
 from dataclasses import asdict, dataclass
 from itertools import islice
 from pathlib import Path
@@ -21,17 +24,17 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save as serialize
 
-from tokenizer import Tokenizer
 from tokenizer.atomic_file import write_bytes, write_text
-from transformer_core.data.lines import is_blank
+from transformer_core.data.encoding import Chunk, EncodedRows, Ids, Row, RowEncoder
+from transformer_core.data.encoding_processes import encode_in_order
 from transformer_core.errors import DataError
 
-__all__ = ["Corpus", "CorpusStatistics", "Shard", "is_corpus_file", "write_corpus"]
+__all__ = ["Corpus", "CorpusStatistics", "Part", "Shard", "ShardFacts", "is_corpus_file", "write_corpus"]
 
 SHARD_TOKENS = 1 << 24  # tokens of either side after which a shard is full: 32 MB a side at 16 bits
+SHARD_ROWS = 1 << 20  # or pairs, if they are short: what is computed for a shard takes some 50 bytes for each
 LINES_AT_ONCE = 4096  # pairs tokenised together
 
-Ids = NDArray[np.uint16] | NDArray[np.uint32]
 Offsets = NDArray[np.int64]
 
 
@@ -47,6 +50,16 @@ class CorpusStatistics:
     num_target_tokens: int = 0  # 0 of raw text, which is all source
     max_source_length: int = 0  # tokens of the longest kept source
     max_target_length: int = 0  # 0 of raw text
+
+
+@dataclass(frozen=True, kw_only=True)
+class ShardFacts:
+    """What has to be known of a shard without opening it."""
+
+    num_pairs: int
+    num_places: int  # tokens of the longer side of every pair, one more each for bos or eos
+    longest: int  # tokens of the longest side
+    part: int  # which of the texts with weights it belongs to
 
 
 @dataclass(frozen=True)
@@ -83,11 +96,13 @@ class Corpus:
 
     Attributes:
         statistics: what became of the pairs when it was written.
-        num_shards: shards it has.
+        shards: what is known of every shard.
+        longest_targets: tokens of the longest target by the length of its source; empty of raw text.
+        weights: of the texts that are kept apart, their shares of the batches; none if there is one text, or all alike.
     """
 
-    def __init__(self, folder: Path) -> None:
-        """Open the corpus at `folder`.
+    def __init__(self, folder: Path, weights: Sequence[float] = ()) -> None:
+        """Open the corpus at `folder`, with other weights than it was written with if some are given.
 
         Raises:
             DataError: the folder is incomplete or damaged.
@@ -96,10 +111,21 @@ class Corpus:
         try:
             content = json.loads((folder / "corpus.json").read_text(encoding="utf-8"))
             self.statistics = CorpusStatistics(**content["statistics"])
-            self.num_shards: int = content["num_shards"]
+            self.shards = tuple(ShardFacts(**facts) for facts in content["shards"])
+            self.longest_targets = {int(length): int(count) for length, count in content["longest_targets"].items()}
+            self.weights = tuple(weights or content["weights"])
             self.key: str = content["key"]
-        except (OSError, ValueError, KeyError, TypeError) as error:
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise DataError(f"{folder}: is no complete corpus ({error}); remove it and run again") from None
+
+    @property
+    def num_shards(self) -> int:
+        """Shards it has."""
+        return len(self.shards)
+
+    def shards_of(self, part: int) -> list[int]:
+        """Give the numbers of the shards of one of the texts that are kept apart."""
+        return [number for number, facts in enumerate(self.shards) if facts.part == part]
 
     def shard(self, number: int) -> Shard:
         """Map a shard into memory."""
@@ -117,126 +143,159 @@ class Corpus:
             raise DataError(f"{path}: is damaged ({error}); remove its folder and run again") from None
 
 
+@dataclass(frozen=True)
+class Part:
+    """One of the texts that a corpus is made of."""
+
+    rows: Iterable[Row]  # source and target line of each pair, or each line alone; read once
+    tag: str | None = None  # what each of its sources begins with
+    weight: float | None = None  # its share of the batches beside those of the others; None: no part has any
+
+
 def write_corpus(
     folder: Path,
-    rows: Iterable[Sequence[str]],
-    tokenizers: Sequence[Tokenizer],
+    parts: Sequence[Part],
+    encoder: RowEncoder,
     *,
-    max_length: int,
     key: str = "",
+    processes: int = 1,
     progress: Callable[[int], None] | None = None,
 ) -> Corpus:
     """Tokenise pairs, or raw text, into shards; what lay in `folder` goes.
 
     Args:
         folder: where the corpus goes.
-        rows: source and target line of each pair, or each line alone; read once.
-        tokenizers: of the source and of the target, or the one of raw text.
-        max_length: tokens a side may have; longer pairs are dropped, longer lines of raw text are cut into pieces.
+        parts: the text; parts with weights are kept apart in shards of their own, others stand one after the other.
+        encoder: tokenises.
         key: what the corpus was made from; a caller compares it to know whether it can be used again.
+        processes: how many tokenise at once; the files are the same for any number.
         progress: told how many rows were just read.
 
     Raises:
-        DataError: nothing is left.
+        DataError: nothing is left, or nothing of a part with a weight.
     """
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
-    writer = _ShardWriter(folder, [_id_type(tokenizer) for tokenizer in tokenizers], max_length)
-    iterator = iter(rows)
-    while chunk := list(islice(iterator, LINES_AT_ONCE)):
-        sides = [
-            tokenizer.encode_batch(["" if is_blank(row[side]) else row[side] for row in chunk])
-            for side, tokenizer in enumerate(tokenizers)
-        ]
-        for row in zip(*sides, strict=True):
-            writer.add(row)
-        if progress is not None:
-            progress(len(chunk))
+    weights = [part.weight for part in parts if part.weight is not None]
+    writer = _ShardWriter(folder, encoder, is_kept_apart=bool(weights))
+    with closing(encode_in_order(_chunks(parts), encoder, processes)) as encoded:
+        for rows in encoded:
+            writer.add(rows)
+            if progress is not None:
+                progress(rows.num_read)
     writer.flush()
     statistics = writer.statistics()
     if not statistics.num_pairs:
         raise DataError(
             f"no pair is left: {statistics.num_blank} have a blank side, {statistics.num_long} are longer than "
-            f"{max_length} tokens; look at the files, or raise --max-length"
-            if len(tokenizers) > 1
+            f"{encoder.max_length} tokens; look at the files, or raise --max-length"
+            if encoder.num_sides > 1
             else f"no line is left: all {statistics.num_blank} are blank; look at the files"
         )
-    content: dict[str, Any] = {"statistics": asdict(statistics), "num_shards": writer.num_shards, "key": key}
+    if missing := set(range(len(weights))) - {facts.part for facts in writer.shards}:
+        raise DataError(f"nothing is left of corpus {min(missing) + 1} of {len(weights)}, so it can have no weight")
+    longest_targets = enumerate(writer.longest_targets.tolist())
+    content: dict[str, Any] = {
+        "statistics": asdict(statistics),
+        "shards": [asdict(facts) for facts in writer.shards],
+        "longest_targets": {str(length): longest for length, longest in longest_targets if longest},
+        "weights": weights,
+        "key": key,
+    }
     write_text(folder / "corpus.json", json.dumps(content, indent=2) + "\n")
     return Corpus(folder)
+
+
+def _chunks(parts: Sequence[Part]) -> Iterator[Chunk]:
+    for number, part in enumerate(parts):
+        iterator = iter(part.rows)
+        while rows := list(islice(iterator, LINES_AT_ONCE)):
+            yield Chunk(rows, number, part.tag)
 
 
 class _Side:
     """The sources, or the targets, of the shard that is being collected."""
 
-    def __init__(self, id_type: type[np.uint16] | type[np.uint32]) -> None:
-        self.id_type = id_type
+    def __init__(self) -> None:
         self.clear()
 
     def clear(self) -> None:
-        self.ids = array("I")  # one after the other
-        self.lengths = array("q")
+        self.ids: list[Ids] = []
+        self.lengths: list[Offsets] = []
+        self.num_tokens = self.num_rows = 0
 
-    def add(self, ids: list[int]) -> None:
-        self.ids.extend(ids)
-        self.lengths.append(len(ids))
-
-    def tensors(self, name: str) -> dict[str, NDArray[Any]]:
-        ends = np.cumsum(np.asarray(self.lengths, dtype=np.int64))
-        return {
-            f"{name}_ids": np.asarray(self.ids).astype(self.id_type),
-            f"{name}_offsets": np.concatenate((np.zeros(1, dtype=np.int64), ends)),
-        }
+    def add(self, ids: Ids, lengths: Offsets) -> None:
+        self.ids.append(ids)
+        self.lengths.append(lengths)
+        self.num_tokens += len(ids)
+        self.num_rows += len(lengths)
 
 
 class _ShardWriter:
-    """Collects pairs, or lines of raw text, and writes a shard whenever there are enough."""
+    """Collects encoded rows and writes a shard whenever there are enough."""
 
-    def __init__(self, folder: Path, id_types: list[type[np.uint16] | type[np.uint32]], max_length: int) -> None:
+    def __init__(self, folder: Path, encoder: RowEncoder, *, is_kept_apart: bool) -> None:
         self.folder = folder
-        self.max_length = max_length
-        self.num_shards = 0
-        self.sides = [_Side(id_type) for id_type in id_types]
-        self.num_pairs = self.num_blank = self.num_long = self.num_cut = 0
+        self.is_kept_apart = is_kept_apart
+        self.shards: list[ShardFacts] = []
+        self.longest_targets = np.zeros(encoder.max_length + 1, dtype=np.int64)  # by the length of the source
+        self.sides = [_Side() for _ in range(encoder.num_sides)]
+        self.part = 0  # of the rows that are being collected
+        self.num_blank = self.num_long = self.num_cut = 0
         self.num_tokens = [0, 0]
         self.max_lengths = [0, 0]
 
-    def add(self, row: Sequence[list[int]]) -> None:
-        """Take a row, or drop it, or cut it into several."""
-        if not all(row):
-            self.num_blank += 1
-        elif max(map(len, row)) <= self.max_length:
-            self._keep(row)
-        elif len(row) > 1:
-            self.num_long += 1
-        else:
-            self.num_cut += 1
-            for start in range(0, len(row[0]), self.max_length):
-                self._keep((row[0][start : start + self.max_length],))
-
-    def _keep(self, row: Sequence[list[int]]) -> None:
-        self.num_pairs += 1
-        for side, ids in enumerate(row):
-            self.sides[side].add(ids)
-            self.num_tokens[side] += len(ids)
-            self.max_lengths[side] = max(self.max_lengths[side], len(ids))
-        if max(len(side.ids) for side in self.sides) >= SHARD_TOKENS:
+    def add(self, rows: EncodedRows) -> None:
+        """Take rows; a shard ends with the row that fills it."""
+        if self.is_kept_apart and rows.part != self.part:
             self.flush()
+        self.part = rows.part
+        self.num_blank += rows.num_blank
+        self.num_long += rows.num_long
+        self.num_cut += rows.num_cut
+        offsets = [_offsets(lengths) for lengths in rows.lengths]
+        start, num_rows = 0, len(rows.lengths[0])
+        while start < num_rows:
+            end = min(num_rows, self._end_of_shard(start, offsets))
+            for side, places, ids, lengths in zip(self.sides, offsets, rows.ids, rows.lengths, strict=True):
+                side.add(ids[places[start] : places[end]], lengths[start:end])
+            start = end
+            if any(side.num_tokens >= SHARD_TOKENS or side.num_rows >= SHARD_ROWS for side in self.sides):
+                self.flush()
+
+    def _end_of_shard(self, start: int, offsets: list[Offsets]) -> int:
+        """Give the place after the row with which the shard would be full, if it begins at `start`."""
+        by_tokens = (
+            np.searchsorted(places, places[start] + SHARD_TOKENS - side.num_tokens)
+            for side, places in zip(self.sides, offsets, strict=True)
+        )
+        return min(start + SHARD_ROWS - self.sides[0].num_rows, *map(int, by_tokens))
 
     def flush(self) -> None:
-        """Write the pairs collected so far as a shard."""
-        if not self.sides[0].lengths:
+        """Write the rows collected so far as a shard."""
+        if not self.sides[0].num_rows:
             return
         tensors: dict[str, NDArray[Any]] = {}
-        for name, side in zip(("source", "target"), self.sides, strict=False):
-            tensors |= side.tensors(name)
+        columns = []
+        for number, (name, side) in enumerate(zip(("source", "target"), self.sides, strict=False)):
+            lengths = np.concatenate(side.lengths)
+            tensors |= {f"{name}_ids": np.concatenate(side.ids), f"{name}_offsets": _offsets(lengths)}
+            self.num_tokens[number] += side.num_tokens
+            self.max_lengths[number] = max(self.max_lengths[number], int(lengths.max()))
+            columns.append(lengths)
             side.clear()
-        write_bytes(self.folder / _shard_name(self.num_shards), serialize(tensors))
-        self.num_shards += 1
+        write_bytes(self.folder / _shard_name(len(self.shards)), serialize(tensors))
+        if len(columns) > 1:
+            np.maximum.at(self.longest_targets, columns[0], columns[1])
+        longer = np.maximum(columns[0], columns[-1])
+        facts = ShardFacts(
+            num_pairs=len(longer), num_places=int(longer.sum()) + len(longer), longest=int(longer.max()), part=self.part
+        )
+        self.shards.append(facts)
 
     def statistics(self) -> CorpusStatistics:
         return CorpusStatistics(
-            num_pairs=self.num_pairs,
+            num_pairs=sum(facts.num_pairs for facts in self.shards),
             num_blank=self.num_blank,
             num_long=self.num_long,
             num_cut=self.num_cut,
@@ -256,5 +315,6 @@ def _shard_name(number: int) -> str:
     return f"shard-{number:05d}.safetensors"
 
 
-def _id_type(tokenizer: Tokenizer) -> type[np.uint16] | type[np.uint32]:
-    return np.uint16 if tokenizer.vocabulary_size <= 1 << 16 else np.uint32
+def _offsets(lengths: Offsets) -> Offsets:
+    """Where rows of these lengths begin that stand one after the other, and where the last one ends, (rows + 1,)."""
+    return np.concatenate((np.zeros(1, dtype=np.int64), np.cumsum(lengths)))

@@ -208,7 +208,7 @@ class Translator:
             memory = memory.repeat_interleave(self._num_samples, dim=0)
             mask = None if mask is None else mask.repeat_interleave(self._num_samples, dim=0)
         strategy = self._strategy(pieces)
-        banned_ids = [target.pad_id, target.bos_id, target.mask_id]
+        banned_ids = [target.pad_id, target.bos_id, target.mask_id, *target.tags.values()]
         if self._config.ban_unk:
             banned_ids.append(target.unk_id)
         step = ModelStep(self._model, target.eos_id, banned_ids, strategy.num_candidates)

@@ -13,8 +13,8 @@ from transformer_core.decoding.config import SearchConfig
 from transformer_core.decoding.translator import Translator
 from transformer_core.evaluation.metrics import MetricName, MetricScore, evaluate_corpus
 from transformer_core.experiments.compare_training import MixerRun
-from transformer_core.experiments.corpus_preparation import HELD_BACK_FILES
 from transformer_core.experiments.run_folder import DATA_FOLDER
+from transformer_core.experiments.texts import held_back_texts
 from transformer_core.model import Transformer
 from transformer_core.model_directory import load_model
 from transformer_core.model_files import read_config, read_json
@@ -83,7 +83,7 @@ def _measure(
 ) -> Quality:
     """Translate the validation pairs, as `translate --greedy` does."""
     data, folder = mixer_run.run.data, mixer_run.run.folder
-    held_back = [(folder / DATA_FOLDER / name,) for name in HELD_BACK_FILES[data.unit]]
+    held_back = [(path,) for text in held_back_texts(folder / DATA_FOLDER, data) for path in text.files]
     sources, references = (
         list(read_lines(given or kept, data.errors))
         for given, kept in zip(data.validation_columns, held_back, strict=True)

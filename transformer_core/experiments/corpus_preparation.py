@@ -1,32 +1,41 @@
 """From text files to a tokenizer and two corpora of token ids: one to train on, one to validate with.
 
 Text is read in a stream; what is made of it lies in the model folder under data/ and is used again by the same command.
-It comes in rows: pairs of lines, or lines of raw text. Which rows are held back for validation follows from the text of
-the source alone, so no source line is in both parts, and every run holds back the same.
+It comes in rows: pairs of lines, or lines of raw text.
 """
 
-import hashlib
-import heapq
 import json
 import shutil
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, ExitStack, nullcontext, suppress
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
 
 from tokenizer import Tokenizer, TokenizerConfig, train_tokenizer
 from tokenizer.atomic_file import remove_temporary_files
-from transformer_core.data.lines import is_blank, open_output, read_lines, read_pairs
-from transformer_core.data.shards import Corpus, is_corpus_file, write_corpus
-from transformer_core.errors import ConfigError, DataError
-from transformer_core.experiments.config import DataConfig, RawTextConfig
-from transformer_core.experiments.recipe import MOST_HELD_BACK, default_vocabulary_size, held_back_rows
+from transformer_core.data.encoding import RowEncoder
+from transformer_core.data.lines import read_lines
+from transformer_core.data.shards import Corpus, Part, is_corpus_file, write_corpus
+from transformer_core.errors import DataError
+from transformer_core.experiments.config import DataConfig
+from transformer_core.experiments.holding_back import Progress, hold_back, no_progress
+from transformer_core.experiments.recipe import default_vocabulary_size
+from transformer_core.experiments.texts import (
+    OUR_TEXT,
+    TextConfig,
+    held_back_texts,
+    read_rows,
+    training_texts,
+    validation_texts,
+)
+from transformer_core.model_files import JOINT_TOKENIZER, SOURCE_TOKENIZER, TARGET_TOKENIZER
 
 __all__ = [
-    "HELD_BACK_FILES",
+    "TRAINING_CORPUS",
+    "VALIDATION_CORPUS",
     "PreparedData",
     "Progress",
+    "TextConfig",
     "Tokenizers",
     "choose_tokenizers",
     "is_prepared_data",
@@ -34,31 +43,13 @@ __all__ = [
     "prepare_data",
     "remove_corpora",
     "remove_prepared_data",
+    "report_data",
+    "tokenizer_files",
 ]
 
 TRAINING_CORPUS, VALIDATION_CORPUS = "train", "valid"
-HELD_BACK_FILES = {"pairs": ("held-back.src", "held-back.tgt"), "lines": ("held-back.txt",)}  # a file for each column
-ALL_HELD_BACK_FILES = tuple(name for names in HELD_BACK_FILES.values() for name in names)
 
-Rows = Iterator[tuple[str, ...]]
-TextConfig = DataConfig | RawTextConfig
 Tokenizers = tuple[Tokenizer, Tokenizer]  # of the source and of the target; one object twice when joint
-
-
-class Progress(Protocol):
-    """Makes something that shows how far a piece of work is."""
-
-    def __call__(
-        self, description: str, *, total: int | None = None, unit: str
-    ) -> AbstractContextManager[Callable[[int], None]]:
-        """Show `description`, of `total` units where that is known; what is yielded is told how many were just done."""
-
-
-def no_progress(
-    description: str, *, total: int | None = None, unit: str
-) -> AbstractContextManager[Callable[[int], None]]:
-    """Show nothing."""
-    return nullcontext(lambda count: None)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,6 +60,8 @@ class PreparedData:
     validation: Corpus
     validation_columns: tuple[tuple[Path, ...], ...]  # validation text as it is: the files of each column of a row
     num_held_back: int  # rows taken from the training text
+    validation_tags: tuple[str | None, ...] = ()  # of each of these files; (): no text has any
+    tags: tuple[str, ...] = ()  # of the training text
 
 
 def choose_tokenizers(data: TextConfig, progress: Progress, say: Callable[[str], None]) -> Tokenizers:
@@ -78,11 +71,10 @@ def choose_tokenizers(data: TextConfig, progress: Progress, say: Callable[[str],
         TokenizerError: a file is none, or the text cannot fill the vocabulary.
         DataError: the text cannot be read.
     """
-    if data.tokenizer is not None:
-        tokenizer = Tokenizer.load(data.tokenizer)
-        return tokenizer, tokenizer
-    if isinstance(data, DataConfig) and data.source_tokenizer is not None and data.target_tokenizer is not None:
-        return Tokenizer.load(data.source_tokenizer), Tokenizer.load(data.target_tokenizer)
+    files = tokenizer_files(data)
+    if files:
+        source = Tokenizer.load(files[0]).with_tags(data.tags)
+        return source, source if len(files) == 1 else Tokenizer.load(files[1])
     paths = [path for column in data.training_columns for path in column]
     size = data.vocabulary_size
     if size is None:
@@ -95,70 +87,93 @@ def choose_tokenizers(data: TextConfig, progress: Progress, say: Callable[[str],
         size = default_vocabulary_size(num_words, len(characters))
     with progress("learning the vocabulary", unit="lines") as advance:
         config = TokenizerConfig(kind=data.tokenizer_kind, vocabulary_size=size)
-        tokenizer = train_tokenizer(read_lines(paths, data.errors), config, advance)
+        tokenizer = train_tokenizer(read_lines(paths, data.errors), config, advance).with_tags(data.tags)
     say(f"learned a joint {config.kind} vocabulary of {tokenizer.vocabulary_size} entries from the training text")
     return tokenizer, tokenizer
 
 
-def prepare_data(folder: Path, data: TextConfig, tokenizers: Tokenizers, key: str, progress: Progress) -> PreparedData:
+def tokenizer_files(data: TextConfig) -> tuple[Path, ...]:
+    """Give the files of the tokenizers that are given: one if it is joint, two or none."""
+    if data.prepared is not None:
+        joint = data.prepared / JOINT_TOKENIZER
+        return (joint,) if joint.exists() else (data.prepared / SOURCE_TOKENIZER, data.prepared / TARGET_TOKENIZER)
+    if isinstance(data, DataConfig) and data.source_tokenizer is not None and data.target_tokenizer is not None:
+        return data.source_tokenizer, data.target_tokenizer
+    return () if data.tokenizer is None else (data.tokenizer,)
+
+
+def prepare_data(
+    folder: Path, data: TextConfig, tokenizers: Tokenizers, key: str, progress: Progress, processes: int = 1
+) -> PreparedData:
     """Tokenise the text into `folder`, or take what an earlier run of the same key left there.
+
+    Args:
+        folder: where the corpora go, and what is held back.
+        data: the text.
+        tokenizers: of source and target.
+        key: names all that the corpora follow from.
+        progress: shows how far it is.
+        processes: how many tokenise at once.
 
     Raises:
         DataError: the text cannot be read, or nothing is left of it.
         ConfigError: more rows are to be held back than there are.
+        TokenizerConfigError: the vocabulary lacks a tag.
     """
-    columns = data.validation_columns
-    is_given = bool(columns[0])
-    if not is_given:
-        columns = tuple((folder / name,) for name in HELD_BACK_FILES[data.unit])
+    for tag in data.tags:
+        tokenizers[0].tagged(tag)
+    texts, given = training_texts(data), validation_texts(data)
+    held_out = given or held_back_texts(folder, data)
     training, validation = _find(folder / TRAINING_CORPUS, key), _find(folder / VALIDATION_CORPUS, key)
-    if training is None or validation is None or not all(path.exists() for column in columns for path in column):
-        rows = _read_rows(data.training_columns, data)
-        if not is_given:
+    all_exist = all(path.exists() for text in held_out for path in text.files)
+    if training is None or validation is None or not all_exist:
+        parts = [Part(read_rows(text, data), text.tag, text.weight) for text in texts]
+        if not given:
             folder.mkdir(parents=True, exist_ok=True)
-            rows = _hold_back(data, [column[0] for column in columns], progress)
-        both_rows = {VALIDATION_CORPUS: _read_rows(columns, data), TRAINING_CORPUS: rows}
-        validation, training = (
-            _write(folder / name, both_rows[name], data, tokenizers, key, progress)
-            for name in (VALIDATION_CORPUS, TRAINING_CORPUS)
-        )
+            parts = hold_back(data, texts, held_out, progress)
+        encoder = RowEncoder(tokenizers[: len(data.training_columns)], data.max_length)
+        writing = _Writing(data.unit, encoder, key, progress, processes)
+        validation_parts = [Part(read_rows(text, data), text.tag) for text in held_out]
+        validation = writing.write(folder / VALIDATION_CORPUS, validation_parts)
+        training = writing.write(folder / TRAINING_CORPUS, parts)
+    columns = tuple(zip(*(text.files for text in held_out), strict=True))
     return PreparedData(
         training=training,
         validation=validation,
         validation_columns=columns,
-        num_held_back=0 if is_given else sum(1 for _ in read_lines(columns[0])),
+        num_held_back=0 if given else sum(1 for _ in read_lines(columns[0])),
+        validation_tags=tuple(text.tag for text in held_out) if data.tags else (),
+        tags=data.tags,
     )
 
 
-def _write(folder: Path, rows: Rows, data: TextConfig, tokenizers: Tokenizers, key: str, progress: Progress) -> Corpus:
-    """Tokenise rows into a corpus."""
-    name = {TRAINING_CORPUS: "training", VALIDATION_CORPUS: "validation"}[folder.name]
-    with progress(f"tokenising the {name} {data.unit}", unit=data.unit) as advance:
-        return write_corpus(
-            folder,
-            rows,
-            tokenizers[: len(data.training_columns)],
-            max_length=data.max_length,
-            key=key,
-            progress=advance,
-        )
+@dataclass(frozen=True)
+class _Writing:
+    """How rows become corpora."""
+
+    unit: str
+    encoder: RowEncoder
+    key: str
+    progress: Progress
+    processes: int
+
+    def write(self, folder: Path, parts: Sequence[Part]) -> Corpus:
+        """Tokenise rows into a corpus."""
+        name = {TRAINING_CORPUS: "training", VALIDATION_CORPUS: "validation"}[folder.name]
+        with self.progress(f"tokenising the {name} {self.unit}", unit=self.unit) as advance:
+            return write_corpus(folder, parts, self.encoder, key=self.key, processes=self.processes, progress=advance)
 
 
-def _read_rows(columns: tuple[tuple[Path, ...], ...], data: TextConfig) -> Rows:
-    """Read pairs of lines, or lines."""
-    if len(columns) > 1:
-        source_paths, target_paths = columns
-        return read_pairs(source_paths, target_paths, data.errors)
-    return ((line,) for line in read_lines(columns[0], data.errors))
+def is_prepared_data(folder: Path, others: Sequence[str] = ()) -> bool:
+    """Tell whether a folder holds nothing but what `prepare_data` writes, and `others`.
 
-
-def is_prepared_data(folder: Path) -> bool:
-    """Tell whether a folder holds nothing but what `prepare_data` writes: a user's own text must never be removed."""
+    A user's own text must never be removed.
+    """
     for path in folder.iterdir():
         if path.name in (TRAINING_CORPUS, VALIDATION_CORPUS) and path.is_dir():
             if not all(is_corpus_file(entry.name) for entry in path.iterdir()):
                 return False
-        elif path.name not in ALL_HELD_BACK_FILES and not path.name.startswith("."):
+        elif not (OUR_TEXT.fullmatch(path.name) or path.name.startswith(".") or path.name in others):
             return False
     return True
 
@@ -172,86 +187,13 @@ def remove_corpora(folder: Path) -> None:
 def remove_prepared_data(folder: Path) -> None:
     """Remove all that `prepare_data` wrote."""
     remove_corpora(folder)
-    for name in ALL_HELD_BACK_FILES:
-        (folder / name).unlink(missing_ok=True)
+    if folder.is_dir():
+        for path in folder.iterdir():
+            if OUR_TEXT.fullmatch(path.name):
+                path.unlink()
     remove_temporary_files(folder)
     with suppress(OSError):  # there is none, or it holds something else
         folder.rmdir()
-
-
-def _hold_back(data: TextConfig, paths: Sequence[Path], progress: Progress) -> Rows:
-    """Write the rows that are held back to `paths`, a file for each column; give the others.
-
-    Raises:
-        DataError: there are too few rows to hold any back.
-        ConfigError: more are asked for than there are.
-    """
-    columns = data.training_columns
-    num_rows, drawn = _count_and_draw(data, progress)
-    wanted = data.valid_size or held_back_rows(num_rows)
-    if num_rows < 2:
-        raise DataError(f"{columns[0][0]}: has {num_rows} {data.unit}; training and validation need at least one each")
-    if wanted >= num_rows:
-        raise ConfigError(f"--valid-size {wanted} would hold back all of the {num_rows} {data.unit}")
-    chosen = _choose(drawn, wanted)
-    num_held_back = 0
-    with ExitStack() as stack:
-        writers = [stack.enter_context(open_output(path)) for path in paths]
-        for row in _read_rows(columns, data):
-            if _hash(row[0]) in chosen and not any(map(is_blank, row)):
-                for writer, line in zip(writers, row, strict=True):
-                    writer.write_line(line)
-                num_held_back += 1
-    if num_held_back == num_rows:
-        options = "--valid-src, --valid-tgt" if len(columns) > 1 else "--valid"
-        raise DataError(
-            f"{columns[0][0]}: holds too few different lines to hold some back for validation; "
-            f"give validation {data.unit} ({options})"
-        )
-    return (row for row in _read_rows(columns, data) if _hash(row[0]) not in chosen)
-
-
-def _count_and_draw(data: TextConfig, progress: Progress) -> tuple[int, dict[int, int]]:
-    """Count the rows with text in all columns, and draw source lines: those with the smallest hashes.
-
-    Returns:
-        the number of rows; and by the hash of each line that was drawn, smallest first, how many rows it has. A line
-        that was drawn was so when it was first seen (the limit only falls), so no row of it is missed.
-    """
-    most = data.valid_size or MOST_HELD_BACK
-    num_rows = 0
-    heap: list[int] = []  # negated: its first is the largest of the smallest
-    drawn: dict[int, int] = {}
-    with progress(f"counting {data.unit}", unit=data.unit) as advance:
-        for row in _read_rows(data.training_columns, data):
-            advance(1)
-            if any(map(is_blank, row)):
-                continue
-            num_rows += 1
-            number = _hash(row[0])
-            if number in drawn:
-                drawn[number] += 1
-            elif len(heap) < most or number < -heap[0]:
-                drawn[number] = 1
-                heapq.heappush(heap, -number)
-                if len(heap) > most:
-                    del drawn[-heapq.heappop(heap)]
-    return num_rows, dict(sorted(drawn.items()))
-
-
-def _choose(drawn: dict[int, int], wanted: int) -> set[int]:
-    """Choose lines that have `wanted` rows together, or a few less: a line that has too many is left to training."""
-    chosen: set[int] = set()
-    num_rows = 0
-    for number, count in drawn.items():
-        if num_rows + count <= wanted:
-            chosen.add(number)
-            num_rows += count
-    return chosen or {min(drawn, key=drawn.__getitem__)}
-
-
-def _hash(line: str) -> int:
-    return int.from_bytes(hashlib.blake2b(line.encode(), digest_size=8).digest(), "big")
 
 
 def _find(folder: Path, key: str) -> Corpus | None:
@@ -262,3 +204,31 @@ def _find(folder: Path, key: str) -> Corpus | None:
         return Corpus(folder)
     except (OSError, ValueError, AttributeError, DataError):
         return None
+
+
+def report_data(
+    data: PreparedData, config: TextConfig, say: Callable[[str], None], warn: Callable[[str], None]
+) -> None:
+    """Say what became of the text."""
+    for name, corpus in (("training", data.training), ("validation", data.validation)):
+        statistics = corpus.statistics
+        if len(data.validation_columns) == 1:
+            say(
+                f"{name}: {statistics.num_pairs:,} lines, {statistics.num_source_tokens:,} tokens; "
+                f"{statistics.num_blank:,} blank lines are left out"
+            )
+            if statistics.num_cut:
+                warn(f"{name}: cut {statistics.num_cut:,} lines with more than {config.max_length} tokens into pieces")
+            continue
+        say(
+            f"{name}: {statistics.num_pairs:,} pairs, {statistics.num_source_tokens:,} source and "
+            f"{statistics.num_target_tokens:,} target tokens"
+        )
+        if statistics.num_blank or statistics.num_long:
+            warn(
+                f"{name}: dropped {statistics.num_blank:,} pairs with a blank side and {statistics.num_long:,} with "
+                f"more than {config.max_length} tokens on a side"
+            )
+    if data.num_held_back:
+        files = ", ".join(str(path) for column in data.validation_columns for path in column)
+        say(f"held {data.num_held_back:,} training {config.unit} back for validation: {files}")

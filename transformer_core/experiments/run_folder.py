@@ -183,6 +183,8 @@ def data_key(data: TextConfig, tokenizers: Tokenizers, data_files: dict[str, lis
         "max_length": data.max_length,
         "valid_size": data.valid_size,
         "errors": data.errors,
+        "weights": data.weights,
+        "tags": data.tags,
     }
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
 
@@ -249,6 +251,10 @@ def _generation(run: TrainingRun, config: ModelConfig, data: PreparedData) -> di
     limits: dict[str, Any] = {}
     if not config.is_encoder_only:
         limits["max_length_ratio"] = _length_ratio(data.training)
+    if len(tags := list(dict.fromkeys(data.tags))) > 1:  # who translates has to say which
+        limits["tags"] = tags
+    elif tags:
+        limits["tag"] = tags[0]
     if run.pretraining is not None:  # a longer line is cut for training, so it is for decoding
         limits["max_source_length"] = run.data.max_length
     return limits
@@ -256,12 +262,8 @@ def _generation(run: TrainingRun, config: ModelConfig, data: PreparedData) -> di
 
 def _length_ratio(corpus: Corpus) -> float:
     """Give the ratio under which every training target keeps, for the limit of decoding: at least 1.5, at most 50."""
-    largest = 1.5
-    for number in range(corpus.num_shards):
-        shard = corpus.shard(number)
-        ratios = (shard.target_lengths() - LENGTH_MARGIN) / shard.source_lengths()
-        largest = max(largest, float(ratios.max()))
-    return min(50.0, math.ceil(largest * 10) / 10)
+    ratios = ((target - LENGTH_MARGIN) / source for source, target in corpus.longest_targets.items())
+    return min(50.0, math.ceil(max(1.5, *ratios) * 10) / 10) if corpus.longest_targets else 1.5
 
 
 def record_result(folder: Path, result: TrainingResult) -> None:

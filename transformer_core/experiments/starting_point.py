@@ -16,8 +16,8 @@ from tokenizer import Tokenizer
 from transformer_core.config import ModelConfig, TieEmbeddings
 from transformer_core.data.shards import CorpusStatistics
 from transformer_core.errors import ConfigError
-from transformer_core.experiments.config import ArchitectureConfig, DataConfig, TrainingRun
-from transformer_core.experiments.corpus_preparation import TextConfig, Tokenizers
+from transformer_core.experiments.config import ArchitectureConfig, TrainingRun
+from transformer_core.experiments.corpus_preparation import TextConfig, Tokenizers, tokenizer_files
 from transformer_core.experiments.recipe import complete_architecture, default_dropout
 from transformer_core.experiments.training_file import option_values
 from transformer_core.experiments.vocabulary_extension import VocabularyExtension, extend_vocabulary
@@ -83,10 +83,13 @@ def given_tokenizers(run: TrainingRun) -> Tokenizers | None:
         return None
     config = read_config(run.init_from)
     own = read_tokenizers(run.init_from, config)
-    assert isinstance(run.data, DataConfig), "pretraining starts from nothing"
-    if run.data.source_tokenizer is not None and config.tie_embeddings == "all":
+    files = tokenizer_files(run.data)
+    if len(files) == 2 and config.tie_embeddings == "all":
         raise ConfigError(f"{run.init_from}: has one vocabulary for both sides; give --tokenizer, not one for each")
-    return own if run.data.tokenizer is None and run.data.source_tokenizer is None else None
+    if files:
+        return None
+    source = own[0].with_tags(run.data.tags)
+    return source, source if own[1] is own[0] else own[1]
 
 
 def compare_tokenizers(data: TextConfig, tokenizers: Tokenizers, folder: Path) -> None:
@@ -95,11 +98,11 @@ def compare_tokenizers(data: TextConfig, tokenizers: Tokenizers, folder: Path) -
     Raises:
         ConfigError: one is another.
     """
-    given = [(0, data.tokenizer)]
-    if isinstance(data, DataConfig):
-        given += [(0, data.source_tokenizer), (1, data.target_tokenizer)]
-    for place, path in given:
-        if path is not None and path.exists() and Tokenizer.load(path).sha256 != tokenizers[place].sha256:
+    for place, path in enumerate(tokenizer_files(data)):
+        if not path.exists():
+            continue
+        given = Tokenizer.load(path) if place else Tokenizer.load(path).with_tags(data.tags)
+        if given.sha256 != tokenizers[place].sha256:
             raise ConfigError(
                 f"{path}: is not the tokenizer of the run in {folder}; leave it out to go on, or start anew with "
                 "--overwrite"

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 
 from transformer_core.data.batching import Batching
+from transformer_core.data.encoding_processes import num_cores
 from transformer_core.data.shards import Corpus
 from transformer_core.data.subword_regularization import SubwordRegularization
 from transformer_core.device import choose_device, has_fast_bf16
@@ -18,12 +19,13 @@ from transformer_core.experiments.config import DataConfig, TrainingRun
 from transformer_core.experiments.corpus_preparation import (
     PreparedData,
     Progress,
-    TextConfig,
     Tokenizers,
     choose_tokenizers,
     no_progress,
     prepare_data,
+    report_data,
 )
+from transformer_core.experiments.prepared_folder import adopt_prepared, open_prepared
 from transformer_core.experiments.pretraining import pretraining_task
 from transformer_core.experiments.recipe import complete_training
 from transformer_core.experiments.run_folder import (
@@ -73,6 +75,7 @@ def train_from_text(
         Interrupted: a signal came; everything is saved.
     """
     listener = listener or Silent()
+    run = replace(run, data=adopt_prepared(run.data))
     stored = open_run(run)
     if stored is not None:
         run = _recall(run, stored)
@@ -161,9 +164,13 @@ def _prepare(
     listener: Listener,
 ) -> PreparedData:
     """Make the corpora and say what they hold."""
-    key = data_key(run.data, tokenizers, data_files)
-    data = prepare_data(run.folder / DATA_FOLDER, run.data, tokenizers, key, progress)
-    _report_data(data, run.data, listener)
+    if run.data.prepared is not None:
+        data = open_prepared(run.data.prepared, run.data.weights)
+    else:
+        key = data_key(run.data, tokenizers, data_files)
+        processes = run.training.threads or num_cores()
+        data = prepare_data(run.folder / DATA_FOLDER, run.data, tokenizers, key, progress, processes)
+    report_data(data, run.data, listener.on_message, listener.on_warning)
     return data
 
 
@@ -193,33 +200,6 @@ def _compare_threads(stored: dict[str, Any], listener: Listener) -> None:
             f"the run began with --threads {before} and goes on with {torch.get_num_threads()}: "
             "its weights will differ in the last bits from those of an uninterrupted run"
         )
-
-
-def _report_data(data: PreparedData, config: TextConfig, listener: Listener) -> None:
-    for name, corpus in (("training", data.training), ("validation", data.validation)):
-        statistics = corpus.statistics
-        if len(data.validation_columns) == 1:
-            listener.on_message(
-                f"{name}: {statistics.num_pairs:,} lines, {statistics.num_source_tokens:,} tokens; "
-                f"{statistics.num_blank:,} blank lines are left out"
-            )
-            if statistics.num_cut:
-                listener.on_warning(
-                    f"{name}: cut {statistics.num_cut:,} lines with more than {config.max_length} tokens into pieces"
-                )
-            continue
-        listener.on_message(
-            f"{name}: {statistics.num_pairs:,} pairs, {statistics.num_source_tokens:,} source and "
-            f"{statistics.num_target_tokens:,} target tokens"
-        )
-        if statistics.num_blank or statistics.num_long:
-            listener.on_warning(
-                f"{name}: dropped {statistics.num_blank:,} pairs with a blank side and {statistics.num_long:,} with "
-                f"more than {config.max_length} tokens on a side"
-            )
-    if data.num_held_back:
-        files = ", ".join(str(path) for column in data.validation_columns for path in column)
-        listener.on_message(f"held {data.num_held_back:,} training {config.unit} back for validation: {files}")
 
 
 def _complete(

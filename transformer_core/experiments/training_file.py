@@ -32,6 +32,8 @@ __all__ = [
 
 # Fields whose option has another name.
 OPTION_NAMES = {
+    "prepared": "data",
+    "tags": "tag",
     "learning_rate": "lr",
     "vocabulary_size": "vocab_size",
     "num_layers": "layers",

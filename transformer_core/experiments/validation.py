@@ -2,6 +2,7 @@
 
 import random
 from collections.abc import Sequence
+from itertools import groupby
 
 from transformer_core.data.lines import read_lines
 from transformer_core.decoding.config import SearchConfig
@@ -25,6 +26,8 @@ class ValidationDecoder:
         self.sources, self.references = (
             list(read_lines(column, run.data.errors)) for column in data.validation_columns
         )
+        tagged_files = zip(data.validation_columns[0], data.validation_tags, strict=False)
+        self.tags = [tag for path, tag in tagged_files for _ in read_lines([path], run.data.errors)]
         self.tokenizers = tokenizers
         self.metrics: Sequence[MetricName] = [name for name in METRICS if name == run.training.metric]
         ratio = float(read_json(run.folder / "generation.json").get("max_length_ratio", SearchConfig.max_length_ratio))
@@ -34,10 +37,10 @@ class ValidationDecoder:
         """Translate all lines if the metric is one of text, else the sample alone: another line at every step."""
         shown = random.Random(step).randrange(len(self.sources))
         if not self.metrics:
-            translation = self._translate(model, [self.sources[shown]])[0]
+            translation = self._translate(model, [shown])[0]
             sample = (self.sources[shown], translation, self.references[shown])
             return Decoded(values={}, signatures={}, sample=sample)
-        hypotheses = self._translate(model, self.sources)
+        hypotheses = self._translate(model, range(len(self.sources)))
         scores = evaluate_corpus(hypotheses, [self.references], self.metrics)
         return Decoded(
             values={score.name: score.value for score in scores},
@@ -45,6 +48,11 @@ class ValidationDecoder:
             sample=(self.sources[shown], hypotheses[shown], self.references[shown]),
         )
 
-    def _translate(self, model: Transformer, lines: Sequence[str]) -> list[str]:
-        translator = Translator(plain_model(model), *self.tokenizers, self.search)
-        return [translation.text for translation in translator.translate(lines)]
+    def _translate(self, model: Transformer, numbers: Sequence[int]) -> list[str]:
+        """Translate the lines with these numbers; those that have the same tag together."""
+        source, target = self.tokenizers
+        found, plain = [], plain_model(model)
+        for tag, group in groupby(numbers, lambda number: self.tags[number] if self.tags else None):
+            translator = Translator(plain, source.tagged(tag), target, self.search)
+            found += translator.translate([self.sources[number] for number in group])
+        return [translation.text for translation in found]

@@ -5,7 +5,8 @@ from pathlib import Path
 from typing import cast
 
 from tokenizer import Tokenizer
-from transformer_core.data.shards import Corpus, write_corpus
+from transformer_core.data.encoding import RowEncoder
+from transformer_core.data.shards import Corpus, Part, write_corpus
 
 Pair = tuple[list[int], list[int]]
 
@@ -23,13 +24,13 @@ class NumberTokenizer:
 def write_numbers(folder: Path, pairs: Iterable[Pair], *, vocabulary_size: int = 1000, max_length: int = 100) -> Corpus:
     tokenizer = cast(Tokenizer, NumberTokenizer(vocabulary_size))
     lines = ((" ".join(map(str, source)), " ".join(map(str, target))) for source, target in pairs)
-    return write_corpus(folder, lines, (tokenizer, tokenizer), max_length=max_length)
+    return write_corpus(folder, [Part(lines)], RowEncoder((tokenizer, tokenizer), max_length))
 
 
 def write_lines(folder: Path, lines: Iterable[list[int]], *, vocabulary_size: int = 1000) -> Corpus:
     """A corpus of raw text."""
     tokenizer = cast(Tokenizer, NumberTokenizer(vocabulary_size))
-    return write_corpus(folder, ((" ".join(map(str, line)),) for line in lines), (tokenizer,), max_length=100)
+    return write_corpus(folder, [Part((" ".join(map(str, line)),) for line in lines)], RowEncoder((tokenizer,), 100))
 
 
 def read_numbers(corpus: Corpus) -> list[Pair]:

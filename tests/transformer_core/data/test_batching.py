@@ -1,16 +1,22 @@
 from collections import Counter
+from itertools import islice
 from pathlib import Path
-from typing import Literal
+from typing import Literal, cast
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tests.transformer_core.data.number_corpus import Pair, write_numbers
+from tests.transformer_core.data.number_corpus import NumberTokenizer, Pair, write_numbers
+from tokenizer import Tokenizer
+from transformer_core.data import batching as module
 from transformer_core.data import shards
 from transformer_core.data.batching import Batch, Batching, pad_rows
-from transformer_core.data.shards import Corpus
+from transformer_core.data.encoding import RowEncoder
+from transformer_core.data.mixing import turns
+from transformer_core.data.shards import Corpus, Part, Shard, write_corpus
 
 PAD, BOS, EOS = 0, 1, 2
 some_ids = st.lists(st.integers(5, 999), min_size=1, max_size=12)
@@ -49,6 +55,7 @@ def test_every_pair_comes_once_in_an_epoch(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, pairs: list[Pair], batch_size: int, epoch: int
 ) -> None:
     corpus = several_shards(tmp_path, monkeypatch, pairs, shard_tokens=50)
+    monkeypatch.setattr(module, "MOST_COUNTED_SHARDS", 100)  # so that they are counted, not estimated
     how = batching(batch_size)
     batches = list(how.epoch(corpus, epoch))
     expected = Counter(map(repr, pairs))
@@ -144,6 +151,115 @@ def test_the_largest_batch_is_one_of_the_epoch_and_costs_most(tmp_path: Path) ->
     largest = batching(100).largest(corpus)
     assert largest.source.size(1) == 61
     assert as_lists([largest])[0] in as_lists(list(batching(100).epoch(corpus, 0)))
+
+
+def test_of_many_shards_some_are_looked_at(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pairs = [*numbered_pairs(150), ([7] * 60, [8] * 3), *numbered_pairs(150)]
+    corpus = several_shards(tmp_path, monkeypatch, pairs)
+    assert corpus.num_shards > 12
+    opened: list[int] = []
+    open_shard = Corpus.shard
+
+    def shard(corpus: Corpus, number: int) -> Shard:
+        opened.append(number)
+        return open_shard(corpus, number)
+
+    monkeypatch.setattr(Corpus, "shard", shard)
+    for how in (batching(100), batching(6, "sentences")):
+        opened.clear()
+        num_batches, largest = how.num_batches(corpus), how.largest(corpus)
+        assert len(opened) == module.MOST_COUNTED_SHARDS + 1
+        batches = list(how.epoch(corpus, 0))
+        assert num_batches == pytest.approx(len(batches), rel=0.1)
+        assert largest.source.size(1) == 61
+        assert as_lists([largest])[0] in as_lists(batches)
+
+
+@given(
+    lengths=st.lists(st.integers(1, 60), min_size=1, max_size=200),
+    batch_size=st.integers(1, 300),
+    batch_type=st.sampled_from(["tokens", "sentences"]),
+)
+def test_cuts_are_those_of_one_pair_after_the_other(
+    lengths: list[int], batch_size: int, batch_type: Literal["tokens", "sentences"]
+) -> None:
+    cuts, start = [], 0
+    for place in range(len(lengths)):  # cut before the pair with which a batch would be too large
+        size = (place + 1 - start) * (max(lengths[start : place + 1]) if batch_type == "tokens" else 1)
+        if size > batch_size and place > start:
+            cuts.append(place)
+            start = place
+    assert batching(batch_size, batch_type)._cuts(np.array(lengths)) == cuts
+
+
+# --- Texts with weights
+
+
+def mixture(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, weights: tuple[float, ...], sizes: tuple[int, ...] = (60, 25)
+) -> Corpus:
+    """Texts whose first ids tell them apart: of the first they are below 1000, of the second below 2000, and so on."""
+    monkeypatch.setattr(shards, "SHARD_TOKENS", 80)
+    tokenizer = cast(Tokenizer, NumberTokenizer(5000))
+    parts = []
+    for number, (weight, size) in enumerate(zip(weights, sizes, strict=True)):
+        pairs = [([1000 * number + row[0], *row[1:]], target) for row, target in numbered_pairs(size)]
+        rows = [(" ".join(map(str, source)), " ".join(map(str, target))) for source, target in pairs]
+        parts.append(Part(rows, weight=weight))
+    return write_corpus(folder, parts, RowEncoder((tokenizer, tokenizer), 100))
+
+
+def texts_of(batches: list[Batch]) -> list[int]:
+    """From which text each batch is; it is from one alone."""
+    found = [{source[0] // 1000 for source, _ in rows_of(batch)} for batch in batches]
+    assert all(len(numbers) == 1 for numbers in found)
+    return [number for (number,) in found]
+
+
+def test_texts_with_weights_have_shards_of_their_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    corpus = mixture(tmp_path, monkeypatch, (3, 1))
+    assert corpus.weights == (3, 1)
+    assert corpus.shards_of(0) + corpus.shards_of(1) == list(range(corpus.num_shards))
+    for part, size in ((0, 60), (1, 25)):
+        assert sum(len(corpus.shard(number)) for number in corpus.shards_of(part)) == size
+    assert Corpus(tmp_path, (1, 2)).weights == (1, 2)
+
+
+@pytest.mark.parametrize("weights", [(3, 1), (1, 1), (1, 20)])
+def test_batches_are_drawn_by_weight(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, weights: tuple[float, ...]
+) -> None:
+    corpus = mixture(tmp_path, monkeypatch, weights)
+    monkeypatch.setattr(module, "MOST_COUNTED_SHARDS", 100)
+    num_batches = batching().num_batches(corpus)
+    drawn = []
+    for epoch in range(3):
+        batches = list(batching().epoch(corpus, epoch))
+        assert len(batches) == num_batches
+        drawn += texts_of(batches)
+    assert drawn == list(islice(turns(weights), num_batches)) * 3
+
+
+@pytest.mark.parametrize("weights", [(3, 1), (1, 20)])
+def test_every_text_is_gone_through_at_its_own_pace(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, weights: tuple[float, ...]
+) -> None:
+    corpus = mixture(tmp_path, monkeypatch, weights)
+    batches = [batch for epoch in range(6) for batch in batching().epoch(corpus, epoch)]
+    for part, size in ((0, 60), (1, 25)):
+        drawn = [row for batch in batches for row in rows_of(batch) if row[0][0] // 1000 == part]
+        passes = [drawn[start : start + size] for start in range(0, len(drawn), size)]
+        for whole in passes[:-1]:  # all pairs before any comes again, whatever the epoch
+            assert len({repr(row) for row in whole}) == size
+        assert len(passes) < 3 or passes[0] != passes[1]
+
+
+def test_a_mixed_epoch_goes_on_from_any_batch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    corpus = mixture(tmp_path, monkeypatch, (1, 2, 1.5), (30, 10, 20))
+    for epoch in (0, 4):
+        whole = as_lists(list(batching().epoch(corpus, epoch)))
+        for first in range(len(whole) + 1):
+            assert as_lists(list(batching().epoch(corpus, epoch, first))) == whole[first:]
 
 
 def test_rows_are_padded_at_their_end(tmp_path: Path) -> None:

@@ -13,7 +13,8 @@ from tests.transformer_core.data.number_corpus import NumberTokenizer, Pair, rea
 from tests.transformer_core.decoding.random_model import random_lines, word_tokenizer
 from tokenizer import Tokenizer
 from transformer_core.data import shards
-from transformer_core.data.shards import Corpus, is_corpus_file, write_corpus
+from transformer_core.data.encoding import RowEncoder
+from transformer_core.data.shards import Corpus, Part, is_corpus_file, write_corpus
 from transformer_core.errors import DataError
 
 ids = st.lists(st.integers(5, 999), max_size=12)
@@ -58,7 +59,9 @@ def test_text_becomes_the_ids_of_its_tokenizer(tmp_path: Path) -> None:
     lines = random_lines(50)
     pairs = list(zip(lines, reversed(lines), strict=True))
     counts: list[int] = []
-    corpus = write_corpus(tmp_path, pairs, (tokenizer, tokenizer), max_length=100, key="k", progress=counts.append)
+    corpus = write_corpus(
+        tmp_path, [Part(pairs)], RowEncoder((tokenizer, tokenizer), 100), key="k", progress=counts.append
+    )
     assert read_numbers(corpus) == [(tokenizer.encode(source), tokenizer.encode(target)) for source, target in pairs]
     assert sum(counts) == 50
     assert corpus.key == "k"
@@ -75,9 +78,9 @@ def test_raw_text_is_cut_and_not_dropped_and_stored_once(
     tokenizer = cast(Tokenizer, NumberTokenizer(1000))
     if not pieces:
         with pytest.raises(DataError, match=f"no line is left: all {len(lines)} are blank"):
-            write_corpus(tmp_path, rows, (tokenizer,), max_length=max_length)
+            write_corpus(tmp_path, [Part(rows)], RowEncoder((tokenizer,), max_length))
         return
-    corpus = write_corpus(tmp_path, rows, (tokenizer,), max_length=max_length)
+    corpus = write_corpus(tmp_path, [Part(rows)], RowEncoder((tokenizer,), max_length))
     assert read_numbers(corpus) == [(piece, piece) for piece in pieces], "a pair of the line with itself"
     statistics = corpus.statistics
     assert (statistics.num_pairs, statistics.num_long, statistics.num_target_tokens) == (len(pieces), 0, 0)

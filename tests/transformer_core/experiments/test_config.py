@@ -4,7 +4,7 @@ import pytest
 
 from transformer_core.config import PRESETS, ModelConfig, TieEmbeddings
 from transformer_core.errors import ConfigError
-from transformer_core.experiments.config import ArchitectureConfig, DataConfig
+from transformer_core.experiments.config import ArchitectureConfig, DataConfig, RawTextConfig
 
 FILE = (Path("a"),)
 
@@ -23,12 +23,34 @@ FILE = (Path("a"),)
         ({"valid_src": FILE, "valid_tgt": FILE, "valid_size": 3}, "with --valid-src nothing is held back"),
         ({"max_length": 0}, "--max-length and --valid-size must be at least 1"),
         ({"valid_size": 0}, "--max-length and --valid-size must be at least 1"),
+        ({"weights": (1.0, 2.0)}, "there are 2 weights; give --weights once for each pair of training files (1)"),
+        ({"weights": (0.0,)}, "--weights must be above 0"),
+        ({"tags": ("de", "fr")}, "there are 2 tags, 1 pairs of training files and 0 of validation files"),
+        ({"tags": ("de",), "valid_src": FILE * 2, "valid_tgt": FILE * 2}, "and 2 of validation files"),
+        ({"prepared": Path("p")}, "--data p brings text and tokenizers; leave out --train-src"),
     ],
 )
 def test_data_that_do_not_fit_together_are_named(values: dict[str, object], message: str) -> None:
     with pytest.raises(ConfigError) as caught:
         DataConfig(**{"train_src": FILE, "train_tgt": FILE, **values})  # type: ignore[arg-type]
     assert message in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("values", "option"),
+    [
+        ({"valid_src": FILE, "valid_tgt": FILE}, "valid-src"),
+        ({"tokenizer": Path("t")}, "tokenizer"),
+        ({"vocabulary_size": 9}, "vocab-size"),
+        ({"valid_size": 9}, "valid-size"),
+        ({"tags": ("de",)}, "tag"),
+    ],
+)
+def test_a_prepared_folder_brings_all_but_the_weights(values: dict[str, object], option: str) -> None:
+    for record in (DataConfig, RawTextConfig):
+        assert record(prepared=Path("p"), weights=(1.0, 2.0)).files == {"data": (Path("p/prepared.json"),)}
+    with pytest.raises(ConfigError, match=f"brings text and tokenizers; leave out --{option}"):
+        DataConfig(prepared=Path("p"), **values)  # type: ignore[arg-type]
 
 
 def built(*, is_joint: bool = True, **values: object) -> ModelConfig:

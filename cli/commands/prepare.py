@@ -1,0 +1,111 @@
+"""`transduce prepare`: text in, a folder of token ids out that `train` and `pretrain` read without loading it."""
+
+import os
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from cli import console, options, settings, training_options
+from cli.training_options import file_option
+from transformer_core.errors import ConfigError
+from transformer_core.experiments.config import DataConfig, RawTextConfig
+
+__all__ = ["prepare"]
+
+PAIR_OPTIONS = ("train_src", "train_tgt", "valid_src", "valid_tgt", "source_tokenizer", "target_tokenizer", "tags")
+LINE_OPTIONS = ("input", "valid")
+
+
+def prepare(
+    context: typer.Context,
+    output: Annotated[
+        Path,
+        typer.Option(
+            "--output",
+            "-o",
+            "--out",
+            metavar="FOLDER",
+            readable=False,
+            help="Folder to write, for `train --data` or `pretrain --data`.",
+            rich_help_panel=options.INPUT_OUTPUT,
+        ),
+    ],
+    train_src: options.TrainSources = [],  # noqa: B006 - Typer copies it
+    train_tgt: options.TrainTargets = [],  # noqa: B006 - Typer copies it
+    input: Annotated[
+        list[Path],
+        file_option("--input", "-i", help="Or raw text to pretrain on; repeat it for several files."),
+    ] = [],  # noqa: B006 - Typer copies it
+    valid_src: options.ValidSources = None,
+    valid_tgt: options.ValidTargets = None,
+    valid: Annotated[list[Path] | None, file_option("--valid", "--dev", help="Validation text beside --input.")] = None,
+    valid_size: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            help="Pairs or lines held back where no validation text is given. Default: 5 %, at most 1000.",
+            rich_help_panel=options.INPUT_OUTPUT,
+        ),
+    ] = None,
+    tokenizer: Annotated[
+        Path | None, file_option("--tokenizer", help="Joint tokenizer. Default: learned from the text.")
+    ] = None,
+    source_tokenizer: Annotated[
+        Path | None,
+        file_option("--source-tokenizer", help="Tokenizer of the source alone; goes with --target-tokenizer."),
+    ] = None,
+    target_tokenizer: Annotated[
+        Path | None, file_option("--target-tokenizer", help="Tokenizer of the target alone.")
+    ] = None,
+    vocabulary_size: training_options.VocabularySize = None,
+    tokenizer_kind: training_options.TokenizerKind = DataConfig.tokenizer_kind,
+    max_length: Annotated[
+        int,
+        typer.Option(
+            min=1,
+            help="Tokens a line may have; longer pairs are dropped, longer lines of raw text cut, and counted.",
+            rich_help_panel=options.INPUT_OUTPUT,
+        ),
+    ] = DataConfig.max_length,
+    errors: options.Errors = DataConfig.errors,
+    weights: training_options.Weights = None,
+    tags: training_options.Tags = None,
+    overwrite: options.Overwrite = False,
+    threads: options.Threads = None,
+) -> None:
+    """Tokenise pairs of lines, or raw text, into a folder that any number of runs can learn from.
+
+    transduce prepare -s big.en -t big.de -o big
+
+    transduce train --data big -o model
+
+    `train` does the same by itself for each run; a folder saves that time, and can be moved to another machine. Memory
+    does not grow with the text. All cores are used unless --threads says how many; the files are the same for any
+    number.
+    """
+    is_raw = bool(input)
+    for name in PAIR_OPTIONS if is_raw else LINE_OPTIONS:
+        if context.params[name]:
+            option = {"tags": "tag"}.get(name, name).replace("_", "-")
+            home = "pairs of lines, not with --input" if is_raw else "--input"
+            raise ConfigError(f"--{option} goes with {home}")
+    if threads is not None:
+        os.environ.setdefault("RAYON_NUM_THREADS", str(threads))
+    data = settings.build(RawTextConfig, context.params) if is_raw else settings.build(DataConfig, context.params)
+    from transformer_core.data.encoding_processes import num_cores
+    from transformer_core.experiments.corpus_preparation import report_data
+    from transformer_core.experiments.prepared_folder import Preparation, prepare_folder
+
+    task = Preparation(
+        folder=output,
+        data=data,
+        processes=threads or num_cores(),
+        overwrite=overwrite,
+        command=console.command_line(),
+    )
+    prepared = prepare_folder(task, console.progress, console.info)
+    if prepared is not None:
+        report_data(prepared, data, console.info, console.warn)
+        command = "pretrain" if is_raw else "train"
+        console.info(f"{output} is ready: transduce {command} --data {output} -o model")

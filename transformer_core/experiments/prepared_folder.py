@@ -1,0 +1,231 @@
+"""A folder of `transduce prepare`: tokenised text, its tokenizers and its validation text, for any number of runs.
+
+FOLDER/prepared.json                  what it was made from; written last, and says that the folder is complete
+tokenizer.json                 or source_tokenizer.json and target_tokenizer.json
+train/  valid/                 token ids (data/shards.py)
+held-back.src  held-back.tgt   the validation text; validation-copy.src and .tgt where some was given
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from tokenizer import Tokenizer
+from transformer_core.data.lines import open_output, read_lines
+from transformer_core.data.shards import Corpus
+from transformer_core.errors import ConfigError, DataError, ModelError
+from transformer_core.experiments.config import PREPARED_FILE
+from transformer_core.experiments.corpus_preparation import (
+    TRAINING_CORPUS,
+    VALIDATION_CORPUS,
+    PreparedData,
+    Progress,
+    TextConfig,
+    choose_tokenizers,
+    is_prepared_data,
+    prepare_data,
+    remove_prepared_data,
+    tokenizer_files,
+)
+from transformer_core.experiments.texts import OUR_TEXT, text_file_names, validation_texts
+from transformer_core.experiments.training_file import option_values
+from transformer_core.model_files import TOKENIZER_FILES, read_json, save_tokenizers, write_json
+from transformer_core.provenance import describe_file, describe_software
+
+__all__ = ["Preparation", "adopt_prepared", "open_prepared", "prepare_folder"]
+
+FORMAT_VERSION = 1
+
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Preparation:
+    """Everything that decides what `prepare_folder` does."""
+
+    folder: Path
+    data: TextConfig
+    processes: int = 1  # how many tokenise at once
+    overwrite: bool = False  # remove what an earlier preparation left in the folder
+    command: str = ""  # how it was started, for prepared.json
+
+
+def prepare_folder(task: Preparation, progress: Progress, say: Say) -> PreparedData | None:
+    """Tokenise text into a folder for `train` or `pretrain`; None if the folder holds just that already.
+
+    Whatever ends it before it is done, nothing is left of it.
+
+    Raises:
+        ConfigError: something else is in the way.
+        DataError: the text cannot be read, or nothing is left of it.
+        TokenizerError: a tokenizer is none, or the text cannot fill the vocabulary.
+    """
+    folder, data = task.folder, task.data
+    files = {name: [describe_file(path) for path in paths] for name, paths in data.files.items()}
+    request = _describe_request(data, files)
+    is_new = not folder.exists()
+    if _holds_already(task, request):
+        say(f"{folder} holds this already; --overwrite makes it anew")
+        return None
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        tokenizers = choose_tokenizers(data, progress, say)
+        _clear(folder)
+        prepared = prepare_data(folder, data, tokenizers, "", progress, task.processes)
+        columns = _copy_validation_text(folder, data) or prepared.validation_columns
+        save_tokenizers(folder, *tokenizers)
+        facts = {
+            "format_version": FORMAT_VERSION,
+            "software": describe_software(),
+            "command": task.command,
+            "data": files,
+            "request": request,
+            "max_length": data.max_length,
+            "corpus": asdict(prepared.training.statistics),
+            "num_held_back": prepared.num_held_back,
+            "validation": [[path.name for path in column] for column in columns],
+            "validation_tags": prepared.validation_tags,
+            "tags": data.tags,
+        }
+        write_json(folder / PREPARED_FILE, facts)
+    except BaseException:
+        if not (folder / PREPARED_FILE).exists():
+            _clear(folder)
+            if is_new:
+                with suppress(OSError):
+                    folder.rmdir()
+        raise
+    return prepared
+
+
+def adopt_prepared(data: TextConfig) -> TextConfig:
+    """Complete the description of text by what the prepared folder says that it names, if it names one.
+
+    Raises:
+        DataError: the folder is none, or incomplete.
+        ConfigError: it holds something else than what is asked for.
+    """
+    if data.prepared is None:
+        return data
+    facts = _read_facts(data.prepared)
+    unit, max_length = facts["request"]["unit"], facts["max_length"]
+    if unit != data.unit:
+        command = {"pairs": "train", "lines": "pretrain"}[unit]
+        raise ConfigError(f"{data.prepared}: holds {unit}; `transduce {command} --data {data.prepared}` takes them")
+    if data.max_length not in (type(data).max_length, max_length):
+        raise ConfigError(f"{data.prepared}: was prepared with --max-length {max_length}, not {data.max_length}")
+    return replace(data, max_length=max_length)
+
+
+def open_prepared(folder: Path, weights: Sequence[float] = ()) -> PreparedData:
+    """Open what `prepare_folder` made, to train with other weights if some are given.
+
+    Raises:
+        DataError: the folder is none, or incomplete.
+        ConfigError: it has not as many texts with weights.
+    """
+    facts = _read_facts(folder)
+    training = Corpus(folder / TRAINING_CORPUS, weights)
+    num_texts = len(Corpus(folder / TRAINING_CORPUS).weights)
+    if len(weights) not in (0, num_texts):
+        raise ConfigError(
+            f"{folder}: holds {num_texts or 'no'} texts with weights, and there are {len(weights)} --weights; "
+            "`transduce prepare --weights` keeps texts apart"
+        )
+    columns = tuple(tuple(folder / name for name in column) for column in facts["validation"])
+    if missing := [path for column in columns for path in column if not path.is_file()]:
+        raise DataError(f"{missing[0]}: is missing; prepare the folder again")
+    return PreparedData(
+        training=training,
+        validation=Corpus(folder / VALIDATION_CORPUS),
+        validation_columns=columns,
+        num_held_back=facts["num_held_back"],
+        validation_tags=tuple(facts["validation_tags"]),
+        tags=tuple(facts["tags"]),
+    )
+
+
+def _read_facts(folder: Path) -> dict[str, Any]:
+    """Read prepared.json.
+
+    Raises:
+        DataError: it is missing or damaged.
+    """
+    path = folder / PREPARED_FILE
+    if not path.is_file():
+        raise DataError(f"{folder}: is no folder of `transduce prepare`, or not complete: it has no {PREPARED_FILE}")
+    try:
+        facts = read_json(path)
+        names = [name for column in facts["validation"] for name in column]
+        well_formed = (
+            facts["format_version"] == FORMAT_VERSION
+            and facts["request"]["unit"] in ("pairs", "lines")
+            and isinstance(facts["max_length"], int)
+            and isinstance(facts["num_held_back"], int)
+            and len(facts["tags"]) + len(facts["validation_tags"]) >= 0
+            and all(OUR_TEXT.fullmatch(name) for name in names)
+        )
+    except (ModelError, KeyError, TypeError) as error:
+        raise DataError(f"{path}: is damaged ({error}); prepare the folder again") from None
+    if not well_formed:
+        raise DataError(f"{path}: is damaged, or of another version; prepare the folder again")
+    return facts
+
+
+def _describe_request(data: TextConfig, files: Mapping[str, list[dict[str, Any]]]) -> dict[str, Any]:
+    """Name all that a prepared folder follows from, wherever the files lie."""
+    paths = {*data.files, "tokenizer", "source_tokenizer", "target_tokenizer"}
+    return {
+        "unit": data.unit,
+        "files": {name: [file["sha256"] for file in described] for name, described in files.items()},
+        "tokenizers": [Tokenizer.load(path).sha256 for path in tokenizer_files(data)],
+        "options": {name: value for name, value in option_values(data).items() if name not in paths},
+    }
+
+
+def _holds_already(task: Preparation, request: dict[str, Any]) -> bool:
+    """Tell whether the folder holds what is asked for.
+
+    Raises:
+        ConfigError: it holds something else.
+    """
+    folder = task.folder
+    if not folder.exists():
+        return False
+    if not folder.is_dir():
+        raise ConfigError(f"{folder}: is a file; name a folder for the tokenised text")
+    if (folder / PREPARED_FILE).exists():
+        if task.overwrite:
+            return False
+        if _read_facts(folder)["request"] == request:
+            return True
+        raise ConfigError(f"{folder}: holds other text, or text prepared otherwise; --overwrite replaces it")
+    is_written = (folder / TRAINING_CORPUS / "corpus.json").exists()  # and killed just before it was complete
+    if not is_prepared_data(folder, TOKENIZER_FILES if is_written else ()):
+        raise ConfigError(f"{folder}: holds something else than prepared text; name another folder")
+    return False
+
+
+def _clear(folder: Path) -> None:
+    """Remove all that `prepare_folder` wrote, but not the folder."""
+    for name in (PREPARED_FILE, *TOKENIZER_FILES):
+        (folder / name).unlink(missing_ok=True)
+    remove_prepared_data(folder)
+    folder.mkdir(exist_ok=True)
+
+
+def _copy_validation_text(folder: Path, data: TextConfig) -> tuple[tuple[Path, ...], ...]:
+    """Copy the validation text that is given, and give the files of its columns; () where rows are held back."""
+    texts = validation_texts(data)
+    copies = [
+        tuple(folder / name for name in names)
+        for names in text_file_names("validation-copy", data.unit, len(texts))[: len(texts)]
+    ]
+    for text, paths in zip(texts, copies, strict=True):
+        for original, path in zip(text.files, paths, strict=True):
+            with open_output(path) as writer:
+                for line in read_lines([original], data.errors):
+                    writer.write_line(line)
+    return tuple(zip(*copies, strict=True))
