@@ -60,15 +60,17 @@ def transduce_batches(source: str, target: str, tokenizer_path: str, batch_size:
     sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
     from tokenizer import Tokenizer
     from transformer_core.data.batching import Batching
+    from transformer_core.data.encoding import RowEncoder
     from transformer_core.data.lines import read_pairs
-    from transformer_core.data.shards import write_corpus
+    from transformer_core.data.shards import Part, write_corpus
     from transformer_core.experiments.config import DataConfig
 
     tokenizer = Tokenizer.load(tokenizer_path)
     batching = Batching(batch_size=int(batch_size), batch_type="tokens", seed=1, pad_id=0, bos_id=1, eos_id=2)
     with tempfile.TemporaryDirectory() as folder:
         pairs = read_pairs([Path(source)], [Path(target)])
-        corpus = write_corpus(Path(folder), pairs, (tokenizer, tokenizer), max_length=DataConfig.max_length)
+        encoder = RowEncoder((tokenizer, tokenizer), DataConfig.max_length)
+        corpus = write_corpus(Path(folder), [Part(pairs)], encoder)
         for batch in batching.epoch(corpus, 0):
             num_source = batch.source.numel() if batch.source_mask is None else int(batch.source_mask.sum())
             yield num_source, batch.source.numel(), batch.num_target_tokens, batch.target_output.numel()
