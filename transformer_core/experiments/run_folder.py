@@ -141,7 +141,8 @@ def run_options(run: TrainingRun) -> dict[str, Any]:
         values = option_values(run.data, run.architecture, run.adaptation, run.training)
     else:
         values = option_values(run.data, run.pretraining, run.architecture, run.training)
-        del values["valid_beam_size"]  # no metric of pretraining needs a beam, and `pretrain` has no such option
+        # no metric of pretraining needs a beam, its corruption differs every time, and `pretrain` has no such options
+        del values["valid_beam_size"], values["r_drop"]
     if run.init_from is not None:
         values["init_from"] = str(run.init_from.resolve())
     return values
