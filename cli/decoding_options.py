@@ -1,7 +1,7 @@
 """What `translate`, `score` and `fill` share: options beside cli/options.py, the model's defaults, and its loading."""
 
 from collections.abc import Mapping
-from dataclasses import fields, replace
+from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -25,7 +25,6 @@ __all__ = [
     "generation_defaults",
     "load_for_decoding",
     "model_search",
-    "tagged",
 ]
 
 BUFFER_SIZE = 1024  # lines: enough for batches of similar length, few enough for results to come while one waits
@@ -130,17 +129,3 @@ def load_for_decoding(
     if threads is not None:
         torch.set_num_threads(threads)
     return load_model(folder, checkpoint, choose_device(device))
-
-
-def tagged(loaded: "LoadedModel", tag: str | None) -> "LoadedModel":
-    """Let a model read every line with a tag before it: the one that is given, or the only one that it knows.
-
-    Raises:
-        ConfigError: the model translates in several directions, and none is named.
-        TokenizerConfigError: it has no such tag.
-    """
-    tag, tags = tag or loaded.generation.get("tag"), loaded.generation.get("tags")
-    if tag is None and isinstance(tags, list) and tags:
-        choices = " or ".join(map(str, tags))
-        raise ConfigError(f"this model translates in several directions; say which: --tag {choices}")
-    return replace(loaded, source_tokenizer=loaded.source_tokenizer.tagged(tag))

@@ -1,14 +1,16 @@
 """A command with all the options of another one: `distill` trains, so it takes whatever `train` takes."""
 
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from functools import wraps
 
 __all__ = ["with_options_of"]
 
 
-def with_options_of(base: Callable[..., None]) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """Decorate a command so that it has the parameters of `base` beside its own.
+def with_options_of(
+    base: Callable[..., None], without: Collection[str] = ()
+) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Decorate a command so that it has the parameters of `base`, but for those in `without`, beside its own.
 
     A parameter of its own with the name of one of `base` stands in the place of that one; the others come last. The
     command itself is called with its own; it finds the values of all in `context.params`.
@@ -19,7 +21,7 @@ def with_options_of(base: Callable[..., None]) -> Callable[[Callable[..., None]]
 
     def extend(command: Callable[..., None]) -> Callable[..., None]:
         own = inspect.signature(command).parameters
-        inherited = inspect.signature(base).parameters
+        inherited = {name: item for name, item in inspect.signature(base).parameters.items() if name not in without}
         first = [parameter for name, parameter in own.items() if parameter.default is parameter.empty]
         names = dict.fromkeys([*(parameter.name for parameter in first), *inherited, *own])
 

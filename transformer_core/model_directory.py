@@ -5,9 +5,9 @@ memory is bounded by the size of the files.
 """
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from tokenizer import Tokenizer
 from tokenizer.atomic_file import write_bytes
-from transformer_core.errors import ModelError
+from transformer_core.errors import ConfigError, ModelError
 from transformer_core.layers.low_rank import low_rank_layers
 from transformer_core.model import Transformer
 from transformer_core.model_files import checkpoint_path, read_config, read_json, read_tokenizers
@@ -44,6 +44,19 @@ class LoadedModel:
     target_tokenizer: Tokenizer  # the same object as the source's when the vocabulary is joint
     generation: dict[str, Any]  # decoding defaults, by the names of SearchConfig's fields
     metadata: dict[str, Any]  # provenance
+
+    def tagged(self, tag: str | None) -> Self:
+        """Read every line with a tag before it: the one that is given, or the only one that the model knows.
+
+        Raises:
+            ConfigError: the model translates in several directions, and none is named.
+            TokenizerConfigError: it has no such tag.
+        """
+        tag, tags = tag or self.generation.get("tag"), self.generation.get("tags")
+        if tag is None and isinstance(tags, list) and tags:
+            choices = " or ".join(map(str, tags))
+            raise ConfigError(f"this model translates in several directions; say which: --tag {choices}")
+        return replace(self, source_tokenizer=self.source_tokenizer.tagged(tag))
 
 
 def load_model(folder: str | Path, checkpoint: str = "best", device: str | torch.device = "cpu") -> LoadedModel:

@@ -34,7 +34,7 @@ def _teacher_defaults(values: Mapping[str, Any]) -> Mapping[str, object]:
 
 
 @settings.model_defaults(_teacher_defaults)
-@with_options_of(train)
+@with_options_of(train, without=("prepared", "weights", "tags"))
 def distill(
     context: typer.Context,
     teacher: Annotated[
@@ -63,6 +63,10 @@ def distill(
     ] = None,
     tokenizer: Annotated[
         Path | None, file_option("--tokenizer", help="Joint tokenizer of the student. Default: the teacher's.")
+    ] = None,
+    tag: Annotated[
+        str | None,
+        typer.Option(help="Of a teacher for several directions: what to translate into.", rich_help_panel=TEACHING),
     ] = None,
     beam_size: Annotated[
         int,

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from cli import console, options
-from cli.decoding_options import Checkpoint, load_for_decoding, model_search, tagged
+from cli.decoding_options import Checkpoint, load_for_decoding, model_search
 from tokenizer.atomic_file import write_text
 from transformer_core.data.lines import LineReader
 from transformer_core.decoding.config import BatchConfig
@@ -109,7 +109,7 @@ def inspect_attention(
         require_drawing(plot)
     if html is not None:
         require_page(html)
-    loaded = tagged(load_for_decoding(model, checkpoint, device, threads, needs_decoder=False), tag)
+    loaded = load_for_decoding(model, checkpoint, device, threads, needs_decoder=False).tagged(tag)
     attention = _read(loaded, line, None if target is None else _one_line(target, "--target"))
     maps = attention.select(kind, _layer(layer), _head(head))
     if plot is not None:

@@ -17,7 +17,6 @@ from cli.decoding_options import (
     batch_config,
     generation_defaults,
     load_for_decoding,
-    tagged,
 )
 from transformer_core.data.lines import LineWriter, open_output, read_pairs
 from transformer_core.decoding.config import BatchConfig, SearchConfig
@@ -96,7 +95,7 @@ def score(
     if summary and (normalize or per_token):
         raise ConfigError("--summary prints nothing but totals; leave out --normalize and --per-token")
     pairs = read_pairs([source], [target], errors)
-    loaded = tagged(load_for_decoding(model, checkpoint, device, threads), tag)
+    loaded = load_for_decoding(model, checkpoint, device, threads).tagged(tag)
     from transformer_core.decoding.scoring import Scorer
 
     scorer = Scorer(

@@ -15,7 +15,6 @@ from cli.decoding_options import (
     chosen_format,
     generation_defaults,
     load_for_decoding,
-    tagged,
 )
 from cli.prompt import input_windows
 from cli.translation_output import Tally, TranslationForm
@@ -145,7 +144,7 @@ def translate(
     form = TranslationForm(format=chosen_format(context, format, json=json), n_best=n_best)
     search = _search_config(context)
     with LineReader(input, errors=errors) as reader:
-        loaded = tagged(load_for_decoding(model, checkpoint, device, threads), tag)
+        loaded = load_for_decoding(model, checkpoint, device, threads).tagged(tag)
         from transformer_core.decoding.translator import Translator
 
         translator = Translator(

@@ -7,14 +7,14 @@ from cli.commands.train import train
 from cli.inherited_options import with_options_of
 
 
-def base(first: int, second: str = "b", *, third: bool = False) -> None:
+def base(first: int, second: str = "b", unwanted: float = 0.0, *, third: bool = False) -> None:
     """Be inherited from."""
 
 
 CALLS: list[tuple[int, int, str]] = []
 
 
-@with_options_of(base)
+@with_options_of(base, without=["unwanted"])
 def command(place: int, own: int = 3, second: str = "mine") -> None:
     """Do something."""
     CALLS.append((place, own, second))
@@ -51,6 +51,7 @@ def test_it_is_called_with_its_own() -> None:
 def test_whatever_train_takes_distill_takes() -> None:
     taken, given = inspect.signature(distill).parameters, inspect.signature(train).parameters
     assert list(taken)[:2] == ["context", "teacher"]
-    assert set(given) <= set(taken)
-    for name in set(given) - {"train_src", "train_tgt", "tokenizer", "context"}:
+    # a teacher's text is one, without tags
+    assert set(given) - set(taken) == {"prepared", "weights", "tags"}
+    for name in set(given) & set(taken) - {"train_src", "train_tgt", "tokenizer", "context"}:
         assert (taken[name].annotation, taken[name].default) == (given[name].annotation, given[name].default)

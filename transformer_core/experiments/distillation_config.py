@@ -21,6 +21,7 @@ class DistillationConfig:
     teacher: Path  # model folder
     train_src: tuple[Path, ...]  # source lines
     references: tuple[Path, ...] = ()  # their targets, if known: the hypotheses nearest to them are learned
+    tag: str | None = None  # of a teacher for several directions: which of them
     beam_size: int = SearchConfig.beam_size  # of the teacher's search
     n_best: int = 1  # different hypotheses of a line that are learned, at most
     length_penalty: float = SearchConfig.length_penalty

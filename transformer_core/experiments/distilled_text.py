@@ -98,6 +98,7 @@ def begin_distilled_text(config: DistillationConfig, folder: Path, *, overwrite:
     wanted = DistilledText(
         teacher={"path": str(config.teacher.resolve()), "files": hash_model_files(config.teacher)},
         search={
+            "tag": config.tag,
             "beam_size": config.beam_size,
             "n_best": config.n_best,
             "length_penalty": config.length_penalty,

@@ -32,10 +32,12 @@ class Teacher:
 
     Raises:
         ModelError: it is no model, or a damaged one.
+        ConfigError: it translates in several directions, and none is named.
+        TokenizerConfigError: it has no such tag.
     """
 
     def __init__(self, config: DistillationConfig, device: torch.device, precision: Precision) -> None:
-        loaded = load_model(config.teacher, device=device)
+        loaded = load_model(config.teacher, device=device).tagged(config.tag)
         self.num_learned = config.n_best
         limit = loaded.generation.get("max_source_length", BatchConfig.max_source_length)
         self.search = config.search(loaded.generation)

@@ -77,7 +77,7 @@ def _names(tokenizer: Tokenizer, other: Tokenizer) -> list[str | None]:
 def _spell(old: Tokenizer, new: Tokenizer, ids: Sequence[int]) -> dict[int, tuple[int, ...]]:
     """Encode the text of entries, by their ids; what has none, or becomes unknown, is left out."""
     spelled = {}
-    for index in ids:
+    for index in sorted(set(ids) - set(new.tags.values())):
         piece = new.pieces[index]
         if PART_OF_CHARACTER in piece or piece in BYTE_TOKENS:
             continue

@@ -147,6 +147,7 @@ def test_what_is_complete_is_not_begun_again(tmp_path: Path) -> None:
 CHANGES: list[tuple[Callable[[DistillationConfig], object], dict[str, Any], str]] = [
     (lambda config: None, {"beam_size": 4}, "--beam-size"),
     (lambda config: None, {"n_best": 2}, "--n-best"),
+    (lambda config: None, {"tag": "de"}, "--tag"),
     (lambda config: None, {"length_penalty": 0.5}, "--length-penalty"),
     (lambda config: write_lines(config.train_src[0], ["other"]), {}, "--train-src"),
     (lambda config: save_word_model(config.teacher, max_length=9), {}, "the teacher"),
@@ -226,6 +227,7 @@ def test_who_taught_is_described(tmp_path: Path) -> None:
     assert described["path"] == str(tmp_path / "teacher")
     assert described["sha256"] == text.teacher["files"]["model.safetensors"]
     assert described["search"] == {
+        "tag": None,
         "beam_size": 5,
         "n_best": 2,
         "length_penalty": 1.0,

@@ -5,9 +5,10 @@ import pytest
 import torch
 
 from tests.transformer_core.decoding.random_model import random_lines, save_word_model
+from tokenizer.errors import TokenizerConfigError
 from transformer_core.decoding.config import SearchConfig
 from transformer_core.decoding.translator import TargetText, Translation, Translator
-from transformer_core.errors import ModelError
+from transformer_core.errors import ConfigError, ModelError
 from transformer_core.evaluation.metrics import evaluate_lines
 from transformer_core.experiments.distillation_config import DistillationConfig
 from transformer_core.experiments.teacher import Teacher
@@ -80,3 +81,18 @@ def test_its_limit_of_length_holds(folder: Path, tmp_path: Path) -> None:
 def test_a_folder_that_is_no_model_is_no_teacher(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="does not exist"):
         teacher(tmp_path / "missing")
+
+
+@pytest.mark.parametrize(
+    ("tag", "kind", "message"),
+    [
+        (None, ConfigError, "translates in several directions; say which: --tag de or fr"),
+        ("de", TokenizerConfigError, r"the vocabulary has no tag <2de>"),
+    ],
+)
+def test_of_several_directions_one_is_named(
+    tmp_path: Path, tag: str | None, kind: type[Exception], message: str
+) -> None:
+    folder = save_word_model(tmp_path / "model", tags=["de", "fr"])
+    with pytest.raises(kind, match=message):
+        teacher(folder, tag=tag)

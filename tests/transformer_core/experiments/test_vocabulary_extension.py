@@ -73,3 +73,10 @@ def test_a_word_in_the_middle_is_spelled_without_a_space() -> None:
         piece = new.pieces[index]
         if len(old_ids) > 1:
             assert "".join(old.pieces[old_id] for old_id in old_ids) == piece
+
+
+def test_a_tag_is_no_text() -> None:
+    old = learn("bpe", OLD_LINES)
+    new = old.with_tags(["de"])
+    extension = extend_vocabulary(old, new)
+    assert extension.origins == (*((index,) for index in range(old.vocabulary_size)), ())
