@@ -80,7 +80,7 @@ def _count_and_draw(data: TextConfig, texts: Sequence[Text], progress: Progress)
         the number of rows; and by the hash of each line that was drawn, smallest first, how many rows it has. A line
         that was drawn was so when it was first seen (the limit only falls), so no row of it is missed.
     """
-    most = data.valid_size or MOST_HELD_BACK
+    most = max(data.valid_size or 0, MOST_HELD_BACK)  # of few lines, all may have too many rows
     num_rows = 0
     heap: list[int] = []  # negated: its first is the largest of the smallest
     drawn: dict[int, int] = {}

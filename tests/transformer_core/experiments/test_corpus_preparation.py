@@ -82,6 +82,13 @@ def test_no_source_line_is_in_both_parts_and_no_pair_is_lost(
     assert prepared.num_held_back == len(validation)
 
 
+def test_a_line_with_more_rows_than_are_wanted_is_left_to_training(tmp_path: Path) -> None:
+    for number, (once, twice) in enumerate((("ba", "be be ba"), ("be be ba", "ba"))):  # one of them hashes smaller
+        lines = [once, twice, twice]
+        prepared = prepare(tmp_path / str(number), data_of(tmp_path / str(number), lines, lines, valid_size=1))
+        assert texts(prepared)[1] == [(once, once)]
+
+
 def test_every_run_holds_back_the_same_whatever_else_is_in_the_text(tmp_path: Path) -> None:
     lines = random_lines(300)
     one = texts(prepare(tmp_path, data_of(tmp_path, lines, lines, valid_size=20)))[1]
