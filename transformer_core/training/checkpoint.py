@@ -47,6 +47,7 @@ class TrainingState:
     step: int = 0  # updates made
     epoch: int = 0  # passes over the data completed
     batch: int = 0  # batches of the running epoch already used
+    micro_batches: int = 0  # that make an update, over all processes; as the run began
     validated_step: int = 0  # of the last look at the validation pairs
     best_values: dict[str, float] = field(default_factory=dict)  # what it gave for the best weights, by metric
     best_step: int = 0  # of the best weights; 0 where they are a mean
@@ -69,12 +70,16 @@ class TrainingState:
 
 
 class Checkpoints:
-    """The checkpoints folder of a model."""
+    """The checkpoints folder of a model.
 
-    def __init__(self, model_folder: Path, keep_last: int) -> None:
+    Of several processes one writes and tidies; the others read.
+    """
+
+    def __init__(self, model_folder: Path, keep_last: int, *, is_writer: bool = True) -> None:
         self.model_folder = model_folder
         self.folder = model_folder / "checkpoints"
         self.keep_last = keep_last
+        self.is_writer = is_writer
 
     def save(self, model: Transformer, optimizer: ModelOptimizer, state: TrainingState) -> None:
         """Write a checkpoint of `state.step` and remove those that are no longer kept.
@@ -120,7 +125,8 @@ class Checkpoints:
         Raises:
             ModelError: the checkpoint is damaged.
         """
-        self._remove_leftovers()
+        if self.is_writer:
+            self._remove_leftovers()
         if self.latest() is None:
             return None
         weights_path = checkpoint_path(self.model_folder, "last")

@@ -3,6 +3,9 @@
 One update: micro-batches → sums of losses → gradients divided once by the tokens of all → clip → optimizer. Everything
 random in update number n follows from the seed and n, so a run that was killed and resumed has the weights, bit for
 bit, of one that was not (on a CPU, with the same number of threads).
+
+Several processes (training/distributed.py) share the micro-batches of an update. Each of them runs this loop and holds
+the same state; the first one alone looks at the validation pairs, decides and writes.
 """
 
 import math
@@ -19,12 +22,14 @@ from torch import nn
 from transformer_core.data.batching import Batch, Batching
 from transformer_core.data.masking import corruption_source
 from transformer_core.data.shards import Corpus
-from transformer_core.errors import Interrupted, OutOfMemoryError, TrainingError
+from transformer_core.errors import ConfigError, Interrupted, OutOfMemoryError, TrainingError
 from transformer_core.model import Transformer
 from transformer_core.out_of_memory import is_out_of_memory
 from transformer_core.training.checkpoint import Checkpoints, TrainingState
 from transformer_core.training.config import TrainingConfig
+from transformer_core.training.distributed import ALONE, Job
 from transformer_core.training.interruption import Interruption, interruptible
+from transformer_core.training.learner import BatchLoss, Learner
 from transformer_core.training.objectives import Objective
 from transformer_core.training.optimizer import ModelOptimizer
 from transformer_core.training.progress import Listener, StepReport, TrainingLog, ValidationReport
@@ -77,6 +82,7 @@ class Trainer:
         config: TrainingConfig,
         folder: Path,
         listener: Listener,
+        job: Job = ALONE,
     ) -> None:
         """Prepare to train.
 
@@ -86,15 +92,18 @@ class Trainer:
             config: complete: nothing in it is None that follows from the data, and precision is not auto.
             folder: the model folder; best weights, checkpoints and logs go there.
             listener: is told how it goes.
+            job: the processes that train, connected.
         """
+        self.job = job
         self.model = model
         self.task = task
         self.config = config
         self.device = next(model.parameters()).device
+        self.learner = Learner(BatchLoss(model, task.objective, config.label_smoothing), job)
         self.optimizer = ModelOptimizer(model, config)
-        self.checkpoints = Checkpoints(folder, config.keep_last)
+        self.checkpoints = Checkpoints(folder, config.keep_last, is_writer=job.is_first)
         self.selection = Selection(model, self.checkpoints, config)
-        self.log = TrainingLog(folder, listener)
+        self.log = TrainingLog(folder, listener, is_writer=job.is_first)
         self.state = TrainingState()
         special_ids = {name: getattr(model.config, name) for name in ("pad_id", "bos_id", "eos_id")}
         self.batching = Batching(
@@ -116,12 +125,14 @@ class Trainer:
         """
         self.model.train()
         state = self.checkpoints.load(self.model, self.optimizer)
+        self._require_one_folder(0 if state is None else state.step)
         if state is not None:
             self.state = state
             self.log.cut_back(state.metrics_bytes, state.log_bytes)
             self.log.message(f"going on from step {state.step}")
         else:
             self.log.cut_back(0, 0)
+            self.state.micro_batches = self.config.accumulate * self.job.world_size
             self._try_largest_batch()
         with interruptible() as interruption:
             reason = self._loop(interruption)
@@ -129,7 +140,9 @@ class Trainer:
             assert self.config.max_time is not None
             reason = f"the time of {self.config.max_time:g} minutes is up at step {self.state.step}"
             return TrainingResult(reason=reason, is_finished=False, state=self.state)
-        self._try_mean()
+        if self.job.is_first:
+            self._try_mean()
+        self._share_state()
         return TrainingResult(reason=reason, is_finished=True, state=self.state)
 
     def _loop(self, interruption: Interruption) -> str | None:
@@ -143,14 +156,16 @@ class Trainer:
         updates = self._updates()
         while True:
             if self._is_validation_due():
-                with suppress(KeyboardInterrupt):
-                    self._validate_and_select(interruption)
+                if self.job.is_first:
+                    with suppress(KeyboardInterrupt):
+                        self._validate_and_select(interruption)
+                self._share_state()
             state.elapsed_seconds = elapsed_before + time.monotonic() - started_at
             reason = self._reason_to_stop()
             is_due = reason is not None or state.step % (config.save_every or self.valid_every) == 0
-            signal_number = interruption.signal_number
             # something is done in every run, or a limit that is too short would be one for ever
             is_time_up = not self._is_saved and time.monotonic() - started_at > 60 * (config.max_time or math.inf)
+            signal_number, is_time_up = self._agree(interruption.signal_number, is_time_up)
             if not self._is_saved and (is_due or signal_number is not None or is_time_up):
                 self._save(is_extra=not is_due)
             if signal_number is not None:
@@ -166,6 +181,28 @@ class Trainer:
             if state.step % config.log_every == 0 or self._reason_to_stop() is not None:
                 state.elapsed_seconds = elapsed_before + time.monotonic() - started_at
                 self._report_step()
+
+    def _agree(self, signal_number: int | None, is_time_up: bool) -> tuple[int | None, bool]:
+        """Make one of the wishes of all processes: a signal counts wherever it came, the time is that of the first."""
+        signal_of_any, time_of_first = self.job.largest(signal_number or 0, is_time_up and self.job.is_first)
+        return int(signal_of_any) or None, bool(time_of_first)
+
+    def _share_state(self) -> None:
+        """Take over how the first process stands."""
+        state, self._is_saved = self.job.share((vars(self.state), self._is_saved))
+        vars(self.state).update(state)
+
+    def _require_one_folder(self, step: int) -> None:
+        """Hold the step that this process goes on from against that of the first one.
+
+        Raises:
+            ConfigError: it is another.
+        """
+        if step != (first_step := self.job.share(step)):
+            raise ConfigError(
+                f"the first process goes on from step {first_step} and this one from {step}: they see different "
+                f"folders under {self.checkpoints.model_folder}; all machines of a job must share it"
+            )
 
     def _is_validation_due(self) -> bool:
         state = self.state
@@ -184,29 +221,36 @@ class Trainer:
         return None
 
     def _updates(self) -> Iterator[list[Batch]]:
-        """Give the micro-batches of one update after the other, from where the state stands; never ends."""
-        state = self.state
+        """Give this process's micro-batches of one update after the other, from where the state stands; never ends.
+
+        An update is made of as many micro-batches as when the run began, however many processes share them now; the
+        last one of an epoch of those that are left.
+        """
+        state, job = self.state, self.job
         while True:
-            batches = self.batching.epoch(self.task.training, state.epoch, state.batch)
-            following = list(islice(batches, self.config.accumulate))
+            batches = self.batching.planned(self.task.training, state.epoch, state.batch)
+            following = list(islice(batches, state.micro_batches))
             while micro_batches := following:
-                following = list(islice(batches, self.config.accumulate))
+                following = list(islice(batches, state.micro_batches))
                 if following:
                     state.batch += len(micro_batches)
                 else:  # the last of this epoch: what comes next is the first of another
                     state.epoch, state.batch = state.epoch + 1, 0
-                yield micro_batches
+                yield self.batching.deal(micro_batches, job.rank, job.world_size)
 
     def _update(self, micro_batches: list[Batch]) -> None:
         """Make one update, or leave it out when a gradient is not finite."""
         state, config = self.state, self.config
-        torch.manual_seed(config.seed * 1_000_003 + state.step)  # dropout: the same in a resumed run
         self.optimizer.set_learning_rate(self._learning_rate(state.step + 1))
         micro_batches = [
-            self.task.objective.prepare(batch, corruption_source(config.seed, state.step, number), is_training=True)
-            for number, batch in enumerate(micro_batches)
+            self.task.objective.prepare(
+                batch, corruption_source(config.seed, state.step, self._number(place)), is_training=True
+            )
+            if batch.num_target_tokens
+            else batch
+            for place, batch in enumerate(micro_batches)
         ]
-        num_tokens = sum(batch.num_target_tokens for batch in micro_batches)
+        num_tokens = int(self.job.sum(sum(batch.num_target_tokens for batch in micro_batches))[0])
         loss_sum, nll_sum = self._backward(micro_batches, num_tokens)
         gradient_norm = self._clip()
         state.step += 1
@@ -223,15 +267,26 @@ class Trainer:
         self.optimizer.zero_grad()
 
     def _backward(self, micro_batches: list[Batch], num_tokens: int) -> tuple[float, float]:
-        """Sum gradients of the loss per token over the prepared micro-batches; give the sums of loss and nll."""
+        """Sum gradients of the loss per token over the prepared micro-batches; give the sums of loss and nll.
+
+        Sums are over all processes, and so must be the number of tokens.
+        """
         loss_sum = nll_sum = 0.0
-        for batch in micro_batches:
-            with self._autocast():
-                loss = self.task.objective.loss(self.model, batch.to(self.device), self.config.label_smoothing)
-            (loss.loss_sum / num_tokens).backward()  # type: ignore[no-untyped-call]
+        for place, batch in enumerate(micro_batches):
+            # dropout: the same in a resumed run, and whichever process computes the micro-batch
+            torch.manual_seed(self.config.seed * 1_000_003 + self.state.step + (self._number(place) << 40))
+            with self.learner.summing(is_last=place + 1 == len(micro_batches)):
+                with self._autocast():
+                    loss = self.learner.loss(batch.to(self.device))
+                self.learner.backward(loss, num_tokens)
             loss_sum += loss.loss_sum.item()
             nll_sum += loss.nll_sum.item()
+        loss_sum, nll_sum = self.job.sum(loss_sum, nll_sum)
         return loss_sum, nll_sum
+
+    def _number(self, place: int) -> int:
+        """Give the number, within an update, of the micro-batch at a place among those of this process."""
+        return self.job.rank + place * self.job.world_size
 
     def _clip(self) -> float:
         """Scale the gradients down to clip_norm if they are longer; give their length before."""
@@ -268,7 +323,7 @@ class Trainer:
         batch = self.batching.largest(self.task.training)
         batch = self.task.objective.prepare(batch, corruption_source(self.config.seed, 0), is_training=True)
         try:
-            self._backward([batch], batch.num_target_tokens)
+            self._backward([batch], batch.num_target_tokens * self.job.world_size)
         except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error):
                 raise
@@ -355,10 +410,11 @@ class Trainer:
         return {"loss": nll, "perplexity": _perplexity(nll), **accuracy, **decoded.values}, decoded
 
     def _save(self, *, is_extra: bool) -> None:
-        """Write a checkpoint."""
-        self.state.is_extra = is_extra
-        self.state.metrics_bytes, self.state.log_bytes = self.log.sizes()
-        self.checkpoints.save(self.model, self.optimizer, self.state)
+        """Write a checkpoint, if that is for this process to do."""
+        if self.job.is_first:
+            self.state.is_extra = is_extra
+            self.state.metrics_bytes, self.state.log_bytes = self.log.sizes()
+            self.checkpoints.save(self.model, self.optimizer, self.state)
         self._is_saved = True
 
     def _try_mean(self) -> None:
