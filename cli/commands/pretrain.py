@@ -18,6 +18,7 @@ from transformer_core.experiments.config import (
     TrainingRun,
 )
 from transformer_core.training.config import PretrainingMetric, TrainingConfig
+from transformer_core.training.distributed import this_job
 
 __all__ = ["pretrain"]
 
@@ -186,7 +187,7 @@ def pretrain(
     from transformer_core.experiments.train_from_text import train_from_text
 
     with training_display(output, writes_tensorboard=tensorboard) as listener:
-        result = train_from_text(run, listener, console.progress)
+        result = train_from_text(run, listener, console.progress, this_job())
     if result is None:
         return
     if not result.is_finished:

@@ -13,6 +13,7 @@ from cli.training_options import file_option
 from transformer_core.experiments.config import ArchitectureConfig, DataConfig, TrainingRun
 from transformer_core.training.adaptation_config import AdaptationConfig
 from transformer_core.training.config import TrainingConfig, TranslationMetric
+from transformer_core.training.distributed import this_job
 
 if TYPE_CHECKING:
     from transformer_core.experiments.corpus_preparation import Progress
@@ -251,4 +252,4 @@ def run_training(
 def _train(run: TrainingRun, listener: "Listener", progress: "Progress") -> "TrainingResult | None":
     from transformer_core.experiments.train_from_text import train_from_text
 
-    return train_from_text(run, listener, progress)
+    return train_from_text(run, listener, progress, this_job())

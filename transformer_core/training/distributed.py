@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 
 __all__ = ["ALONE", "Job", "joined", "this_job"]
 
-# The others wait while the first one prepares text or validates, which may take hours. A process that ends is noticed at
-# once all the same: its connections close, and torchrun ends the rest.
+# The others wait while the first one prepares text or validates, which may take hours. A process that ends is noticed
+# at once all the same: its connections close, and torchrun ends the rest.
 PATIENCE = timedelta(days=1)
 SIGNS_OF_LOSS = ("gloo", "nccl", "connection closed", "connection reset", "connection refused", "broken pipe")
 
