@@ -122,6 +122,7 @@ def pretrain(
         typer.Option(help="tokens: padded; sentences: lines.", rich_help_panel=training_options.OPTIMIZATION),
     ] = TrainingConfig.batch_type,
     accumulate: training_options.Accumulate = TrainingConfig.accumulate,
+    fsdp: training_options.Fsdp = TrainingConfig.fsdp,
     learning_rate: training_options.LearningRate = None,
     lr_schedule: training_options.LrSchedule = TrainingConfig.lr_schedule,
     warmup_steps: training_options.WarmupSteps = None,

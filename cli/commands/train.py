@@ -161,6 +161,7 @@ def train(
     batch_size: training_options.BatchSize = TrainingConfig.batch_size,
     batch_type: training_options.BatchType = TrainingConfig.batch_type,
     accumulate: training_options.Accumulate = TrainingConfig.accumulate,
+    fsdp: training_options.Fsdp = TrainingConfig.fsdp,
     learning_rate: training_options.LearningRate = None,
     lr_schedule: training_options.LrSchedule = TrainingConfig.lr_schedule,
     warmup_steps: training_options.WarmupSteps = None,

@@ -33,6 +33,7 @@ from transformer_core.model_directory import (
 from transformer_core.model_files import checkpoint_path, read_json, write_json
 from transformer_core.training.adaptation import adapter_weights, base_weights, set_parameters
 from transformer_core.training.optimizer import ModelOptimizer
+from transformer_core.training.sharding import gathered
 
 __all__ = ["Checkpoints", "TrainingState", "set_weights"]
 
@@ -84,9 +85,15 @@ class Checkpoints:
     def save(self, model: Transformer, optimizer: ModelOptimizer, state: TrainingState) -> None:
         """Write a checkpoint of `state.step` and remove those that are no longer kept.
 
+        Where weights are split, every process must take part.
+
         Raises:
             OSError: it cannot be written; the one before is still there, and nothing else is.
         """
+        weights = gathered(weights_of(model), is_wanted=self.is_writer)
+        optimizer_state = gathered(optimizer.state(), is_wanted=self.is_writer)
+        if not self.is_writer:
+            return None
         name = _step_name(state.step)
         if self._latest_name() == name:  # the same step again, so the same weights
             return self.save_state(state)
@@ -94,8 +101,8 @@ class Checkpoints:
         shutil.rmtree(temporary, ignore_errors=True)
         try:
             temporary.mkdir(parents=True)
-            write_weights(temporary / "model.safetensors", weights_of(model))
-            write_weights(temporary / "optimizer.safetensors", optimizer.state())
+            write_weights(temporary / "model.safetensors", weights)
+            write_weights(temporary / "optimizer.safetensors", optimizer_state)
             self._save_adapters(model, temporary)
             write_json(temporary / "state.json", asdict(state))
         except BaseException as error:

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
+from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from transformer_core.errors import ConfigError, TrainingError
@@ -88,6 +89,11 @@ class Job:
         distributed.broadcast_object_list(values, src=0)
         return values[0]
 
+    def agree(self, signal_number: int | None, is_time_up: bool) -> tuple[int | None, bool]:
+        """Make one of the wishes of all processes: a signal counts wherever it came, the time is the first's."""
+        signal_of_any, time_of_first = self.largest(signal_number or 0, is_time_up and self.is_first)
+        return int(signal_of_any) or None, bool(time_of_first)
+
     @contextmanager
     def first_before_others(self) -> Iterator[None]:
         """Let the first process run the block while the others wait; then they run it."""
@@ -96,6 +102,18 @@ class Job:
         yield
         if self.is_first:
             self.sum(0)
+
+    def require_one_folder(self, folder: Path, step: int) -> None:
+        """Hold the step that this process found in a folder against that of the first one.
+
+        Raises:
+            ConfigError: it is another.
+        """
+        if step != (first_step := self.share(step)):
+            raise ConfigError(
+                f"{folder}: the first process goes on from step {first_step} and this one from {step}; all machines "
+                "of a job must share the folder"
+            )
 
     def _reduced(self, values: tuple[float, ...], operation: str) -> list[float]:
         if self.is_alone:
@@ -160,11 +178,11 @@ def joined(job: Job, device: "torch.device") -> Iterator[None]:
         if not any(sign in str(error).lower() for sign in SIGNS_OF_LOSS):
             raise
         raise TrainingError(
-            f"another process of the job has ended ({_last_sentence(error)}); the same command goes on from the last "
+            f"another process of the job has ended ({_first_sentence(error)}); the same command goes on from the last "
             "checkpoint"
         ) from error
 
 
-def _last_sentence(error: RuntimeError) -> str:
-    """What a library says at the end of many lines and source locations."""
-    return str(error).strip().splitlines()[0].rpartition("] ")[2][:200]
+def _first_sentence(error: RuntimeError) -> str:
+    """What a library says of a fault, without the place in its source and the advice that follows."""
+    return str(error).strip().splitlines()[0].rpartition("] ")[2].partition(". ")[0]

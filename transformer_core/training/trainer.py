@@ -22,24 +22,25 @@ from torch import nn
 from transformer_core.data.batching import Batch, Batching
 from transformer_core.data.masking import corruption_source
 from transformer_core.data.shards import Corpus
-from transformer_core.errors import ConfigError, Interrupted, OutOfMemoryError, TrainingError
+from transformer_core.errors import Interrupted, OutOfMemoryError, TrainingError
 from transformer_core.model import Transformer
 from transformer_core.out_of_memory import is_out_of_memory
 from transformer_core.training.checkpoint import Checkpoints, TrainingState
 from transformer_core.training.config import TrainingConfig
 from transformer_core.training.distributed import ALONE, Job
 from transformer_core.training.interruption import Interruption, interruptible
-from transformer_core.training.learner import BatchLoss, Learner
+from transformer_core.training.learner import Learner
 from transformer_core.training.objectives import Objective
 from transformer_core.training.optimizer import ModelOptimizer
 from transformer_core.training.progress import Listener, StepReport, TrainingLog, ValidationReport
 from transformer_core.training.schedule import learning_rate_at
 from transformer_core.training.selection import Selection
+from transformer_core.training.sharding import gathered
+from transformer_core.training.validation_loss import perplexity_of, validation_values
 
 __all__ = ["Decoded", "Trainer", "TrainingResult", "TrainingTask"]
 
 MAX_SKIPPED_IN_A_ROW = 10  # updates with gradients that are not finite before training is called diverged
-VALIDATION_SEED = 0  # of what is corrupted for validation: the same every time and in every run
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,8 +100,9 @@ class Trainer:
         self.task = task
         self.config = config
         self.device = next(model.parameters()).device
-        self.learner = Learner(BatchLoss(model, task.objective, config.label_smoothing), job)
-        self.optimizer = ModelOptimizer(model, config)
+        self.learner = Learner(model, task.objective, config, job)
+        self.trained = self.learner.trained  # the model, but where its weights are split
+        self.optimizer = ModelOptimizer(self.trained, config)
         self.checkpoints = Checkpoints(folder, config.keep_last, is_writer=job.is_first)
         self.selection = Selection(model, self.checkpoints, config)
         self.log = TrainingLog(folder, listener, is_writer=job.is_first)
@@ -124,8 +126,8 @@ class Trainer:
             OutOfMemoryError: the largest batch does not fit.
         """
         self.model.train()
-        state = self.checkpoints.load(self.model, self.optimizer)
-        self._require_one_folder(0 if state is None else state.step)
+        state = self.checkpoints.load(self.trained, self.optimizer)
+        self.job.require_one_folder(self.checkpoints.folder, 0 if state is None else state.step)
         if state is not None:
             self.state = state
             self.log.cut_back(state.metrics_bytes, state.log_bytes)
@@ -156,6 +158,7 @@ class Trainer:
         updates = self._updates()
         while True:
             if self._is_validation_due():
+                self.learner.gather()
                 if self.job.is_first:
                     with suppress(KeyboardInterrupt):
                         self._validate_and_select(interruption)
@@ -165,7 +168,7 @@ class Trainer:
             is_due = reason is not None or state.step % (config.save_every or self.valid_every) == 0
             # something is done in every run, or a limit that is too short would be one for ever
             is_time_up = not self._is_saved and time.monotonic() - started_at > 60 * (config.max_time or math.inf)
-            signal_number, is_time_up = self._agree(interruption.signal_number, is_time_up)
+            signal_number, is_time_up = self.job.agree(interruption.signal_number, is_time_up)
             if not self._is_saved and (is_due or signal_number is not None or is_time_up):
                 self._save(is_extra=not is_due)
             if signal_number is not None:
@@ -182,27 +185,10 @@ class Trainer:
                 state.elapsed_seconds = elapsed_before + time.monotonic() - started_at
                 self._report_step()
 
-    def _agree(self, signal_number: int | None, is_time_up: bool) -> tuple[int | None, bool]:
-        """Make one of the wishes of all processes: a signal counts wherever it came, the time is that of the first."""
-        signal_of_any, time_of_first = self.job.largest(signal_number or 0, is_time_up and self.job.is_first)
-        return int(signal_of_any) or None, bool(time_of_first)
-
     def _share_state(self) -> None:
         """Take over how the first process stands."""
         state, self._is_saved = self.job.share((vars(self.state), self._is_saved))
         vars(self.state).update(state)
-
-    def _require_one_folder(self, step: int) -> None:
-        """Hold the step that this process goes on from against that of the first one.
-
-        Raises:
-            ConfigError: it is another.
-        """
-        if step != (first_step := self.job.share(step)):
-            raise ConfigError(
-                f"the first process goes on from step {first_step} and this one from {step}: they see different "
-                f"folders under {self.checkpoints.model_folder}; all machines of a job must share it"
-            )
 
     def _is_validation_due(self) -> bool:
         state = self.state
@@ -291,7 +277,8 @@ class Trainer:
     def _clip(self) -> float:
         """Scale the gradients down to clip_norm if they are longer; give their length before."""
         limit = self.config.clip_norm or math.inf
-        return nn.utils.clip_grad_norm_(self.model.parameters(), limit, foreach=True).item()
+        norm = nn.utils.clip_grad_norm_(self.trained.parameters(), limit, foreach=True)
+        return gathered({"norm": norm}, is_wanted=True)["norm"].item()
 
     def _skip(self) -> None:
         """Count an update whose gradients are not finite; many in a row mean that training has diverged."""
@@ -345,7 +332,7 @@ class Trainer:
                 max_steps=self.max_steps,
                 epoch=self._epoch(),
                 loss=state.window_loss_sum / tokens,
-                perplexity=_perplexity(state.window_nll_sum / tokens),
+                perplexity=perplexity_of(state.window_nll_sum / tokens),
                 learning_rate=self._learning_rate(state.step),
                 gradient_norm=self._gradient_norm,
                 tokens_per_second=state.window_tokens / max(1e-9, state.window_seconds),
@@ -388,42 +375,26 @@ class Trainer:
 
     def validate(self) -> tuple[dict[str, float], Decoded]:
         """Compute loss, perplexity, and what the objective and the metric ask for on the validation corpus."""
-        objective = self.task.objective
         self.model.eval()
-        nll_sum, num_tokens = 0.0, 0
-        num_correct: int | None = None
         try:
-            with torch.inference_mode(), self._autocast():
-                for number, batch in enumerate(self.batching.in_order(self.task.validation)):
-                    random = corruption_source(VALIDATION_SEED, number)
-                    prepared = objective.prepare(batch, random, is_training=False)
-                    loss = objective.loss(self.model, prepared.to(self.device), 0.0)
-                    nll_sum += loss.nll_sum.item()
-                    num_tokens += loss.num_tokens
-                    if loss.num_correct is not None:
-                        num_correct = (num_correct or 0) + loss.num_correct
+            with self._autocast():
+                batches = self.batching.in_order(self.task.validation)
+                values = validation_values(self.model, self.task.objective, batches)
             decoded = self.task.decode(self.model, self.state.step)
         finally:
             self.model.train()
-        nll = nll_sum / num_tokens
-        accuracy = {} if num_correct is None else {"accuracy": 100 * num_correct / num_tokens}
-        return {"loss": nll, "perplexity": _perplexity(nll), **accuracy, **decoded.values}, decoded
+        return {**values, **decoded.values}, decoded
 
     def _save(self, *, is_extra: bool) -> None:
-        """Write a checkpoint, if that is for this process to do."""
-        if self.job.is_first:
-            self.state.is_extra = is_extra
-            self.state.metrics_bytes, self.state.log_bytes = self.log.sizes()
-            self.checkpoints.save(self.model, self.optimizer, self.state)
+        """Write a checkpoint, or take part in it."""
+        self.state.is_extra = is_extra
+        self.state.metrics_bytes, self.state.log_bytes = self.log.sizes()
+        self.checkpoints.save(self.trained, self.optimizer, self.state)
         self._is_saved = True
 
     def _try_mean(self) -> None:
         outcome = self.selection.try_mean(self.state, lambda: self.validate()[0])
         if outcome is not None:
             self.log.message(outcome)
-            self._save(is_extra=self.state.is_extra)
-
-
-def _perplexity(nll: float) -> float:
-    """Give e to the power of a negative log-likelihood per token; what is beyond all numbers becomes a large one."""
-    return math.exp(min(700.0, nll))
+            self.state.metrics_bytes, self.state.log_bytes = self.log.sizes()
+            self.checkpoints.save_state(self.state)
