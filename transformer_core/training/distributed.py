@@ -6,7 +6,9 @@ so every process makes the same update. What is decided or written is so by the 
 Who we are is asked before torch is loaded (cli/console.py), so torch is imported where it is used.
 """
 
+import json
 import os
+from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -14,10 +16,11 @@ from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
-from transformer_core.errors import ConfigError, TrainingError
+from transformer_core.errors import ConfigError, Interrupted, TrainingError
 
 if TYPE_CHECKING:
     import torch
+    from torch import distributed
 
 __all__ = ["ALONE", "Job", "joined", "this_job"]
 
@@ -25,6 +28,10 @@ __all__ = ["ALONE", "Job", "joined", "this_job"]
 # at once all the same: its connections close, and torchrun ends the rest.
 PATIENCE = timedelta(days=1)
 SIGNS_OF_LOSS = ("gloo", "nccl", "connection closed", "connection reset", "connection refused", "broken pipe")
+
+# The thread of gloo that is the last to let go of an operation waits for Python's lock; who takes the processes apart
+# holds it, and waits for the thread (torch 2.13). So we hold on to the latest operations for good.
+_latest_operations: "deque[distributed.Work]" = deque(maxlen=16)
 
 T = TypeVar("T")
 
@@ -80,14 +87,20 @@ class Job:
         return self._reduced(values, "MAX")
 
     def share(self, value: T) -> T:
-        """Give all processes what the first one has."""
+        """Give all processes what the first one has; it must be of the values of JSON."""
         if self.is_alone:
             return value
+        import torch
         from torch import distributed
 
-        values = [value]
-        distributed.broadcast_object_list(values, src=0)
-        return values[0]
+        content = json.dumps(value).encode()
+        (length,) = self.sum(len(content) if self.is_first else 0)
+        buffer = torch.empty(int(length), dtype=torch.uint8)
+        if self.is_first:
+            buffer.copy_(torch.frombuffer(bytearray(content), dtype=torch.uint8))
+        _complete(distributed.broadcast(buffer, src=0, async_op=True))
+        shared: T = json.loads(buffer.numpy().tobytes())
+        return shared
 
     def agree(self, signal_number: int | None, is_time_up: bool) -> tuple[int | None, bool]:
         """Make one of the wishes of all processes: a signal counts wherever it came, the time is the first's."""
@@ -122,7 +135,7 @@ class Job:
         from torch import distributed
 
         tensor = torch.tensor(values, dtype=torch.float64)
-        distributed.all_reduce(tensor, getattr(distributed.ReduceOp, operation))
+        _complete(distributed.all_reduce(tensor, getattr(distributed.ReduceOp, operation), async_op=True))
         return tensor.tolist()
 
 
@@ -171,9 +184,13 @@ def joined(job: Job, device: "torch.device") -> Iterator[None]:
         distributed.init_process_group(backend, timeout=PATIENCE, rank=job.rank, world_size=job.world_size)
     except ValueError as error:
         raise ConfigError(f"{job.name} finds no meeting place ({error}); start the job by torchrun") from None
+    is_orderly = False
     try:
         yield
-        distributed.destroy_process_group()
+        is_orderly = True
+    except Interrupted:
+        is_orderly = True  # all of them are
+        raise
     except RuntimeError as error:
         if not any(sign in str(error).lower() for sign in SIGNS_OF_LOSS):
             raise
@@ -181,6 +198,14 @@ def joined(job: Job, device: "torch.device") -> Iterator[None]:
             f"another process of the job has ended ({_first_sentence(error)}); the same command goes on from the last "
             "checkpoint"
         ) from error
+    finally:
+        if is_orderly:
+            distributed.destroy_process_group()
+
+
+def _complete(operation: "distributed.Work") -> None:
+    _latest_operations.append(operation)
+    operation.wait()
 
 
 def _first_sentence(error: RuntimeError) -> str:

@@ -55,9 +55,7 @@ class Learner:
         self._sharded = shard(self.trained, loss, job.world_size) if self.is_sharded else None
         self._replicated: DistributedDataParallel | None = None
         if not self.is_sharded and not job.is_alone:
-            self._module = self._replicated = DistributedDataParallel(
-                loss, broadcast_buffers=False, gradient_as_bucket_view=True
-            )
+            self._module = self._replicated = DistributedDataParallel(loss, gradient_as_bucket_view=True)
 
     def loss(self, batch: Batch) -> LossSum:
         """Sum the loss over the real tokens of a prepared batch."""

@@ -187,8 +187,9 @@ class Trainer:
 
     def _share_state(self) -> None:
         """Take over how the first process stands."""
-        state, self._is_saved = self.job.share((vars(self.state), self._is_saved))
-        vars(self.state).update(state)
+        shared = self.job.share({**vars(self.state), "is_saved": self._is_saved})
+        self._is_saved = shared.pop("is_saved")
+        vars(self.state).update(shared)
 
     def _is_validation_due(self) -> bool:
         state = self.state
