@@ -55,9 +55,7 @@ def run_job(folder: Path, work: Callable[[], object], world_size: int = 2) -> li
     return [outcomes[rank] for rank in range(world_size)]
 
 
-def _start(
-    folder: Path, work: Callable[[], object], rank: int, world_size: int, port: int, timeout_seconds: float
-) -> int:
+def _start(folder: Path, work: Callable[[], object], rank: int, variables: dict[str, str]) -> int:
     path = folder / f"rank-{rank}"
     path.write_text("", encoding="utf-8")
     with warnings.catch_warnings():

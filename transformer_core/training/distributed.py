@@ -21,12 +21,15 @@ from transformer_core.errors import ConfigError, Interrupted, TrainingError
 if TYPE_CHECKING:
     import torch
     from torch import distributed
+    from torch.distributed import TCPStore  # type: ignore[attr-defined]
 
 __all__ = ["ALONE", "Job", "joined", "this_job"]
 
 # The others wait while the first one prepares text or validates, which may take hours. A process that ends is noticed
 # at once all the same: its connections close, and torchrun ends the rest.
 PATIENCE = timedelta(days=1)
+MEETING_PLACE = "transduce/port"  # key
+TIME_TO_CONNECT = timedelta(seconds=5)
 SIGNS_OF_LOSS = ("gloo", "nccl", "connection closed", "connection reset", "connection refused", "broken pipe")
 
 # The thread of gloo that is the last to let go of an operation waits for Python's lock; who takes the processes apart
@@ -180,12 +183,10 @@ def joined(job: Job, device: "torch.device") -> Iterator[None]:
     if device.type == "cuda":
         torch.cuda.set_device(device)
         backend = "cpu:gloo,cuda:nccl"  # counts and decisions stay off the device
-    try:
-        distributed.init_process_group(backend, timeout=PATIENCE, rank=job.rank, world_size=job.world_size)
-    except ValueError as error:
-        raise ConfigError(f"{job.name} finds no meeting place ({error}); start the job by torchrun") from None
     is_orderly = False
     try:
+        store = _meeting_place(job)
+        distributed.init_process_group(backend, store=store, timeout=PATIENCE, rank=job.rank, world_size=job.world_size)
         yield
         is_orderly = True
     except Interrupted:
@@ -201,6 +202,37 @@ def joined(job: Job, device: "torch.device") -> Iterator[None]:
     finally:
         if is_orderly:
             distributed.destroy_process_group()
+
+
+def _meeting_place(job: Job) -> "TCPStore":
+    """Open a store that only the processes of this start of the job know.
+
+    torchrun keeps its own when it starts processes again, with the addresses in it that dead ones left (torch 2.13). So
+    all that is read there is where the first process listens, until one does.
+
+    Raises:
+        ConfigError: the environment does not say where torchrun's store is.
+    """
+    from torch.distributed import DistNetworkError, TCPStore  # type: ignore[attr-defined]
+    from torch.distributed.rendezvous import rendezvous
+
+    try:
+        board = next(rendezvous("env://", job.rank, job.world_size, timeout=PATIENCE))[0]
+    except ValueError as error:
+        raise ConfigError(f"there is no meeting place ({error}); start the job by torchrun") from None
+    host = os.environ["MASTER_ADDR"]
+    if job.is_first:
+        store = TCPStore(host, 0, is_master=True, wait_for_workers=False, timeout=PATIENCE)
+        board.set(MEETING_PLACE, str(store.port))
+        return store
+    while True:
+        port = int(board.get(MEETING_PLACE))
+        try:
+            store = TCPStore(host, port, wait_for_workers=False, timeout=TIME_TO_CONNECT)
+        except DistNetworkError:
+            continue
+        store.set_timeout(PATIENCE)
+        return store
 
 
 def _complete(operation: "distributed.Work") -> None:
