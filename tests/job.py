@@ -9,7 +9,9 @@ import warnings
 from collections.abc import Callable
 from pathlib import Path
 
-import torch._dynamo  # noqa: F401 - the first optimizer would load it, in every process
+# What the first optimizer, and splitting, would load in every process.
+import torch._dynamo
+import torch.distributed.fsdp  # noqa: F401
 
 __all__ = ["free_port", "run_job"]
 

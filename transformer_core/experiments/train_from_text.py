@@ -123,7 +123,12 @@ def train_from_text(
 
 
 def _prepare_run(
-    run: TrainingRun, stored: dict[str, Any] | None, device: torch.device, progress: Progress, listener: Listener, job: Job
+    run: TrainingRun,
+    stored: dict[str, Any] | None,
+    device: torch.device,
+    progress: Progress,
+    listener: Listener,
+    job: Job,
 ) -> _Prepared:
     """Begin a run, or go on with it, be it one that the first process of this job has just begun."""
     if stored is None and job.is_first:

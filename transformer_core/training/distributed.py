@@ -30,7 +30,7 @@ __all__ = ["ALONE", "Job", "joined", "this_job"]
 PATIENCE = timedelta(days=1)
 MEETING_PLACE = "transduce/port"  # key
 TIME_TO_CONNECT = timedelta(seconds=5)
-SIGNS_OF_LOSS = ("gloo", "nccl", "connection closed", "connection reset", "connection refused", "broken pipe")
+SIGNS_OF_LOSS = ("gloo", "nccl", "connection", "broken pipe")
 
 # The thread of gloo that is the last to let go of an operation waits for Python's lock; who takes the processes apart
 # holds it, and waits for the thread (torch 2.13). So we hold on to the latest operations for good.
@@ -185,7 +185,7 @@ def joined(job: Job, device: "torch.device") -> Iterator[None]:
         backend = "cpu:gloo,cuda:nccl"  # counts and decisions stay off the device
     is_orderly = False
     try:
-        store = _meeting_place(job)
+        store, _board = _meeting_place(job)  # either ends with the process that opened it
         distributed.init_process_group(backend, store=store, timeout=PATIENCE, rank=job.rank, world_size=job.world_size)
         yield
         is_orderly = True
@@ -204,8 +204,8 @@ def joined(job: Job, device: "torch.device") -> Iterator[None]:
             distributed.destroy_process_group()
 
 
-def _meeting_place(job: Job) -> "TCPStore":
-    """Open a store that only the processes of this start of the job know.
+def _meeting_place(job: Job) -> "tuple[TCPStore, object]":
+    """Open a store that only the processes of this start of the job know; torchrun's comes second.
 
     torchrun keeps its own when it starts processes again, with the addresses in it that dead ones left (torch 2.13). So
     all that is read there is where the first process listens, until one does.
@@ -224,7 +224,7 @@ def _meeting_place(job: Job) -> "TCPStore":
     if job.is_first:
         store = TCPStore(host, 0, is_master=True, wait_for_workers=False, timeout=PATIENCE)
         board.set(MEETING_PLACE, str(store.port))
-        return store
+        return store, board
     while True:
         port = int(board.get(MEETING_PLACE))
         try:
@@ -232,7 +232,7 @@ def _meeting_place(job: Job) -> "TCPStore":
         except DistNetworkError:
             continue
         store.set_timeout(PATIENCE)
-        return store
+        return store, board
 
 
 def _complete(operation: "distributed.Work") -> None:

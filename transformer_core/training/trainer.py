@@ -125,7 +125,7 @@ class Trainer:
             TrainingError: gradients stopped being finite.
             OutOfMemoryError: the largest batch does not fit.
         """
-        self.model.train()
+        self.trained.train()
         state = self.checkpoints.load(self.trained, self.optimizer)
         self.job.require_one_folder(self.checkpoints.folder, 0 if state is None else state.step)
         if state is not None:
@@ -254,10 +254,7 @@ class Trainer:
         self.optimizer.zero_grad()
 
     def _backward(self, micro_batches: list[Batch], num_tokens: int) -> tuple[float, float]:
-        """Sum gradients of the loss per token over the prepared micro-batches; give the sums of loss and nll.
-
-        Sums are over all processes, and so must be the number of tokens.
-        """
+        """Sum gradients of the loss per token over the prepared micro-batches of all processes; so loss and nll."""
         loss_sum = nll_sum = 0.0
         for place, batch in enumerate(micro_batches):
             # dropout: the same in a resumed run, and whichever process computes the micro-batch

@@ -28,6 +28,8 @@ from transformer_core.errors import ConfigError
 from transformer_core.model import Transformer
 from transformer_core.model_directory import read_weights
 from transformer_core.training import distributed, optimizer
+from transformer_core.training.adaptation import adapt_model
+from transformer_core.training.adaptation_config import AdaptationConfig
 from transformer_core.training.distributed import ALONE, Job, joined, this_job
 from transformer_core.training.objectives import Denoising, Masked, Objective, Translation
 from transformer_core.training.progress import Silent
@@ -36,6 +38,7 @@ from transformer_core.training.trainer import Trainer, TrainingResult, TrainingT
 CPU = torch.device("cpu")
 OBJECTIVES: dict[str, Objective] = {
     "translation": Translation(),
+    "r-drop": Translation(consistency=1.0),
     "masked": Masked(MASKING),
     "denoising": Denoising(MASKING),
 }
@@ -52,7 +55,7 @@ def corpora(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[Corpus,
         patch.setattr(shards, "SHARD_TOKENS", 80)
         numbers = write_numbers(folder / "train", pairs[:50]), write_numbers(folder / "valid", pairs[50:])
         raw = write_lines(folder / "raw", rows[:50]), write_lines(folder / "raw-valid", rows[50:])
-    return {"translation": numbers, "masked": raw, "denoising": raw}
+    return {"translation": numbers, "r-drop": numbers, "masked": raw, "denoising": raw}
 
 
 @pytest.fixture(autouse=True)
@@ -69,12 +72,14 @@ class Run:
         self.objective = OBJECTIVES[objective]
         self.folder = folder
         self.is_encoder_only = objective == "masked"
+        self.adaptation = AdaptationConfig()
         folder.mkdir(parents=True, exist_ok=True)
 
     def trainer(self, job: Job = ALONE, **values: Any) -> Trainer:  # noqa: ANN401
         torch.manual_seed(1)
         decoder = replace(STACK, num_layers=0) if self.is_encoder_only else STACK
         model = Transformer(replace(MODEL_CONFIG, decoder=decoder))
+        adapt_model(model, self.adaptation, (), seed=1)
         task = TrainingTask(self.objective, *self.corpora, silent_decode)
         return Trainer(model, task, replace(CONFIG, **values), self.folder, Silent(), job)
 
@@ -198,6 +203,25 @@ def test_more_processes_and_accumulation_equal_one(
     whole, run = Run(corpora, tmp_path / "one"), Run(corpora, tmp_path / "several")
     whole.alone(accumulate=world_size * accumulate)
     assert run.job(tmp_path, world_size, accumulate=accumulate) == [""] * world_size
+    require_same(run, whole)
+
+
+@pytest.mark.parametrize(
+    ("fsdp", "adaptation"),
+    [
+        (False, AdaptationConfig(freeze=("encoder",))),
+        (True, AdaptationConfig(freeze=("encoder",))),
+        (False, AdaptationConfig(lora_rank=2)),
+    ],
+)
+def test_two_processes_adapt_as_one(
+    corpora: dict[str, tuple[Corpus, Corpus]], tmp_path: Path, fsdp: bool, adaptation: AdaptationConfig
+) -> None:
+    whole, run = Run(corpora, tmp_path / "one"), Run(corpora, tmp_path / "two")
+    whole.adaptation = run.adaptation = adaptation
+    whole.alone(accumulate=2)
+    assert run.job(tmp_path, max_time=1e-6, fsdp=fsdp) == ["", ""]
+    assert run.job(tmp_path, fsdp=fsdp) == ["", ""]
     require_same(run, whole)
 
 
