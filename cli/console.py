@@ -8,7 +8,7 @@
     with console.progress("reading", unit="lines") as advance:
         advance(1)                            a bar on a terminal, a line now and then elsewhere
 
-In a job of several processes only the first one speaks: the others call `switch_off()`. Rich is imported when a
+In a job of several processes only the first one speaks; an error says which one it comes from. Rich is imported when a
 progress bar or the training display is first shown, not before: most commands end sooner than it loads.
 """
 
@@ -41,7 +41,7 @@ __all__ = [
     "reset",
     "results_have_color",
     "rich_console",
-    "switch_off",
+    "take_place",
     "warn",
     "write",
     "write_line",
@@ -60,6 +60,7 @@ class _State:
     verbose: int = 0  # 1: details
     color: bool = True  # False after --no-color
     is_on: bool = True  # False in every process of a job but the first
+    place: str = ""  # which process of a job this is, for errors; empty for one that is alone
     live: "RichConsole | None" = None  # the console of the display that is being drawn, so that lines go above it
 
 
@@ -78,12 +79,13 @@ def configure(*, quiet: int | None = None, verbose: int | None = None, color: bo
 
 def reset() -> None:
     """Go back to the defaults: several runs in one process (tests) must not inherit each other's loudness."""
-    _state.quiet, _state.verbose, _state.color, _state.is_on, _state.live = 0, 0, True, True, None
+    _state.quiet, _state.verbose, _state.color, _state.live = 0, 0, True, None
+    _state.is_on, _state.place = True, ""
 
 
-def switch_off() -> None:
-    """Be silent but for errors: this process is not the first of its job."""
-    _state.is_on = False
+def take_place(place: str, *, is_first: bool) -> None:
+    """Be one process of a job: all but the first are silent but for errors, which begin with `place`."""
+    _state.is_on, _state.place = is_first, place
 
 
 def is_quiet() -> bool:
@@ -155,7 +157,8 @@ def warn(text: str) -> None:
 
 def error(text: str) -> None:
     """Say in one line why the work ends; no level silences it."""
-    _say(" ".join(text.split()), label="error", color_code="31")
+    place = f"{_state.place}: " if _state.place else ""
+    _say(place + " ".join(text.split()), label="error", color_code="31")
 
 
 def command_line() -> str:

@@ -64,7 +64,10 @@ def run(app: Callable[..., object]) -> NoReturn:
         app(prog_name=console.PROGRAM)
     except SystemExit as exit_request:
         code = exit_request.code
-    sys.exit(_flush_results(code if isinstance(code, int) else FAILURE))
+    code = _flush_results(code if isinstance(code, int) else FAILURE)
+    with suppress(ValueError):  # not the main thread
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)  # nothing is left to unwind
+    sys.exit(code)
 
 
 @contextmanager

@@ -13,6 +13,7 @@ from cli import console
 from cli.command import Debug, NoColor, Quiet, Verbose
 from cli.edge import run
 from cli.lazy_group import Entry, LazyGroup
+from transformer_core.training.distributed import this_job
 
 if TYPE_CHECKING:  # Typer's own signatures speak of these; no name of its inside is needed to run
     from typer._click.core import Context, Parameter
@@ -52,6 +53,9 @@ COMMANDS = (
     Entry("evaluate", "BLEU, chrF, TER, WER, CER and exact match against references.", RESULTS),
     Entry("eval", "The same as evaluate.", RESULTS, alias_of="evaluate", is_hidden=True),
 )
+
+
+JOB_COMMANDS = ("train", "pretrain")  # several processes work on them together where torchrun starts them
 
 
 class Program(LazyGroup):
@@ -103,7 +107,7 @@ def program(
     no_color: NoColor = False,
     debug: Debug = False,
 ) -> None:
-    """Answer --version; the other options have taken effect by themselves."""
+    """Answer --version, and find our place in a job; the other options have taken effect by themselves."""
     if version:
         from cli.version import describe_version
 
@@ -111,6 +115,8 @@ def program(
         raise typer.Exit
     if context.invoked_subcommand is None:
         context.fail("Missing command.")
+    if context.invoked_subcommand in JOB_COMMANDS and not (job := this_job()).is_alone:
+        console.take_place(job.name, is_first=job.is_first)
 
 
 def main() -> None:

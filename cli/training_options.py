@@ -46,6 +46,7 @@ __all__ = [
     "EncoderLayers",
     "EncoderMixer",
     "FeedForward",
+    "Fsdp",
     "Heads",
     "KeepLast",
     "KernelWidth",
@@ -240,7 +241,15 @@ Accumulate = Annotated[
         "--accum-count",
         "--gradient-accumulation-steps",
         min=1,
-        help="Batches summed into one update.",
+        help="Batches of each process summed into one update.",
+        rich_help_panel=OPTIMIZATION,
+    ),
+]
+Fsdp = Annotated[
+    bool,
+    typer.Option(
+        "--fsdp",
+        help="Under torchrun: split weights and optimizer over the processes, for models that do not fit.",
         rich_help_panel=OPTIMIZATION,
     ),
 ]

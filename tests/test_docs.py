@@ -47,7 +47,7 @@ SMALL = {
     "TRANSDUCE_COMPARE_THREADS": "1",
 }
 GENERAL_OPTIONS = {"--help", "-h", "--version", "--install-completion", "--show-completion"}
-FOREIGN_OPTIONS = {"--line-buffered", "--strict"}  # of grep and mypy
+FOREIGN_OPTIONS = {"--line-buffered", "--max-restarts", "--strict"}  # of grep, torchrun and mypy
 
 
 @dataclass(frozen=True)
@@ -95,6 +95,7 @@ class Shell:
         for name, script in {
             "transduce": f'{python} -m cli "$@"\ncode=$?\necho $code "$@" >> {log}\nexit $code',
             "python": f'exec {python} "$@"',
+            "torchrun": f'exec {python} -m torch.distributed.run "$@"',
         }.items():
             (programs / name).write_text(f"#!/bin/sh\n{script}\n", encoding="utf-8")
             (programs / name).chmod(0o755)
@@ -212,9 +213,17 @@ def test_the_commands_about_large_corpora_run_and_leave_what_formats_says(tmp_pa
     assert json.loads((work / "both" / "generation.json").read_text(encoding="utf-8")).keys() <= documented
 
 
+@pytest.mark.slow
+def test_the_commands_about_scaling_run(tmp_path: Path) -> None:
+    work = Shell(tmp_path).run(REPOSITORY / "docs" / "scaling.md")
+    names = [sorted(path.name for path in (work / model).rglob("*")) for model in ("model", "large")]
+    assert names[0] == names[1]
+    assert "model.safetensors" in names[0]
+
+
 def test_only_these_documents_have_commands_to_run() -> None:
     with_commands = {document.name for document in DOCUMENTS if any(block.is_run for block in blocks(document))}
-    pages = ("fine-tuning", "inspecting", "large-corpora", "layers", "pretraining", "tutorial")
+    pages = ("fine-tuning", "inspecting", "large-corpora", "layers", "pretraining", "scaling", "tutorial")
     assert with_commands == {"README.md", *(f"{page}.md" for page in pages)}
 
 

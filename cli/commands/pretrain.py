@@ -18,6 +18,7 @@ from transformer_core.experiments.config import (
     TrainingRun,
 )
 from transformer_core.training.config import PretrainingMetric, TrainingConfig
+from transformer_core.training.distributed import this_job
 
 __all__ = ["pretrain"]
 
@@ -121,6 +122,7 @@ def pretrain(
         typer.Option(help="tokens: padded; sentences: lines.", rich_help_panel=training_options.OPTIMIZATION),
     ] = TrainingConfig.batch_type,
     accumulate: training_options.Accumulate = TrainingConfig.accumulate,
+    fsdp: training_options.Fsdp = TrainingConfig.fsdp,
     learning_rate: training_options.LearningRate = None,
     lr_schedule: training_options.LrSchedule = TrainingConfig.lr_schedule,
     warmup_steps: training_options.WarmupSteps = None,
@@ -186,7 +188,7 @@ def pretrain(
     from transformer_core.experiments.train_from_text import train_from_text
 
     with training_display(output, writes_tensorboard=tensorboard) as listener:
-        result = train_from_text(run, listener, console.progress)
+        result = train_from_text(run, listener, console.progress, this_job())
     if result is None:
         return
     if not result.is_finished:

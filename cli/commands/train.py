@@ -13,6 +13,7 @@ from cli.training_options import file_option
 from transformer_core.experiments.config import ArchitectureConfig, DataConfig, TrainingRun
 from transformer_core.training.adaptation_config import AdaptationConfig
 from transformer_core.training.config import TrainingConfig, TranslationMetric
+from transformer_core.training.distributed import this_job
 
 if TYPE_CHECKING:
     from transformer_core.experiments.corpus_preparation import Progress
@@ -160,6 +161,7 @@ def train(
     batch_size: training_options.BatchSize = TrainingConfig.batch_size,
     batch_type: training_options.BatchType = TrainingConfig.batch_type,
     accumulate: training_options.Accumulate = TrainingConfig.accumulate,
+    fsdp: training_options.Fsdp = TrainingConfig.fsdp,
     learning_rate: training_options.LearningRate = None,
     lr_schedule: training_options.LrSchedule = TrainingConfig.lr_schedule,
     warmup_steps: training_options.WarmupSteps = None,
@@ -251,4 +253,4 @@ def run_training(
 def _train(run: TrainingRun, listener: "Listener", progress: "Progress") -> "TrainingResult | None":
     from transformer_core.experiments.train_from_text import train_from_text
 
-    return train_from_text(run, listener, progress)
+    return train_from_text(run, listener, progress, this_job())

@@ -49,7 +49,7 @@ def test_what_was_printed_before_comes_before(capfdbinary: pytest.CaptureFixture
 def test_levels(capsys: pytest.CaptureFixture[str], quiet: int, verbose: int, is_on: bool, said: list[str]) -> None:
     console.configure(quiet=quiet, verbose=verbose)
     if not is_on:
-        console.switch_off()
+        console.take_place("", is_first=False)
     console.info("info")
     console.detail("detail")
     console.warn("x")

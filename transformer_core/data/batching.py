@@ -11,8 +11,9 @@ them together, and each text is gone through at its own pace: it begins anew whe
 epoch.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
 from itertools import chain, count, islice
 from typing import Literal
 
@@ -25,7 +26,7 @@ from transformer_core.data.encoding import Ids
 from transformer_core.data.mixing import count_turns, turns
 from transformer_core.data.shards import Corpus, Shard, ShardFacts
 
-__all__ = ["Batch", "Batching", "collate", "pad_rows"]
+__all__ = ["Batch", "Batching", "PlannedBatch", "collate", "pad_rows"]
 
 # Pairs are sorted by their length times a random number of 1 ± this. Without it a batch holds pairs of one length
 # alone: a gradient then says "end here" for the whole batch, which disturbs a model that must count (SCAN) most.
@@ -61,6 +62,9 @@ class Batch:
         )
 
 
+PlannedBatch = Callable[[], Batch]  # made when it is called, by the process that it falls to
+
+
 @dataclass(frozen=True, kw_only=True)
 class Batching:
     """How a corpus is cut into batches."""
@@ -74,9 +78,21 @@ class Batching:
 
     def epoch(self, corpus: Corpus, epoch: int, first: int = 0) -> Iterator[Batch]:
         """Give the batches of an epoch from number `first` on, in shuffled order."""
+        return (planned() for planned in self.planned(corpus, epoch, first))
+
+    def planned(self, corpus: Corpus, epoch: int, first: int = 0) -> Iterator[PlannedBatch]:
+        """Give the same batches before they are made."""
         if corpus.weights:
             return self._mixed(corpus, epoch, first)
         return self._batches(self._plans(corpus, range(corpus.num_shards), epoch), first)
+
+    def deal(self, update: Sequence[PlannedBatch], rank: int, world_size: int) -> list[Batch]:
+        """Make those batches of an update that fall to one of several processes: rank, rank + world_size, and so on.
+
+        A process to which none falls gets one row without a target: it takes part in the update and adds nothing to it.
+        """
+        own = [planned() for planned in update[rank::world_size]]
+        return own or [self._without_target(update[0]())]
 
     def in_order(self, corpus: Corpus) -> Iterator[Batch]:
         """Give all pairs once, the same batches every time (validation)."""
@@ -115,7 +131,7 @@ class Batching:
         assert best is not None, "a corpus has at least one pair"
         return self._collate(best[1], best[2])
 
-    def _mixed(self, corpus: Corpus, epoch: int, first: int) -> Iterator[Batch]:
+    def _mixed(self, corpus: Corpus, epoch: int, first: int) -> Iterator[PlannedBatch]:
         """Give the batches of an epoch of texts with weights."""
         num_batches = self.num_batches(corpus)
         whole, begun = (count_turns(corpus.weights, num_turns) for num_turns in (num_batches, first))
@@ -123,16 +139,16 @@ class Batching:
         for part in islice(turns(corpus.weights), first, num_batches):
             yield next(texts[part])
 
-    def _endless(self, corpus: Corpus, part: int, first: int) -> Iterator[Batch]:
+    def _endless(self, corpus: Corpus, part: int, first: int) -> Iterator[PlannedBatch]:
         """Give the batches of one of the texts of a corpus from number `first` on, pass after pass."""
         passes = (self._plans(corpus, corpus.shards_of(part), number) for number in count())
         return self._batches(chain.from_iterable(passes), first)
 
-    def _batches(self, plans: Iterable[tuple[Shard, list[Indices]]], first: int) -> Iterator[Batch]:
+    def _batches(self, plans: Iterable[tuple[Shard, list[Indices]]], first: int) -> Iterator[PlannedBatch]:
         """Give the batches of planned shards from number `first` on."""
         for shard, plan in plans:
             for number in range(min(first, len(plan)), len(plan)):
-                yield self._collate(shard, plan[number])
+                yield partial(self._collate, shard, plan[number])
             first = max(0, first - len(plan))
 
     def _plans(self, corpus: Corpus, numbers: Sequence[int], epoch: int) -> Iterator[tuple[Shard, list[Indices]]]:
@@ -172,6 +188,17 @@ class Batching:
             if start >= len(lengths):
                 return cuts
             cuts.append(start)
+
+    def _without_target(self, batch: Batch) -> Batch:
+        """Keep one row, and of its target nothing."""
+        return replace(
+            batch,
+            source=batch.source[:1],
+            source_mask=None if batch.source_mask is None else batch.source_mask[:1],
+            target_input=batch.target_input[:1],
+            target_output=torch.full_like(batch.target_output[:1], self.pad_id),
+            num_target_tokens=0,
+        )
 
     def _collate(self, shard: Shard, indices: Indices) -> Batch:
         """Pad the pairs at `indices` into tensors."""

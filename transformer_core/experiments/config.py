@@ -327,6 +327,8 @@ class TrainingRun:
         if not self.adaptation.is_whole and self.init_from is None:
             option = "--freeze" if self.adaptation.freeze else "--lora-rank"
             raise ConfigError(f"{option} keeps what a model has learned; name the model with --init-from")
+        if self.training.fsdp and self.adaptation.lora_rank is not None:
+            raise ConfigError("--fsdp does not go with --lora-rank: adapters leave little to split")
         if self.pretraining is not None:
             if self.init_from is not None:
                 raise ConfigError("pretraining starts from nothing; --init-from is for training on pairs")

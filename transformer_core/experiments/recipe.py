@@ -72,7 +72,7 @@ def complete_training(
 
     Args:
         config: as it was asked for.
-        num_batches: micro-batches of an epoch.
+        num_batches: micro-batches of an epoch; in a job, those of each process.
         d_model: width of the decoder.
         is_fine_tuning: training starts from a trained model.
     """

@@ -1,10 +1,12 @@
 """Train a model from text files: what `transduce train` and `transduce pretrain` do, in one call.
 
 Text → tokenizer → corpora of ids → a config completed from the data → the trainer → a model folder that describes
-itself. Run with the same arguments, it goes on where it stopped.
+itself. Run with the same arguments, it goes on where it stopped. In a job of several processes the first one makes all
+of this; the others find it in the folder, as if they went on with a run.
 """
 
-from dataclasses import replace
+import math
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,7 @@ from transformer_core.data.encoding_processes import num_cores
 from transformer_core.data.shards import Corpus
 from transformer_core.data.subword_regularization import SubwordRegularization
 from transformer_core.device import choose_device, has_fast_bf16
+from transformer_core.errors import ConfigError
 from transformer_core.experiments.config import DataConfig, TrainingRun
 from transformer_core.experiments.corpus_preparation import (
     PreparedData,
@@ -56,6 +59,7 @@ from transformer_core.model_files import read_config, read_json, read_tokenizers
 from transformer_core.training.adaptation import adapt_model
 from transformer_core.training.checkpoint import Checkpoints
 from transformer_core.training.config import TrainingConfig
+from transformer_core.training.distributed import ALONE, Job, joined
 from transformer_core.training.objectives import Translation
 from transformer_core.training.progress import Listener, Silent
 from transformer_core.training.trainer import Trainer, TrainingResult, TrainingTask
@@ -63,18 +67,35 @@ from transformer_core.training.trainer import Trainer, TrainingResult, TrainingT
 __all__ = ["train_from_text"]
 
 
+@dataclass(frozen=True, kw_only=True)
+class _Prepared:
+    """What the trainer takes."""
+
+    run: TrainingRun  # complete
+    model: Transformer
+    task: TrainingTask
+
+
 def train_from_text(
-    run: TrainingRun, listener: Listener | None = None, progress: Progress = no_progress
+    run: TrainingRun, listener: Listener | None = None, progress: Progress = no_progress, job: Job = ALONE
 ) -> TrainingResult | None:
     """Train, or go on training; None when an earlier run has finished already.
+
+    Args:
+        run: what to train, on what, and where it goes.
+        listener: is told how it goes; in a job, only that of the first process.
+        progress: shows how preparation goes.
+        job: the processes that do this together; each of them calls this function.
 
     Raises:
         ConfigError: options do not fit together, or not to the run that the folder holds.
         DataError: the text cannot be read or has nothing to learn from.
         ModelError: the folder is damaged, or `init_from` is no model.
+        TrainingError: training has diverged, or another process of the job has ended.
         Interrupted: a signal came; everything is saved.
     """
-    listener = listener or Silent()
+    if listener is None or not job.is_first:
+        listener = Silent()
     run = replace(run, data=adopt_prepared(run.data))
     stored = open_run(run)
     if stored is not None:
@@ -82,25 +103,47 @@ def train_from_text(
         if has_finished(run, stored):
             listener.on_message(f"training of {run.folder} is finished; --overwrite starts anew")
             return None
-    device = choose_device(run.training.device)
+    device = choose_device(job.device_name(run.training.device))
     if run.training.threads is not None:
         torch.set_num_threads(run.training.threads)
-    if stored is None:
-        trainer = _begin(run, device, progress, listener)
-    else:
-        trainer = _go_on(run, stored, device, progress, listener)
-    config = trainer.config
-    listener.on_message(
-        f"{trainer.model.num_parameters():,} parameters, {trainer.num_batches} batches an epoch, up to "
-        f"{config.max_steps} steps; {config.precision} on {device.type} with {config.threads} threads, "
-        f"seed {config.seed}"
-    )
-    result = trainer.run()
-    record_result(run.folder, result)
+    with joined(job, device):
+        with job.first_before_others():
+            prepared = _prepare_run(run, stored, device, progress, listener, job)
+        config = prepared.run.training
+        trainer = Trainer(prepared.model.to(device), prepared.task, config, run.folder, listener, job)
+        listener.on_message(
+            f"{trainer.model.num_parameters():,} parameters, {trainer.num_batches} batches an epoch, up to "
+            f"{config.max_steps} steps; {config.precision} on {device.type} with {config.threads} threads"
+            f"{'' if job.is_alone else f' in each of {job.world_size} processes'}, seed {config.seed}"
+        )
+        result = trainer.run()
+        if job.is_first:
+            record_result(run.folder, result)
     return result
 
 
-def _begin(run: TrainingRun, device: torch.device, progress: Progress, listener: Listener) -> Trainer:
+def _prepare_run(
+    run: TrainingRun,
+    stored: dict[str, Any] | None,
+    device: torch.device,
+    progress: Progress,
+    listener: Listener,
+    job: Job,
+) -> _Prepared:
+    """Begin a run, or go on with it, be it one that the first process of this job has just begun."""
+    if stored is None and job.is_first:
+        return _begin(run, device, progress, listener, job)
+    if stored is None:
+        stored = open_run(replace(run, overwrite=False))
+        if stored is None:
+            raise ConfigError(
+                f"{run.folder}: does not hold what the first process wrote there; all machines of a job must share it"
+            )
+        run = _recall(run, stored)
+    return _go_on(run, stored, device, progress, listener, job)
+
+
+def _begin(run: TrainingRun, device: torch.device, progress: Progress, listener: Listener, job: Job) -> _Prepared:
     """Make everything that a new run needs, and write down what it will be; a failure leaves nothing of it."""
     data_files = describe_data(run, None)  # first of all: nothing is removed or learned if a file is missing
     before = names_before(run.folder)
@@ -112,18 +155,18 @@ def _begin(run: TrainingRun, device: torch.device, progress: Progress, listener:
         clear_folder(run.folder)
         data = _prepare(run, tokenizers, data_files, progress, listener)
         start = build_model(run, tokenizers, data.training.statistics, listener.on_message)
-        training = _complete(start.run, start.model, data.training, device, is_fine_tuning=is_fine_tuning(run))
+        training = _complete(start.run, start.model, data.training, device, job, is_fine_tuning=is_fine_tuning(run))
         start = replace(start, run=replace(start.run, training=training))
         describe_run(start, tokenizers, data, data_files)
-        return _trainer(start.run, start.model.to(device), data, tokenizers, listener)
+        return _Prepared(run=start.run, model=start.model, task=_task(start.run, data, tokenizers))
     except BaseException:
         abandon_run(run.folder, before)
         raise
 
 
 def _go_on(
-    run: TrainingRun, stored: dict[str, Any], device: torch.device, progress: Progress, listener: Listener
-) -> Trainer:
+    run: TrainingRun, stored: dict[str, Any], device: torch.device, progress: Progress, listener: Listener, job: Job
+) -> _Prepared:
     """Make everything that a run needs to go on."""
     _compare_threads(stored, listener)
     data_files = describe_data(run, stored)
@@ -137,9 +180,10 @@ def _go_on(
     fresh_parts = read_json(run.folder / "metadata.json").get("init_from", {}).get("fresh", ())
     adapt_model(model, run.adaptation, fresh_parts, run.training.seed)
     # the rates are those that the run began with
-    run = replace(run, training=_complete(run, model, data.training, device, is_fine_tuning=False))
-    continue_run(run, stored)
-    return _trainer(run, model.to(device), data, tokenizers, listener)
+    run = replace(run, training=_complete(run, model, data.training, device, job, is_fine_tuning=False))
+    if job.is_first:
+        continue_run(run, stored)
+    return _Prepared(run=run, model=model, task=_task(run, data, tokenizers))
 
 
 def _recall(run: TrainingRun, stored: dict[str, Any]) -> TrainingRun:
@@ -174,15 +218,11 @@ def _prepare(
     return data
 
 
-def _trainer(
-    run: TrainingRun, model: Transformer, data: PreparedData, tokenizers: Tokenizers, listener: Listener
-) -> Trainer:
+def _task(run: TrainingRun, data: PreparedData, tokenizers: Tokenizers) -> TrainingTask:
     if run.pretraining is not None:
-        task = pretraining_task(run, run.pretraining, data, tokenizers[0])
-    else:
-        decode = ValidationDecoder(run, data, tokenizers)
-        task = TrainingTask(_translation(run, tokenizers), data.training, data.validation, decode)
-    return Trainer(model, task, run.training, run.folder, listener)
+        return pretraining_task(run, run.pretraining, data, tokenizers[0])
+    decode = ValidationDecoder(run, data, tokenizers)
+    return TrainingTask(_translation(run, tokenizers), data.training, data.validation, decode)
 
 
 def _translation(run: TrainingRun, tokenizers: Tokenizers) -> Translation:
@@ -203,7 +243,7 @@ def _compare_threads(stored: dict[str, Any], listener: Listener) -> None:
 
 
 def _complete(
-    run: TrainingRun, model: Transformer, corpus: Corpus, device: torch.device, *, is_fine_tuning: bool
+    run: TrainingRun, model: Transformer, corpus: Corpus, device: torch.device, job: Job, *, is_fine_tuning: bool
 ) -> TrainingConfig:
     """Fill in what follows from data, model and machine."""
     config = run.training
@@ -212,7 +252,7 @@ def _complete(
     return replace(
         complete_training(
             config,
-            num_batches=batching.num_batches(corpus),
+            num_batches=math.ceil(batching.num_batches(corpus) / job.world_size),
             d_model=model.config.decoder.d_model,
             is_fine_tuning=is_fine_tuning,
         ),

@@ -49,7 +49,7 @@ OPTION_NAMES = {
 }
 
 # Options that say when a run stops and what it keeps and shows, not what it computes: they may change on resume.
-FREE_OPTIONS = frozenset({"max_time", "patience", "log_every", "save_every", "keep_last", "threads"})
+FREE_OPTIONS = frozenset({"max_time", "patience", "log_every", "save_every", "keep_last", "threads", "fsdp"})
 # So may these, under the schedules that do not look at the end.
 LIMITS = frozenset({"max_steps", "max_epochs"})
 ENDLESS_SCHEDULES = frozenset({"inverse-sqrt", "constant"})

@@ -14,6 +14,7 @@ from transformer_core.errors import ConfigError
 from transformer_core.layers.low_rank import LowRankLinear, low_rank_layers
 from transformer_core.model import Transformer
 from transformer_core.training.adaptation_config import AdaptationConfig, ModelPart
+from transformer_core.training.sharding import laid_out_like
 
 __all__ = ["adapt_model", "adapter_weights", "base_weights", "set_parameters"]
 
@@ -113,4 +114,4 @@ def set_parameters(model: Transformer, weights: Mapping[str, Tensor]) -> None:
     parameters = dict(model.named_parameters())
     with torch.no_grad():
         for name, weight in weights.items():
-            parameters[name].copy_(weight)
+            parameters[name].copy_(laid_out_like(parameters[name], weight))

@@ -33,6 +33,7 @@ from transformer_core.model_directory import (
 from transformer_core.model_files import checkpoint_path, read_json, write_json
 from transformer_core.training.adaptation import adapter_weights, base_weights, set_parameters
 from transformer_core.training.optimizer import ModelOptimizer
+from transformer_core.training.sharding import gathered
 
 __all__ = ["Checkpoints", "TrainingState", "set_weights"]
 
@@ -47,6 +48,7 @@ class TrainingState:
     step: int = 0  # updates made
     epoch: int = 0  # passes over the data completed
     batch: int = 0  # batches of the running epoch already used
+    micro_batches: int = 0  # that make an update, over all processes; as the run began
     validated_step: int = 0  # of the last look at the validation pairs
     best_values: dict[str, float] = field(default_factory=dict)  # what it gave for the best weights, by metric
     best_step: int = 0  # of the best weights; 0 where they are a mean
@@ -69,19 +71,29 @@ class TrainingState:
 
 
 class Checkpoints:
-    """The checkpoints folder of a model."""
+    """The checkpoints folder of a model.
 
-    def __init__(self, model_folder: Path, keep_last: int) -> None:
+    Of several processes one writes and tidies; the others read.
+    """
+
+    def __init__(self, model_folder: Path, keep_last: int, *, is_writer: bool = True) -> None:
         self.model_folder = model_folder
         self.folder = model_folder / "checkpoints"
         self.keep_last = keep_last
+        self.is_writer = is_writer
 
     def save(self, model: Transformer, optimizer: ModelOptimizer, state: TrainingState) -> None:
         """Write a checkpoint of `state.step` and remove those that are no longer kept.
 
+        Where weights are split, every process must take part.
+
         Raises:
             OSError: it cannot be written; the one before is still there, and nothing else is.
         """
+        weights = gathered(weights_of(model), is_wanted=self.is_writer)
+        optimizer_state = gathered(optimizer.state(), is_wanted=self.is_writer)
+        if not self.is_writer:
+            return None
         name = _step_name(state.step)
         if self._latest_name() == name:  # the same step again, so the same weights
             return self.save_state(state)
@@ -89,8 +101,8 @@ class Checkpoints:
         shutil.rmtree(temporary, ignore_errors=True)
         try:
             temporary.mkdir(parents=True)
-            write_weights(temporary / "model.safetensors", weights_of(model))
-            write_weights(temporary / "optimizer.safetensors", optimizer.state())
+            write_weights(temporary / "model.safetensors", weights)
+            write_weights(temporary / "optimizer.safetensors", optimizer_state)
             self._save_adapters(model, temporary)
             write_json(temporary / "state.json", asdict(state))
         except BaseException as error:
@@ -120,7 +132,8 @@ class Checkpoints:
         Raises:
             ModelError: the checkpoint is damaged.
         """
-        self._remove_leftovers()
+        if self.is_writer:
+            self._remove_leftovers()
         if self.latest() is None:
             return None
         weights_path = checkpoint_path(self.model_folder, "last")

@@ -32,7 +32,8 @@ class TrainingConfig:
 
     batch_size: int = 4096  # size of a micro-batch in units of batch_type
     batch_type: BatchType = "tokens"  # tokens: padded tokens of the longer side; sentences: pairs
-    accumulate: int = 1  # micro-batches summed into one update
+    accumulate: int = 1  # micro-batches of each process summed into one update
+    fsdp: bool = False  # in a job of several processes: split weights and optimizer over them
     learning_rate: float | None = None  # the schedule's peak
     lr_schedule: Schedule = "cosine"  # how the rate falls after the warm-up
     warmup_steps: int | None = None  # updates in which the rate rises from 0 to its peak

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from transformer_core.model import Transformer
 from transformer_core.training.config import TrainingConfig
 from transformer_core.training.muon import Muon
+from transformer_core.training.sharding import laid_out_like
 
 __all__ = ["ModelOptimizer"]
 
@@ -84,7 +85,7 @@ class ModelOptimizer:
         for name, weight, optimizer in self._owners():
             tensors = {key: state[f"{name}/{key}"] for key in _state_names(optimizer) if f"{name}/{key}" in state}
             if tensors:
-                optimizer.state[weight] = {key: tensor.to(weight.device) for key, tensor in tensors.items()}
+                optimizer.state[weight] = {key: laid_out_like(weight, tensor) for key, tensor in tensors.items()}
 
     def _owners(self) -> Iterator[tuple[str, nn.Parameter, torch.optim.Optimizer]]:
         """Give every weight with its name and the optimizer that updates it."""

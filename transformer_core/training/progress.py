@@ -86,9 +86,13 @@ class Silent:
 
 
 class TrainingLog:
-    """Appends to metrics.jsonl and train.log, cuts them back on resume, and passes everything on to a listener."""
+    """Appends to metrics.jsonl and train.log, cuts them back on resume, and passes everything on to a listener.
 
-    def __init__(self, folder: Path, listener: Listener) -> None:
+    Of several processes one writes.
+    """
+
+    def __init__(self, folder: Path, listener: Listener, *, is_writer: bool = True) -> None:
+        self._is_writer = is_writer
         self._metrics_path = folder / "metrics.jsonl"
         self._log_path = folder / "train.log"
         self._listener = listener
@@ -100,7 +104,7 @@ class TrainingLog:
     def cut_back(self, metrics_bytes: int, log_bytes: int) -> None:
         """Forget what was written after a checkpoint: the resumed run writes it again."""
         for path, size in ((self._metrics_path, metrics_bytes), (self._log_path, log_bytes)):
-            if _size(path) > size:
+            if self._is_writer and _size(path) > size:
                 os.truncate(path, size)
 
     def message(self, text: str) -> None:
@@ -126,12 +130,15 @@ class TrainingLog:
         self._listener.on_validation(report)
 
     def _append_record(self, record: dict[str, Any]) -> None:
-        with self._metrics_path.open("a", encoding="utf-8", newline="\n") as file:
-            file.write(json.dumps(_finite(record), ensure_ascii=False, allow_nan=False) + "\n")
+        self._append(self._metrics_path, json.dumps(_finite(record), ensure_ascii=False, allow_nan=False))
 
     def _append_line(self, text: str) -> None:
-        with self._log_path.open("a", encoding="utf-8", newline="\n") as file:
-            file.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {text}\n")
+        self._append(self._log_path, f"{time.strftime('%Y-%m-%d %H:%M:%S')} {text}")
+
+    def _append(self, path: Path, line: str) -> None:
+        if self._is_writer:
+            with path.open("a", encoding="utf-8", newline="\n") as file:
+                file.write(f"{line}\n")
 
 
 def format_step(report: StepReport) -> str:

@@ -3,6 +3,9 @@
 One update: micro-batches → sums of losses → gradients divided once by the tokens of all → clip → optimizer. Everything
 random in update number n follows from the seed and n, so a run that was killed and resumed has the weights, bit for
 bit, of one that was not (on a CPU, with the same number of threads).
+
+Several processes (training/distributed.py) share the micro-batches of an update. Each of them runs this loop and holds
+the same state; the first one alone looks at the validation pairs, decides and writes.
 """
 
 import math
@@ -24,17 +27,20 @@ from transformer_core.model import Transformer
 from transformer_core.out_of_memory import is_out_of_memory
 from transformer_core.training.checkpoint import Checkpoints, TrainingState
 from transformer_core.training.config import TrainingConfig
+from transformer_core.training.distributed import ALONE, Job
 from transformer_core.training.interruption import Interruption, interruptible
+from transformer_core.training.learner import Learner
 from transformer_core.training.objectives import Objective
 from transformer_core.training.optimizer import ModelOptimizer
 from transformer_core.training.progress import Listener, StepReport, TrainingLog, ValidationReport
 from transformer_core.training.schedule import learning_rate_at
 from transformer_core.training.selection import Selection
+from transformer_core.training.sharding import gathered
+from transformer_core.training.validation_loss import perplexity_of, validation_values
 
 __all__ = ["Decoded", "Trainer", "TrainingResult", "TrainingTask"]
 
 MAX_SKIPPED_IN_A_ROW = 10  # updates with gradients that are not finite before training is called diverged
-VALIDATION_SEED = 0  # of what is corrupted for validation: the same every time and in every run
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,6 +83,7 @@ class Trainer:
         config: TrainingConfig,
         folder: Path,
         listener: Listener,
+        job: Job = ALONE,
     ) -> None:
         """Prepare to train.
 
@@ -86,15 +93,19 @@ class Trainer:
             config: complete: nothing in it is None that follows from the data, and precision is not auto.
             folder: the model folder; best weights, checkpoints and logs go there.
             listener: is told how it goes.
+            job: the processes that train, connected.
         """
+        self.job = job
         self.model = model
         self.task = task
         self.config = config
         self.device = next(model.parameters()).device
-        self.optimizer = ModelOptimizer(model, config)
-        self.checkpoints = Checkpoints(folder, config.keep_last)
+        self.learner = Learner(model, task.objective, config, job)
+        self.trained = self.learner.trained  # the model, but where its weights are split
+        self.optimizer = ModelOptimizer(self.trained, config)
+        self.checkpoints = Checkpoints(folder, config.keep_last, is_writer=job.is_first)
         self.selection = Selection(model, self.checkpoints, config)
-        self.log = TrainingLog(folder, listener)
+        self.log = TrainingLog(folder, listener, is_writer=job.is_first)
         self.state = TrainingState()
         special_ids = {name: getattr(model.config, name) for name in ("pad_id", "bos_id", "eos_id")}
         self.batching = Batching(
@@ -114,14 +125,16 @@ class Trainer:
             TrainingError: gradients stopped being finite.
             OutOfMemoryError: the largest batch does not fit.
         """
-        self.model.train()
-        state = self.checkpoints.load(self.model, self.optimizer)
+        self.trained.train()
+        state = self.checkpoints.load(self.trained, self.optimizer)
+        self.job.require_one_folder(self.checkpoints.folder, 0 if state is None else state.step)
         if state is not None:
             self.state = state
             self.log.cut_back(state.metrics_bytes, state.log_bytes)
             self.log.message(f"going on from step {state.step}")
         else:
             self.log.cut_back(0, 0)
+            self.state.micro_batches = self.config.accumulate * self.job.world_size
             self._try_largest_batch()
         with interruptible() as interruption:
             reason = self._loop(interruption)
@@ -129,7 +142,9 @@ class Trainer:
             assert self.config.max_time is not None
             reason = f"the time of {self.config.max_time:g} minutes is up at step {self.state.step}"
             return TrainingResult(reason=reason, is_finished=False, state=self.state)
-        self._try_mean()
+        if self.job.is_first:
+            self._try_mean()
+        self._share_state()
         return TrainingResult(reason=reason, is_finished=True, state=self.state)
 
     def _loop(self, interruption: Interruption) -> str | None:
@@ -143,14 +158,17 @@ class Trainer:
         updates = self._updates()
         while True:
             if self._is_validation_due():
-                with suppress(KeyboardInterrupt):
-                    self._validate_and_select(interruption)
+                self.learner.gather()
+                if self.job.is_first:
+                    with suppress(KeyboardInterrupt):
+                        self._validate_and_select(interruption)
+                self._share_state()
             state.elapsed_seconds = elapsed_before + time.monotonic() - started_at
             reason = self._reason_to_stop()
             is_due = reason is not None or state.step % (config.save_every or self.valid_every) == 0
-            signal_number = interruption.signal_number
             # something is done in every run, or a limit that is too short would be one for ever
             is_time_up = not self._is_saved and time.monotonic() - started_at > 60 * (config.max_time or math.inf)
+            signal_number, is_time_up = self.job.agree(interruption.signal_number, is_time_up)
             if not self._is_saved and (is_due or signal_number is not None or is_time_up):
                 self._save(is_extra=not is_due)
             if signal_number is not None:
@@ -166,6 +184,12 @@ class Trainer:
             if state.step % config.log_every == 0 or self._reason_to_stop() is not None:
                 state.elapsed_seconds = elapsed_before + time.monotonic() - started_at
                 self._report_step()
+
+    def _share_state(self) -> None:
+        """Take over how the first process stands."""
+        shared = self.job.share({**vars(self.state), "is_saved": self._is_saved})
+        self._is_saved = shared.pop("is_saved")
+        vars(self.state).update(shared)
 
     def _is_validation_due(self) -> bool:
         state = self.state
@@ -184,29 +208,36 @@ class Trainer:
         return None
 
     def _updates(self) -> Iterator[list[Batch]]:
-        """Give the micro-batches of one update after the other, from where the state stands; never ends."""
-        state = self.state
+        """Give this process's micro-batches of one update after the other, from where the state stands; never ends.
+
+        An update is made of as many micro-batches as when the run began, however many processes share them now; the
+        last one of an epoch of those that are left.
+        """
+        state, job = self.state, self.job
         while True:
-            batches = self.batching.epoch(self.task.training, state.epoch, state.batch)
-            following = list(islice(batches, self.config.accumulate))
+            batches = self.batching.planned(self.task.training, state.epoch, state.batch)
+            following = list(islice(batches, state.micro_batches))
             while micro_batches := following:
-                following = list(islice(batches, self.config.accumulate))
+                following = list(islice(batches, state.micro_batches))
                 if following:
                     state.batch += len(micro_batches)
                 else:  # the last of this epoch: what comes next is the first of another
                     state.epoch, state.batch = state.epoch + 1, 0
-                yield micro_batches
+                yield self.batching.deal(micro_batches, job.rank, job.world_size)
 
     def _update(self, micro_batches: list[Batch]) -> None:
         """Make one update, or leave it out when a gradient is not finite."""
         state, config = self.state, self.config
-        torch.manual_seed(config.seed * 1_000_003 + state.step)  # dropout: the same in a resumed run
         self.optimizer.set_learning_rate(self._learning_rate(state.step + 1))
         micro_batches = [
-            self.task.objective.prepare(batch, corruption_source(config.seed, state.step, number), is_training=True)
-            for number, batch in enumerate(micro_batches)
+            self.task.objective.prepare(
+                batch, corruption_source(config.seed, state.step, self._number(place)), is_training=True
+            )
+            if batch.num_target_tokens
+            else batch
+            for place, batch in enumerate(micro_batches)
         ]
-        num_tokens = sum(batch.num_target_tokens for batch in micro_batches)
+        num_tokens = int(self.job.sum(sum(batch.num_target_tokens for batch in micro_batches))[0])
         loss_sum, nll_sum = self._backward(micro_batches, num_tokens)
         gradient_norm = self._clip()
         state.step += 1
@@ -223,20 +254,29 @@ class Trainer:
         self.optimizer.zero_grad()
 
     def _backward(self, micro_batches: list[Batch], num_tokens: int) -> tuple[float, float]:
-        """Sum gradients of the loss per token over the prepared micro-batches; give the sums of loss and nll."""
+        """Sum gradients of the loss per token over the prepared micro-batches of all processes; so loss and nll."""
         loss_sum = nll_sum = 0.0
-        for batch in micro_batches:
-            with self._autocast():
-                loss = self.task.objective.loss(self.model, batch.to(self.device), self.config.label_smoothing)
-            (loss.loss_sum / num_tokens).backward()  # type: ignore[no-untyped-call]
+        for place, batch in enumerate(micro_batches):
+            # dropout: the same in a resumed run, and whichever process computes the micro-batch
+            torch.manual_seed(self.config.seed * 1_000_003 + self.state.step + (self._number(place) << 40))
+            with self.learner.summing(is_last=place + 1 == len(micro_batches)):
+                with self._autocast():
+                    loss = self.learner.loss(batch.to(self.device))
+                self.learner.backward(loss, num_tokens)
             loss_sum += loss.loss_sum.item()
             nll_sum += loss.nll_sum.item()
+        loss_sum, nll_sum = self.job.sum(loss_sum, nll_sum)
         return loss_sum, nll_sum
+
+    def _number(self, place: int) -> int:
+        """Give the number, within an update, of the micro-batch at a place among those of this process."""
+        return self.job.rank + place * self.job.world_size
 
     def _clip(self) -> float:
         """Scale the gradients down to clip_norm if they are longer; give their length before."""
         limit = self.config.clip_norm or math.inf
-        return nn.utils.clip_grad_norm_(self.model.parameters(), limit, foreach=True).item()
+        norm = nn.utils.clip_grad_norm_(self.trained.parameters(), limit, foreach=True)
+        return gathered({"norm": norm}, is_wanted=True)["norm"].item()
 
     def _skip(self) -> None:
         """Count an update whose gradients are not finite; many in a row mean that training has diverged."""
@@ -268,7 +308,7 @@ class Trainer:
         batch = self.batching.largest(self.task.training)
         batch = self.task.objective.prepare(batch, corruption_source(self.config.seed, 0), is_training=True)
         try:
-            self._backward([batch], batch.num_target_tokens)
+            self._backward([batch], batch.num_target_tokens * self.job.world_size)
         except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error):
                 raise
@@ -290,7 +330,7 @@ class Trainer:
                 max_steps=self.max_steps,
                 epoch=self._epoch(),
                 loss=state.window_loss_sum / tokens,
-                perplexity=_perplexity(state.window_nll_sum / tokens),
+                perplexity=perplexity_of(state.window_nll_sum / tokens),
                 learning_rate=self._learning_rate(state.step),
                 gradient_norm=self._gradient_norm,
                 tokens_per_second=state.window_tokens / max(1e-9, state.window_seconds),
@@ -333,41 +373,26 @@ class Trainer:
 
     def validate(self) -> tuple[dict[str, float], Decoded]:
         """Compute loss, perplexity, and what the objective and the metric ask for on the validation corpus."""
-        objective = self.task.objective
         self.model.eval()
-        nll_sum, num_tokens = 0.0, 0
-        num_correct: int | None = None
         try:
-            with torch.inference_mode(), self._autocast():
-                for number, batch in enumerate(self.batching.in_order(self.task.validation)):
-                    random = corruption_source(VALIDATION_SEED, number)
-                    prepared = objective.prepare(batch, random, is_training=False)
-                    loss = objective.loss(self.model, prepared.to(self.device), 0.0)
-                    nll_sum += loss.nll_sum.item()
-                    num_tokens += loss.num_tokens
-                    if loss.num_correct is not None:
-                        num_correct = (num_correct or 0) + loss.num_correct
+            with self._autocast():
+                batches = self.batching.in_order(self.task.validation)
+                values = validation_values(self.model, self.task.objective, batches)
             decoded = self.task.decode(self.model, self.state.step)
         finally:
             self.model.train()
-        nll = nll_sum / num_tokens
-        accuracy = {} if num_correct is None else {"accuracy": 100 * num_correct / num_tokens}
-        return {"loss": nll, "perplexity": _perplexity(nll), **accuracy, **decoded.values}, decoded
+        return {**values, **decoded.values}, decoded
 
     def _save(self, *, is_extra: bool) -> None:
-        """Write a checkpoint."""
+        """Write a checkpoint, or take part in it."""
         self.state.is_extra = is_extra
         self.state.metrics_bytes, self.state.log_bytes = self.log.sizes()
-        self.checkpoints.save(self.model, self.optimizer, self.state)
+        self.checkpoints.save(self.trained, self.optimizer, self.state)
         self._is_saved = True
 
     def _try_mean(self) -> None:
         outcome = self.selection.try_mean(self.state, lambda: self.validate()[0])
         if outcome is not None:
             self.log.message(outcome)
-            self._save(is_extra=self.state.is_extra)
-
-
-def _perplexity(nll: float) -> float:
-    """Give e to the power of a negative log-likelihood per token; what is beyond all numbers becomes a large one."""
-    return math.exp(min(700.0, nll))
+            self.state.metrics_bytes, self.state.log_bytes = self.log.sizes()
+            self.checkpoints.save_state(self.state)

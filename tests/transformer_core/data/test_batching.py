@@ -134,6 +134,23 @@ def test_a_batch_does_not_hold_one_length_alone(tmp_path: Path) -> None:
         assert lengths.max() - lengths.min() <= 0.4 * lengths.max()  # and yet they are alike
 
 
+@pytest.mark.parametrize(("world_size", "per_update"), [(1, 1), (2, 2), (2, 4), (3, 2), (2, 3)])
+def test_processes_share_the_batches_of_every_update(tmp_path: Path, world_size: int, per_update: int) -> None:
+    how, corpus = batching(), write_numbers(tmp_path, numbered_pairs(50))
+    whole, planned = as_lists(list(how.epoch(corpus, 2))), list(how.planned(corpus, 2))
+    assert len(whole) % 3 and len(whole) % 4, "the last of some updates is not a full one"
+    for first in range(0, len(whole), per_update):
+        update = planned[first : first + per_update]
+        dealt = [how.deal(update, rank, world_size) for rank in range(world_size)]
+        assert all(dealt), "nobody is without work"
+        real = [[batch for batch in batches if batch.num_target_tokens] for batches in dealt]
+        order = [as_lists(real[number % world_size])[number // world_size] for number in range(len(update))]
+        assert order == whole[first : first + per_update]
+        spare = [batch for batches in dealt for batch in batches if not batch.num_target_tokens]
+        assert len(spare) == max(0, world_size - len(update))
+        assert all(batch.target_output.eq(PAD).all() and len(batch.source) == 1 for batch in spare)
+
+
 def test_validation_is_the_same_every_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     corpus = several_shards(tmp_path, monkeypatch, numbered_pairs(50))
     assert as_lists(list(batching(seed=1).in_order(corpus))) == as_lists(list(batching(seed=2).in_order(corpus)))

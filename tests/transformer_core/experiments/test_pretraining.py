@@ -32,6 +32,7 @@ from transformer_core.inspection.model_summary import summarize_model
 from transformer_core.model_directory import load_model
 from transformer_core.model_files import read_json, verify_hashes
 from transformer_core.training.averaged_model import average_models, find_weights
+from transformer_core.training.distributed import ALONE
 from transformer_core.training.progress import Silent
 
 ARCHITECTURE = ArchitectureConfig(arch="tiny", num_layers=1, d_model=16, num_heads=2, d_ff=16)
@@ -111,15 +112,15 @@ def test_raw_text_makes_a_model_folder(tmp_path: Path, objective: str) -> None:
 @pytest.mark.parametrize("whole_words", [False, True])
 def test_a_sample_shows_what_was_hidden(tmp_path: Path, whole_words: bool) -> None:
     run = make_run(tmp_path, whole_words=whole_words, tokenizer_kind="char", max_length=11)
-    trainer = module._begin(run, torch.device("cpu"), no_progress, Silent())
-    decoded = trainer.task.decode(trainer.model, 7)
+    prepared = module._begin(run, torch.device("cpu"), no_progress, Silent(), ALONE)
+    decoded = prepared.task.decode(prepared.model, 7)
     assert decoded.sample is not None
     shown, output, truth = (text.split(" ") for text in decoded.sample)
     assert len(shown) == 11, "a line is cut as in training"
     assert len(output) == len(truth) == shown.count("<mask>") > 0
-    assert trainer.task.decode(trainer.model, 7) == decoded
-    assert trainer.model.training
-    assert len({trainer.task.decode(trainer.model, step).sample for step in range(9)}) > 3
+    assert prepared.task.decode(prepared.model, 7) == decoded
+    assert prepared.model.training
+    assert len({prepared.task.decode(prepared.model, step).sample for step in range(9)}) > 3
 
 
 def test_lines_are_stored_once_and_long_ones_are_cut(tmp_path: Path) -> None:
@@ -128,8 +129,8 @@ def test_lines_are_stored_once_and_long_ones_are_cut(tmp_path: Path) -> None:
     valid = write_lines(tmp_path / "valid.txt", animal_lines(10, seed=1))
     files = {"input": (write_animals(tmp_path), tmp_path / "more.gz"), "valid": (valid,), "max_length": 7}
     listener = Listener()
-    trainer = module._begin(make_run(tmp_path, **files), torch.device("cpu"), no_progress, listener)
-    statistics = trainer.task.training.statistics
+    prepared = module._begin(make_run(tmp_path, **files), torch.device("cpu"), no_progress, listener, ALONE)
+    statistics = prepared.task.training.statistics
     assert (statistics.num_pairs, statistics.num_blank, statistics.num_cut) == (300 + 60 + 3 + 1, 2, 1)
     assert "training: 364 lines, 1,823 tokens; 2 blank lines are left out" in listener.messages
     assert listener.warnings == ["training: cut 1 lines with more than 7 tokens into pieces"]

@@ -20,6 +20,7 @@ from transformer_core.experiments.training_file import read_training_file
 from transformer_core.model_directory import load_model, weights_of
 from transformer_core.model_files import read_json, verify_hashes
 from transformer_core.training.config import TrainingConfig
+from transformer_core.training.distributed import ALONE
 from transformer_core.training.progress import Silent
 from transformer_core.training.trainer import Decoded, Trainer
 
@@ -171,11 +172,11 @@ def test_dropped_pairs_are_counted_and_said(tmp_path: Path) -> None:
 
 def test_what_follows_from_the_data_is_written_down(tmp_path: Path) -> None:
     run = make_run(tmp_path, arch=None, num_layers=None, learning_rate=None, max_steps=None, valid_every=None)
-    prepared = module._begin(run, torch.device("cpu"), no_progress, Silent())
+    config = module._begin(run, torch.device("cpu"), no_progress, Silent(), ALONE).run.training
     options = read_training_file(run.folder)
     assert (options["arch"], options["dropout"], options["max_steps"]) == ("tiny", 0.3, 2000)
-    assert options["lr"] == prepared.config.learning_rate
-    assert options["valid_every"] == prepared.config.valid_every == 50
+    assert options["lr"] == config.learning_rate
+    assert options["valid_every"] == config.valid_every == 50
     assert (options["precision"], options["device"], options["threads"]) == ("fp32", "cpu", 1)
 
 
