@@ -24,6 +24,7 @@ from transformer_core.experiments.teacher import Teacher
 from transformer_core.experiments.train_from_text import train_from_text
 from transformer_core.model_files import read_config, tokenizer_paths
 from transformer_core.provenance import describe_file
+from transformer_core.training.distributed import this_job
 from transformer_core.training.progress import Listener, Silent
 from transformer_core.training.trainer import TrainingResult
 
@@ -48,6 +49,11 @@ def distill(
         Interrupted: a signal came; everything is saved.
     """
     listener = listener or Silent()
+    if not this_job().is_alone:
+        raise ConfigError(
+            "distill is one process: a teacher that torchrun started several times would write each line as often; "
+            "distill without it, or train the student on the pairs in its folder by torchrun"
+        )
     run = _with_teacher(config, run)
     is_new = open_run(run) is None
     text = begin_distilled_text(config, run.folder, overwrite=run.overwrite)

@@ -212,6 +212,16 @@ def test_an_encoder_alone_teaches_nobody(place: Path, tmp_path: Path) -> None:
         distill(replace(config, teacher=tmp_path / "encoder"), run)
 
 
+def test_one_of_several_processes_does_not_translate(
+    place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in {"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "2"}.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(ConfigError, match="distill is one process"):
+        distill(*make(place, tmp_path / "student"))
+    assert not (tmp_path / "student").exists()
+
+
 def test_plain_training_does_not_begin_in_the_folder_of_a_teacher(place: Path, tmp_path: Path) -> None:
     (tmp_path / "student" / "distilled").mkdir(parents=True)
     run = make_training(place, folder=tmp_path / "student")
