@@ -222,6 +222,10 @@ def test_a_trained_model_is_adapted_in_part(tmp_path: Path) -> None:
     ("options", "message"),
     [
         (["--freeze", "encoder"], "--freeze keeps what a model has learned; name the model with --init-from"),
+        (
+            ["--fsdp", "--lora-rank", "2", "--init-from", "m"],
+            "--fsdp does not go with --lora-rank: adapters leave little",
+        ),
         (["--freeze", "head", "--init-from", "x"], "--freeze head: is no part of a model; use encoder, decoder,"),
         (["--lora-alpha", "2", "--init-from", "x"], "--lora-alpha says how much adapters count; it goes with --lora-"),
     ],
