@@ -63,7 +63,7 @@ def transduce_batches(source: str, target: str, tokenizer_path: str, batch_size:
     from transformer_core.data.encoding import RowEncoder
     from transformer_core.data.lines import read_pairs
     from transformer_core.data.shards import Part, write_corpus
-    from transformer_core.experiments.config import DataConfig
+    from transformer_core.experiments.text_config import DataConfig
 
     tokenizer = Tokenizer.load(tokenizer_path)
     batching = Batching(batch_size=int(batch_size), batch_type="tokens", seed=1, pad_id=0, bos_id=1, eos_id=2)

@@ -11,8 +11,9 @@ from cli import options, settings
 from cli.commands.train import run_training, train
 from cli.inherited_options import with_options_of
 from cli.training_options import file_option
-from transformer_core.experiments.config import DataConfig, TrainingRun
+from transformer_core.experiments.config import TrainingRun
 from transformer_core.experiments.distillation_config import DistillationConfig, distilled_files
+from transformer_core.experiments.text_config import DataConfig
 
 if TYPE_CHECKING:
     from transformer_core.experiments.corpus_preparation import Progress

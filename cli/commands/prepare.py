@@ -9,7 +9,7 @@ import typer
 from cli import console, options, settings, training_options
 from cli.training_options import file_option
 from transformer_core.errors import ConfigError
-from transformer_core.experiments.config import DataConfig, RawTextConfig
+from transformer_core.experiments.text_config import DataConfig, RawTextConfig
 
 __all__ = ["prepare"]
 

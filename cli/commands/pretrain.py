@@ -14,9 +14,9 @@ from transformer_core.experiments.config import (
     ArchitectureConfig,
     ObjectiveName,
     PretrainingConfig,
-    RawTextConfig,
     TrainingRun,
 )
+from transformer_core.experiments.text_config import RawTextConfig
 from transformer_core.training.config import PretrainingMetric, TrainingConfig
 from transformer_core.training.distributed import this_job
 

@@ -10,7 +10,8 @@ import typer
 from cli import console, options, training_options
 from cli.settings import build
 from cli.training_options import file_option
-from transformer_core.experiments.config import ArchitectureConfig, DataConfig, TrainingRun
+from transformer_core.experiments.config import ArchitectureConfig, TrainingRun
+from transformer_core.experiments.text_config import DataConfig
 from transformer_core.training.adaptation_config import AdaptationConfig
 from transformer_core.training.config import TrainingConfig, TranslationMetric
 from transformer_core.training.distributed import this_job

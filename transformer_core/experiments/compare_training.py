@@ -30,8 +30,9 @@ from transformer_core.experiments.compare_config import (
     model_config_of,
     stacks_of,
 )
-from transformer_core.experiments.config import ArchitectureConfig, DataConfig, TrainingRun
+from transformer_core.experiments.config import ArchitectureConfig, TrainingRun
 from transformer_core.experiments.corpus_preparation import Progress, choose_tokenizers
+from transformer_core.experiments.text_config import DataConfig
 from transformer_core.experiments.train_from_text import train_from_text
 from transformer_core.experiments.training_file import TRAINING_FILE, read_training_file
 from transformer_core.model import Transformer

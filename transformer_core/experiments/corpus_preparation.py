@@ -17,9 +17,9 @@ from transformer_core.data.encoding import RowEncoder
 from transformer_core.data.lines import read_lines
 from transformer_core.data.shards import Corpus, Part, is_corpus_file, write_corpus
 from transformer_core.errors import DataError
-from transformer_core.experiments.config import DataConfig
 from transformer_core.experiments.holding_back import Progress, hold_back, no_progress
 from transformer_core.experiments.recipe import default_vocabulary_size
+from transformer_core.experiments.text_config import DataConfig
 from transformer_core.experiments.texts import (
     OUR_TEXT,
     TextConfig,

@@ -10,7 +10,7 @@ import torch
 
 from transformer_core.device import choose_device
 from transformer_core.errors import ConfigError
-from transformer_core.experiments.config import DataConfig, TrainingRun
+from transformer_core.experiments.config import TrainingRun
 from transformer_core.experiments.corpus_preparation import Progress, no_progress
 from transformer_core.experiments.distillation_config import DistillationConfig
 from transformer_core.experiments.distilled_text import (
@@ -21,6 +21,7 @@ from transformer_core.experiments.distilled_text import (
 from transformer_core.experiments.run_folder import open_run
 from transformer_core.experiments.starting_point import refuse_architecture
 from transformer_core.experiments.teacher import Teacher
+from transformer_core.experiments.text_config import DataConfig
 from transformer_core.experiments.train_from_text import train_from_text
 from transformer_core.model_files import read_config, tokenizer_paths
 from transformer_core.provenance import describe_file

@@ -16,7 +16,6 @@ from tokenizer import Tokenizer
 from transformer_core.data.lines import open_output, read_lines
 from transformer_core.data.shards import Corpus
 from transformer_core.errors import ConfigError, DataError, ModelError
-from transformer_core.experiments.config import PREPARED_FILE
 from transformer_core.experiments.corpus_preparation import (
     TRAINING_CORPUS,
     VALIDATION_CORPUS,
@@ -29,6 +28,7 @@ from transformer_core.experiments.corpus_preparation import (
     remove_prepared_data,
     tokenizer_files,
 )
+from transformer_core.experiments.text_config import PREPARED_FILE
 from transformer_core.experiments.texts import OUR_TEXT, text_file_names, validation_texts
 from transformer_core.experiments.training_file import option_values
 from transformer_core.model_files import TOKENIZER_FILES, read_json, save_tokenizers, write_json

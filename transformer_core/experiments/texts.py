@@ -8,7 +8,7 @@ from pathlib import Path
 
 from transformer_core.data.encoding import Row
 from transformer_core.data.lines import read_lines, read_pairs
-from transformer_core.experiments.config import DataConfig, RawTextConfig
+from transformer_core.experiments.text_config import DataConfig, RawTextConfig
 
 __all__ = [
     "OUR_TEXT",

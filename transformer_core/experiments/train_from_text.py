@@ -18,7 +18,7 @@ from transformer_core.data.shards import Corpus
 from transformer_core.data.subword_regularization import SubwordRegularization
 from transformer_core.device import choose_device, has_fast_bf16
 from transformer_core.errors import ConfigError
-from transformer_core.experiments.config import DataConfig, TrainingRun
+from transformer_core.experiments.config import TrainingRun
 from transformer_core.experiments.corpus_preparation import (
     PreparedData,
     Progress,
@@ -52,6 +52,7 @@ from transformer_core.experiments.starting_point import (
     is_fine_tuning,
     take_weights,
 )
+from transformer_core.experiments.text_config import DataConfig
 from transformer_core.experiments.training_file import recall_options
 from transformer_core.experiments.validation import ValidationDecoder
 from transformer_core.model import Transformer

@@ -14,7 +14,8 @@ import tomli_w
 
 from tokenizer.atomic_file import write_text
 from transformer_core.errors import ConfigError, ModelError
-from transformer_core.experiments.config import ArchitectureConfig, DataConfig, PretrainingConfig, RawTextConfig
+from transformer_core.experiments.config import ArchitectureConfig, PretrainingConfig
+from transformer_core.experiments.text_config import DataConfig, RawTextConfig
 from transformer_core.training.adaptation_config import AdaptationConfig
 from transformer_core.training.config import TrainingConfig
 

@@ -4,7 +4,8 @@ import pytest
 
 from transformer_core.config import PRESETS, ModelConfig, TieEmbeddings
 from transformer_core.errors import ConfigError
-from transformer_core.experiments.config import ArchitectureConfig, DataConfig, RawTextConfig
+from transformer_core.experiments.config import ArchitectureConfig
+from transformer_core.experiments.text_config import DataConfig, RawTextConfig
 
 FILE = (Path("a"),)
 

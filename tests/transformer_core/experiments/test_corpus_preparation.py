@@ -12,7 +12,6 @@ from tests.transformer_core.data.number_corpus import read_numbers
 from tests.transformer_core.decoding.random_model import random_lines, word_tokenizer
 from tokenizer import TokenizerFileError
 from transformer_core.errors import ConfigError, DataError
-from transformer_core.experiments.config import DataConfig
 from transformer_core.experiments.corpus_preparation import (
     PreparedData,
     choose_tokenizers,
@@ -22,6 +21,7 @@ from transformer_core.experiments.corpus_preparation import (
     remove_corpora,
     remove_prepared_data,
 )
+from transformer_core.experiments.text_config import DataConfig
 
 
 def write_lines(path: Path, lines: list[str]) -> Path:

@@ -13,9 +13,10 @@ from tests.transformer_core.experiments.test_train_from_text import interrupted,
 from tokenizer import TokenizerConfig, train_tokenizer
 from transformer_core.errors import ConfigError, DataError
 from transformer_core.experiments import prepared_folder as module
-from transformer_core.experiments.config import DataConfig, PretrainingConfig, RawTextConfig, TrainingRun
+from transformer_core.experiments.config import PretrainingConfig, TrainingRun
 from transformer_core.experiments.corpus_preparation import TextConfig, no_progress
 from transformer_core.experiments.prepared_folder import Preparation, adopt_prepared, open_prepared, prepare_folder
+from transformer_core.experiments.text_config import DataConfig, RawTextConfig
 from transformer_core.experiments.train_from_text import train_from_text
 from transformer_core.experiments.training_file import read_training_file
 from transformer_core.model_directory import load_model

@@ -22,10 +22,10 @@ from transformer_core.experiments.config import (
     PRETRAINING_DEFAULTS,
     ArchitectureConfig,
     PretrainingConfig,
-    RawTextConfig,
     TrainingRun,
 )
 from transformer_core.experiments.corpus_preparation import no_progress
+from transformer_core.experiments.text_config import RawTextConfig
 from transformer_core.experiments.train_from_text import train_from_text
 from transformer_core.experiments.training_file import read_training_file
 from transformer_core.inspection.model_summary import summarize_model

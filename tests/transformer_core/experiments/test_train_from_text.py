@@ -13,8 +13,9 @@ from tokenizer import Tokenizer, TokenizerConfig, train_tokenizer
 from transformer_core.errors import ConfigError, DataError, ModelError
 from transformer_core.experiments import run_folder
 from transformer_core.experiments import train_from_text as module
-from transformer_core.experiments.config import ArchitectureConfig, DataConfig, TrainingRun
+from transformer_core.experiments.config import ArchitectureConfig, TrainingRun
 from transformer_core.experiments.corpus_preparation import no_progress
+from transformer_core.experiments.text_config import DataConfig
 from transformer_core.experiments.train_from_text import train_from_text
 from transformer_core.experiments.training_file import read_training_file
 from transformer_core.model_directory import load_model, weights_of

@@ -8,13 +8,8 @@ from cli.lazy_group import load
 from cli.main import COMMANDS
 from cli.settings import key_of
 from transformer_core.errors import ConfigError, ModelError
-from transformer_core.experiments.config import (
-    ArchitectureConfig,
-    DataConfig,
-    PretrainingConfig,
-    RawTextConfig,
-    TrainingRun,
-)
+from transformer_core.experiments.config import ArchitectureConfig, PretrainingConfig, TrainingRun
+from transformer_core.experiments.text_config import DataConfig, RawTextConfig
 from transformer_core.experiments.training_file import (
     FREE_OPTIONS,
     LIMITS,

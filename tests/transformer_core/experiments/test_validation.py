@@ -9,8 +9,9 @@ from transformer_core.data.shards import Corpus
 from transformer_core.decoding.config import SearchConfig
 from transformer_core.decoding.translator import Translator
 from transformer_core.evaluation.metrics import evaluate_corpus
-from transformer_core.experiments.config import DataConfig, TrainingRun
+from transformer_core.experiments.config import TrainingRun
 from transformer_core.experiments.corpus_preparation import PreparedData
+from transformer_core.experiments.text_config import DataConfig
 from transformer_core.experiments.validation import ValidationDecoder
 from transformer_core.training.config import TrainingConfig, TranslationMetric
 
