@@ -23,19 +23,17 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
 from importlib import metadata
 from itertools import repeat
 from pathlib import Path
 
 import numpy as np
 from quality import REPOSITORY, run
+from results_table import Row, show
 
 from tokenizer import Tokenizer
 from transformer_core.data.encoding import Chunk, EncodedRows, RowEncoder
 from transformer_core.data.shards import Part, write_corpus
-
-Row = dict[str, object]
 
 SHORTEST, LONGEST = 5, 35  # tokens of a side: 20 in the mean
 BYTES_A_LINE = 2 * (2 * (SHORTEST + LONGEST) // 2 + 8)  # two sides, ids of 16 bits, an offset
@@ -210,23 +208,6 @@ def measure_preparation(data: Path, folder: Path, times: int) -> list[Row]:
                 {"what": name, "cores": threads, "lines/s": num_lines / best, "seconds": best, "of alone": alone / best}
             )
     return rows
-
-
-def show(title: str, rows: Sequence[Row]) -> None:
-    """Print a table."""
-    keys = list(dict.fromkeys(key for row in rows for key in row))
-    cells = [keys, *([cell(row.get(key)) for key in keys] for row in rows)]
-    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
-    print(f"\n{title}\n")
-    for line in cells:
-        print("  ".join(value.rjust(width) for value, width in zip(line, widths, strict=True)), flush=True)
-
-
-def cell(value: object) -> str:
-    """A value for the eye."""
-    if isinstance(value, float):
-        return f"{value:.2f}" if value < 100 else f"{value:,.0f}"
-    return f"{value:,}" if isinstance(value, int) else str(value)
 
 
 def main() -> None:

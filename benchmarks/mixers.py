@@ -24,8 +24,7 @@ from importlib import metadata
 from pathlib import Path
 
 from quality import REPOSITORY, TASKS, Task, run
-
-Row = dict[str, object]
+from results_table import Row, show
 
 ALTERNATING_RUNS = 5  # of each decoder
 MAX_STEPS, BATCH_SIZE = 1200, 2048  # updates, and tokens of each, where mixers and parts are set side by side
@@ -223,25 +222,6 @@ def alternate(runs: dict[str, Callable[[], float]]) -> dict[str, list[float]]:
 
 
 BENCHES: dict[str, Callable[[Bench], list[Row]]] = {"scan": scan, "cmudict": cmudict, "ssru": ssru, "parts": parts}
-
-
-def show(name: str, rows: Sequence[Row]) -> None:
-    """Print a table."""
-    keys = list(dict.fromkeys(key for row in rows for key in row))
-    cells = [keys, *([text(row.get(key)) for key in keys] for row in rows)]
-    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
-    print(f"\n{name}\n")
-    for row in cells:
-        print("  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True)))
-
-
-def text(value: object) -> str:
-    """A value for the eye."""
-    if isinstance(value, int):
-        return f"{value:,}"
-    if isinstance(value, float):
-        return f"{value:,.0f}" if value >= 1000 else f"{value:.4g}"
-    return "-" if value is None else str(value)
 
 
 def main() -> None:

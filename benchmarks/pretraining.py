@@ -31,8 +31,7 @@ from importlib import metadata
 from pathlib import Path
 
 from quality import run
-
-Row = dict[str, object]
+from results_table import Row, show
 
 NUM_FEW = 1000  # pairs
 # Few pairs make few batches; smaller ones make more updates of the same work.
@@ -187,23 +186,6 @@ def summarize(rows: Sequence[Row]) -> list[Row]:
     return summary
 
 
-def show(title: str, rows: Sequence[Row]) -> None:
-    """Print a table; what is the same for all is no column of it."""
-    keys = [key for key in dict.fromkeys(key for row in rows for key in row) if key != "signature"]
-    cells = [keys, *([cell(row.get(key)) for key in keys] for row in rows)]
-    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
-    print(f"\n{title}\n")
-    for line in cells:
-        print("  ".join(value.rjust(width) for value, width in zip(line, widths, strict=True)), flush=True)
-
-
-def cell(value: object) -> str:
-    """A value for the eye."""
-    if isinstance(value, float):
-        return f"{value:.2f}" if value < 1000 else f"{value:,.0f}"
-    return "-" if value is None else str(value)
-
-
 def main() -> None:
     """Measure what is asked for, print tables and write the JSON."""
     parser = argparse.ArgumentParser(description="What pretraining brings where pairs are few.")
@@ -240,7 +222,7 @@ def main() -> None:
             figures[name] = {"runs": rows, "summary": summary}
             if options.output:  # after every seed, so that what was measured is there whatever comes
                 options.output.write_text(json.dumps(figures, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-        show(name, rows)
+        show(name, rows, leave_out=["signature"])
         show(f"{name}, {rows[0]['signature']}", summary)
 
 

@@ -16,8 +16,7 @@ from importlib import metadata
 from pathlib import Path
 
 from quality import TASKS, run
-
-Row = dict[str, object]
+from results_table import Row
 
 MUON = ("--optimizer", "muon", "--lr", "0.004")
 WU = ("--norm", "last", "--lr", "0.005", "--lr-schedule", "inverse-sqrt", "--warmup-steps", "2000")
