@@ -1,4 +1,7 @@
-"""Encode a long text by several processes at once; what comes out is the same, in the same order, for any number."""
+"""Encode a long text by several processes at once; what comes out is the same, in the same order, for any number.
+
+Pickle goes through pipes between our own processes alone, as in `multiprocessing`; none is ever in a file.
+"""
 
 import os
 import pickle
