@@ -17,9 +17,12 @@ if TYPE_CHECKING:
 __all__ = [
     "BUFFER_SIZE",
     "BatchSize",
+    "BeamSize",
     "BufferSize",
     "Checkpoint",
     "JsonLines",
+    "LengthPenalty",
+    "LengthPenaltyType",
     "batch_config",
     "chosen_format",
     "generation_defaults",
@@ -46,6 +49,37 @@ Checkpoint = Annotated[
 ]
 JsonLines = Annotated[
     bool, typer.Option("--json", help="The same as --format jsonl.", rich_help_panel=options.INPUT_OUTPUT)
+]
+BeamSize = Annotated[
+    int,
+    typer.Option(
+        "--beam-size",
+        "-b",
+        "--beam",
+        "--num-beams",
+        min=1,
+        help="Hypotheses kept at each step; 1 is greedy search.",
+        rich_help_panel=options.DECODING,
+    ),
+]
+LengthPenalty = Annotated[
+    float,
+    typer.Option(
+        "--length-penalty",
+        "--lenpen",
+        "--alpha",
+        "--length-penalty-alpha",
+        help="How much longer hypotheses are favoured; 0 ranks by log-probability alone.",
+        rich_help_panel=options.DECODING,
+    ),
+]
+LengthPenaltyType = Annotated[
+    options.LengthPenaltyChoice,
+    typer.Option(
+        "--length-penalty-type",
+        help="avg: divide by length^alpha; gnmt: Wu et al. 2016, equation 14; none.",
+        rich_help_panel=options.DECODING,
+    ),
 ]
 BatchSize = Annotated[
     int | None,

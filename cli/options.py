@@ -5,7 +5,7 @@ A command uses them as the type of a parameter of the same name; the default com
     def translate(
         model: options.Model,
         input: options.Input = options.STANDARD_STREAM,
-        beam_size: options.BeamSize = SearchConfig.beam_size,
+        seed: options.Seed = SearchConfig.seed,
     ) -> None:
 
 Conventions, kept by cli/settings.py and by a test:
@@ -35,7 +35,6 @@ __all__ = [
     "BatchSize",
     "BatchType",
     "BatchTypeChoice",
-    "BeamSize",
     "Device",
     "Errors",
     "ErrorsChoice",
@@ -45,9 +44,7 @@ __all__ = [
     "Input",
     "Inputs",
     "Json",
-    "LengthPenalty",
     "LengthPenaltyChoice",
-    "LengthPenaltyType",
     "MetricChoice",
     "Model",
     "ModelOutput",
@@ -324,38 +321,6 @@ TokenizerFile = Annotated[
 ]
 
 # --- Decoding
-
-BeamSize = Annotated[
-    int,
-    typer.Option(
-        "--beam-size",
-        "-b",
-        "--beam",
-        "--num-beams",
-        min=1,
-        help="Hypotheses kept at each step; 1 is greedy search.",
-        rich_help_panel=DECODING,
-    ),
-]
-LengthPenalty = Annotated[
-    float,
-    typer.Option(
-        "--length-penalty",
-        "--lenpen",
-        "--alpha",
-        "--length-penalty-alpha",
-        help="How much longer hypotheses are favoured; 0 ranks by log-probability alone.",
-        rich_help_panel=DECODING,
-    ),
-]
-LengthPenaltyType = Annotated[
-    LengthPenaltyChoice,
-    typer.Option(
-        "--length-penalty-type",
-        help="avg: divide by length^alpha; gnmt: Wu et al. 2016, equation 14; none.",
-        rich_help_panel=DECODING,
-    ),
-]
 
 Tag = Annotated[
     str | None,

@@ -77,7 +77,7 @@ def model_defaults(read: Callable[[Mapping[str, Any]], Mapping[str, object]]) ->
     They fill the options that nobody has set before the command is called; names that are no option are left out.
 
         @model_defaults(lambda options: read_generation(options["model"]))
-        def translate(model: options.Model, beam_size: options.BeamSize = SearchConfig.beam_size) -> None:
+        def translate(model: options.Model, beam_size: BeamSize = SearchConfig.beam_size) -> None:
     """
 
     def mark(function: _Function) -> _Function:

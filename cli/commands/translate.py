@@ -8,9 +8,12 @@ from cli import options, settings
 from cli.decoding_options import (
     BUFFER_SIZE,
     BatchSize,
+    BeamSize,
     BufferSize,
     Checkpoint,
     JsonLines,
+    LengthPenalty,
+    LengthPenaltyType,
     batch_config,
     chosen_format,
     generation_defaults,
@@ -47,7 +50,7 @@ def translate(
     greedy: Annotated[
         bool, typer.Option("--greedy", help="Take the best token at every step.", rich_help_panel=options.DECODING)
     ] = False,
-    beam_size: options.BeamSize = SearchConfig.beam_size,
+    beam_size: BeamSize = SearchConfig.beam_size,
     n_best: Annotated[
         int,
         typer.Option(
@@ -58,8 +61,17 @@ def translate(
             rich_help_panel=options.DECODING,
         ),
     ] = SearchConfig.n_best,
-    length_penalty: options.LengthPenalty = SearchConfig.length_penalty,
-    length_penalty_type: options.LengthPenaltyType = SearchConfig.length_penalty_type,
+    length_penalty: LengthPenalty = SearchConfig.length_penalty,
+    length_penalty_type: LengthPenaltyType = SearchConfig.length_penalty_type,
+    early_stopping: Annotated[
+        bool,
+        typer.Option(
+            "--early-stopping/--no-early-stopping",
+            help="Be done with a line once --beam-size translations have ended, though one that goes on might be "
+            "better: CTranslate2's rule.",
+            rich_help_panel=options.DECODING,
+        ),
+    ] = SearchConfig.early_stopping,
     max_length: Annotated[
         int | None,
         typer.Option(

@@ -7,7 +7,7 @@ import pytest
 import typer
 from typer.testing import CliRunner, Result
 
-from cli import options, settings
+from cli import decoding_options, options, settings
 from cli.command import Command, reflow
 from cli.lazy_group import EdgeGroup
 
@@ -39,8 +39,8 @@ def program() -> None:
 def search(
     context: typer.Context,
     model: options.Model,
-    beam_size: options.BeamSize = SearchConfig.beam_size,
-    length_penalty: options.LengthPenalty = SearchConfig.length_penalty,
+    beam_size: decoding_options.BeamSize = SearchConfig.beam_size,
+    length_penalty: decoding_options.LengthPenalty = SearchConfig.length_penalty,
     max_length: Annotated[int | None, typer.Option("--max-length")] = SearchConfig.max_length,
     names: Annotated[list[str] | None, typer.Option("--names")] = None,
     errors: options.Errors = "strict",

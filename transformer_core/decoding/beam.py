@@ -1,8 +1,13 @@
 """Beam search: the best few hypotheses of every sentence go on side by side (Graves 2012; rules as in CTranslate2).
 
 Each step ranks the 2K best continuations of a sentence's K live hypotheses by their log-probability. Those among the
-first K that end are finished; the K best that do not end live on. A sentence is done once K hypotheses have finished.
-Finished hypotheses are ranked by their score, in which the length penalty has its say.
+first K that end are finished; the K best that do not end live on. Finished hypotheses are ranked by their score, in
+which the length penalty has its say.
+
+A sentence is done once K hypotheses have finished and no live one would beat the best of them if it ended at once, for
+certain. CTranslate2 does not ask the second question (`early_stopping`). Then K bad early ends are enough to lose the
+good hypothesis that is still being written: where a model is sure of all but one hypothesis, the other K - 1 places of
+the beam fill with ends of almost no probability.
 """
 
 from collections.abc import Sequence
@@ -40,6 +45,7 @@ class BeamSearch:
         self._sentences = torch.arange(num_sentences)  # (batch,), their places at the start
         self._is_live = torch.ones(num_sentences, dtype=torch.bool)  # (batch,)
         self._num_finished = torch.zeros(num_sentences, dtype=torch.int64)  # (batch,)
+        self._best_scores = torch.full((num_sentences,), -torch.inf, dtype=torch.float64)  # (batch,), of the finished
         # One hypothesis per sentence at first, beam of them after the first step. A place that no hypothesis holds,
         # because the vocabulary gave too few, has log-probability -inf.
         self._log_probabilities = torch.zeros(num_sentences, 1, dtype=torch.float64)  # (batch, beam)
@@ -77,7 +83,10 @@ class BeamSearch:
         self._token_ids = torch.cat((history, token_ids.gather(1, survivors)[:, :, None]), dim=2)
         self._length += 1
 
-        is_done = (self._num_finished >= self._config.beam_size) | is_at_limit
+        is_done = self._num_finished >= self._config.beam_size
+        if not self._config.early_stopping:
+            is_done &= self._log_probabilities.amax(dim=1) / self._config.penalty(self._length + 1) <= self._best_scores
+        is_done |= is_at_limit
         self._is_live &= ~is_done & self._log_probabilities.isfinite().any(dim=1)
         kept = None
         if should_compact(self._is_live):
@@ -143,15 +152,17 @@ class BeamSearch:
             return
         batch_indices = places[:, 0]
         self._num_finished += has_ended.sum(dim=1)
-        for sentence, token_ids, log_probability, truncated in zip(
+        scores = totals / self._config.penalty(self._length + 1)
+        self._best_scores = self._best_scores.maximum(scores.masked_fill(~has_ended, -torch.inf).amax(dim=1))
+        for sentence, *hypothesis in zip(
             self._sentences[batch_indices].tolist(),
             self._token_ids[batch_indices, parents[has_ended]].tolist(),
             totals[has_ended].tolist(),
+            scores[has_ended].tolist(),
             is_truncated[has_ended].tolist(),
             strict=True,
         ):
-            score = self._config.score(log_probability, self._length + 1)
-            self._hypotheses[sentence].append(Hypothesis(token_ids, log_probability, score, truncated))
+            self._hypotheses[sentence].append(Hypothesis(*hypothesis))
 
     def _keep(self, indices: Tensor) -> None:
         """Drop all sentences but those at `indices`, (sentences that stay,) int64."""
@@ -159,5 +170,6 @@ class BeamSearch:
         self._length_limits = self._length_limits[indices]
         self._is_live = self._is_live[indices]
         self._num_finished = self._num_finished[indices]
+        self._best_scores = self._best_scores[indices]
         self._log_probabilities = self._log_probabilities[indices]
         self._token_ids = self._token_ids[indices]

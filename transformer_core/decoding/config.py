@@ -36,7 +36,8 @@ class SearchConfig:
     beam_size: int = 5  # live hypotheses per sentence; 1 is greedy
     n_best: int = 1  # hypotheses to give per sentence: the best of a beam, or so many samples
     length_penalty: float = 1.0  # the exponent of the length penalty
-    length_penalty_type: LengthPenaltyType = "avg"  # score = log_probability / penalty, see `score`
+    length_penalty_type: LengthPenaltyType = "avg"  # score = log_probability / penalty, see `penalty`
+    early_stopping: bool = False  # end a sentence when beam_size hypotheses have, though a live one might beat them
     max_length: int | None = None  # target tokens, the end token aside; None leaves it to max_length_ratio
     max_length_ratio: float = (
         3.0  # target tokens per source token, beyond LENGTH_MARGIN; training stores the data's own
@@ -67,6 +68,7 @@ class SearchConfig:
             cuts = f"top-k {self.top_k}, top-p {self.top_p:g}"
             return f"sampling, temperature {self.temperature:g}, {cuts}, seed {self.seed}"
         search = f"beam {self.beam_size}" if self.beam_size > 1 else "greedy"
+        search += ", early stopping" if self.early_stopping else ""
         return f"{search}, length penalty {self.length_penalty_type} {self.length_penalty:g}"
 
     def length_limit(self, num_source_tokens: int) -> int:
@@ -76,26 +78,29 @@ class SearchConfig:
             limit = min(limit, self.max_length)
         return max(limit, self.min_length)
 
+    def penalty(self, num_tokens: int) -> float:
+        """Give what the log-probability of so many tokens, the end token included, is divided by for its score.
+
+        That is length ** length_penalty for "avg", ((5 + length) / 6) ** length_penalty for "gnmt" (equation 14 of Wu
+        et al. 2016) and 1 for "none". Without it the shorter of two hypotheses wins too often: every token makes the
+        log-probability smaller.
+        """
+        match self.length_penalty_type:
+            case "avg":
+                return float(num_tokens**self.length_penalty)
+            case "gnmt":
+                return float(((5 + num_tokens) / 6) ** self.length_penalty)
+            case "none":
+                return 1.0
+
     def score(self, log_probability: float, num_tokens: int) -> float:
         """Divide a log-probability by the length penalty: this number ranks the hypotheses of a sentence.
-
-        The penalty is length ** length_penalty for "avg", ((5 + length) / 6) ** length_penalty for "gnmt" (equation 14
-        of Wu et al. 2016) and 1 for "none". Without it the shorter of two hypotheses wins too often: every token makes
-        the log-probability smaller.
 
         Args:
             log_probability: natural logarithm, of the whole hypothesis.
             num_tokens: its length, the end token included; 0 for a blank line, whose score is its log-probability.
         """
-        if num_tokens == 0:
-            return log_probability
-        match self.length_penalty_type:
-            case "avg":
-                return log_probability / float(num_tokens**self.length_penalty)
-            case "gnmt":
-                return log_probability / float(((5 + num_tokens) / 6) ** self.length_penalty)
-            case "none":
-                return log_probability
+        return log_probability / self.penalty(num_tokens) if num_tokens else log_probability
 
     def _check_lengths(self) -> None:
         if self.min_length < 0:

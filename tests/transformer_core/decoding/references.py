@@ -62,9 +62,15 @@ def reference_beam(distribution: Distribution, config: SearchConfig, limit: int)
                     finish(prefix, -negative_total, False)
             elif len(live) < size:
                 live.append(((*prefix, token_id), -negative_total))
-        if len(finished) >= size or not live:
+        if not live or (len(finished) >= size and (config.early_stopping or not _could_win(live, finished, config))):
             break
     return sorted(finished, key=lambda hypothesis: -hypothesis.score)[: config.n_best]
+
+
+def _could_win(live: list[tuple[Prefix, float]], finished: list[Hypothesis], config: SearchConfig) -> bool:
+    """Whether a live hypothesis would be the best if its end were the next token, for certain."""
+    best = max(hypothesis.score for hypothesis in finished)
+    return any(config.score(total, len(prefix) + 1) > best for prefix, total in live)
 
 
 def _continuations(

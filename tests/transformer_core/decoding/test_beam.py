@@ -40,14 +40,38 @@ def test_finds_what_greedy_search_misses() -> None:
 @pytest.mark.parametrize("beam_size", [2, 3, 5, 8])
 @pytest.mark.parametrize("penalty", ["avg", "gnmt", "none"])
 @pytest.mark.parametrize("min_length", [0, 4])
-def test_equals_the_slow_reference(beam_size: int, penalty: LengthPenaltyType, min_length: int) -> None:
+@pytest.mark.parametrize("early_stopping", [False, True])
+def test_equals_the_slow_reference(
+    beam_size: int, penalty: LengthPenaltyType, min_length: int, early_stopping: bool
+) -> None:
     config = SearchConfig(
-        beam_size=beam_size, n_best=beam_size, length_penalty=0.8, length_penalty_type=penalty, min_length=min_length
+        beam_size=beam_size,
+        n_best=beam_size,
+        length_penalty=0.8,
+        length_penalty_type=penalty,
+        min_length=min_length,
+        early_stopping=early_stopping,
     )
     tables = [random_table(seed, 25, end_bias=1.5) for seed in range(24)]
     limits = [max(min_length, seed % 12) for seed in range(24)]
     for table, limit, found in zip(tables, limits, search_tables(tables, config, limits), strict=True):
         assert_same(found, reference_beam(table, config, limit))
+
+
+@pytest.mark.parametrize("penalty", ["avg", "gnmt", "none"])
+def test_improbable_ends_do_not_stop_the_good_hypothesis(penalty: LengthPenaltyType) -> None:
+    # Whatever was written, the token after it is certain, and the end is the second best.
+    answer = (3, 4, 5, 6, 7, 3, 4, 5, 6, 7)
+
+    def distribution(prefix: tuple[int, ...]) -> list[float]:
+        probabilities = [0, 0, 0.01] + [0.0001] * 5
+        probabilities[answer[len(prefix)] if len(prefix) < len(answer) else 2] = 0.99
+        return [math.log(p) if p else -math.inf for p in probabilities]
+
+    patient = SearchConfig(beam_size=4, length_penalty_type=penalty)
+    assert search_tables([distribution], patient, [20])[0][0].token_ids == list(answer)
+    hasty = SearchConfig(beam_size=4, length_penalty_type=penalty, early_stopping=True)
+    assert search_tables([distribution], hasty, [20])[0][0].token_ids != list(answer)
 
 
 @pytest.mark.parametrize("beam_size", [2, 5])
