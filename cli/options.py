@@ -80,7 +80,7 @@ RUNTIME = "Runtime"
 
 ErrorsChoice = Literal["strict", "replace"]
 FormatChoice = Literal["text", "tsv", "jsonl"]
-PrecisionChoice = Literal["auto", "fp32", "bf16"]
+PrecisionChoice = Literal["auto", "fp32", "bf16", "fp16"]
 LengthPenaltyChoice = Literal["avg", "gnmt", "none"]
 BatchTypeChoice = Literal["tokens", "sentences"]
 Preset = Literal["tiny", "small", "base", "big"]

@@ -53,11 +53,17 @@ class Batch:
         """The same batch on another device."""
         if device.type == "cpu":
             return self
+
+        def move(tensor: Tensor) -> Tensor:
+            if device.type == "cuda":  # from pinned memory a copy runs beside what is computed
+                tensor = tensor.pin_memory()
+            return tensor.to(device, non_blocking=True)
+
         return Batch(
-            source=self.source.to(device, non_blocking=True),
-            source_mask=None if self.source_mask is None else self.source_mask.to(device, non_blocking=True),
-            target_input=self.target_input.to(device, non_blocking=True),
-            target_output=self.target_output.to(device, non_blocking=True),
+            source=move(self.source),
+            source_mask=None if self.source_mask is None else move(self.source_mask),
+            target_input=move(self.target_input),
+            target_output=move(self.target_output),
             num_target_tokens=self.num_target_tokens,
         )
 

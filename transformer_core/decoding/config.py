@@ -22,7 +22,7 @@ __all__ = [
 LengthPenaltyType = Literal["avg", "gnmt", "none"]
 BatchType = Literal["tokens", "sentences"]
 LongInput = Literal["split", "truncate", "error"]
-Precision = Literal["auto", "fp32", "bf16"]
+Precision = Literal["auto", "fp32", "bf16", "fp16"]
 
 # A translation may always be this many tokens longer than max_length_ratio allows: a ratio says little about one word.
 LENGTH_MARGIN = 10

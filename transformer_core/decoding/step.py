@@ -69,7 +69,7 @@ def compute_dtype(precision: Precision, device: torch.device) -> torch.dtype:
     """The numbers in which matrix products are computed; "auto" is fp32 on a CPU, where it is exact and fast enough."""
     if precision == "auto":
         precision = "bf16" if device.type == "cuda" and has_fast_bf16(device) else "fp32"
-    return torch.bfloat16 if precision == "bf16" else torch.float32
+    return {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[precision]
 
 
 @contextmanager

@@ -59,7 +59,7 @@ from transformer_core.model import Transformer
 from transformer_core.model_files import read_config, read_json, read_tokenizers
 from transformer_core.training.adaptation import adapt_model
 from transformer_core.training.checkpoint import Checkpoints
-from transformer_core.training.config import TrainingConfig
+from transformer_core.training.config import Precision, TrainingConfig
 from transformer_core.training.distributed import ALONE, Job, joined
 from transformer_core.training.objectives import Translation
 from transformer_core.training.progress import Listener, Silent
@@ -257,7 +257,14 @@ def _complete(
             d_model=model.config.decoder.d_model,
             is_fine_tuning=is_fine_tuning,
         ),
-        precision=("bf16" if has_fast_bf16(device) else "fp32") if config.precision == "auto" else config.precision,
+        precision=_fast_precision(device, config) if config.precision == "auto" else config.precision,
         device=device.type if config.device == "auto" else config.device,
         threads=torch.get_num_threads(),
     )
+
+
+def _fast_precision(device: torch.device, config: TrainingConfig) -> Precision:
+    """Choose what --precision auto means: half of the bits where the device computes faster with them."""
+    if has_fast_bf16(device):
+        return "bf16"
+    return "fp16" if device.type == "cuda" and not config.fsdp else "fp32"

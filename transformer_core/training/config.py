@@ -23,7 +23,7 @@ Metric = TranslationMetric | PretrainingMetric
 METRICS = tuple(dict.fromkeys((*get_args(TranslationMetric), *get_args(PretrainingMetric))))
 BatchType = Literal["tokens", "sentences"]
 OptimizerName = Literal["adamw", "muon"]
-Precision = Literal["auto", "fp32", "bf16"]
+Precision = Literal["auto", "fp32", "bf16", "fp16"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,7 +60,7 @@ class TrainingConfig:
     average_last: int = 5  # snapshots, one per validation, whose mean is tried as the final weights; 0 tries none
     log_every: int = 50  # updates between log lines
     seed: int = 1  # start of every random choice
-    precision: Precision = "auto"  # of the matrix products; auto: bf16 where the processor has it
+    precision: Precision = "auto"  # of the matrix products; auto: bf16 where the device has it, else fp16 on a GPU
     device: str = "auto"  # auto, cpu, cuda, cuda:N, mps
     threads: int | None = None  # processor threads; None: as many as cores
 
@@ -92,6 +92,9 @@ class TrainingConfig:
             value = getattr(self, name)
             if value is not None and not 0 < value < float("inf"):
                 raise ConfigError(f"{name} ({value}) must be above 0")
+
+        if self.fsdp and self.precision == "fp16":
+            raise ConfigError("fsdp goes with bf16 or fp32: the factor that fp16 needs is not split")
 
     def completed(self, **values: object) -> Self:
         """Fill fields that are None; a field that has a value keeps it."""

@@ -81,7 +81,8 @@ class _ProjectedCrossEntropy(Function):
         hidden_product, weight_product = hidden.to(product_dtype), weight.to(product_dtype)
         share = 1 / hidden.size(0)  # of each pass
         smoothing_share = share * label_smoothing / weight.size(0)
-        nll_sum = hidden.new_zeros((), dtype=torch.float64)
+        sum_dtype = torch.float32 if hidden.device.type == "mps" else torch.float64  # Apple's GPUs have no float64
+        nll_sum = hidden.new_zeros((), dtype=sum_dtype)
         smooth_sum, divergence_sum = nll_sum.clone(), nll_sum.clone()
         hidden_gradient = torch.empty_like(hidden) if wants_gradient else None
         wants_weight_gradient = wants_gradient and ctx.needs_input_grad[1]  # a frozen projection has none
@@ -92,13 +93,13 @@ class _ProjectedCrossEntropy(Function):
                 # (passes, slice, d_model) x (d_model, vocabulary) -> (passes, slice, vocabulary)
                 logits = functional.linear(hidden_product[:, rows], weight_product)
                 log_probabilities = functional.log_softmax(logits, dim=-1, dtype=torch.float32)
-                nll_sum -= log_probabilities.gather(2, target).sum(dtype=torch.float64)
+                nll_sum -= log_probabilities.gather(2, target).sum(dtype=sum_dtype)
                 if label_smoothing:
-                    smooth_sum -= log_probabilities.sum(dim=-1).sum(dtype=torch.float64)
+                    smooth_sum -= log_probabilities.sum(dim=-1).sum(dtype=sum_dtype)
                 divergence_gradient = None
                 if consistency:
                     divergence, divergence_gradient = _divergence(log_probabilities)
-                    divergence_sum += divergence
+                    divergence_sum += divergence.sum(dtype=sum_dtype)
                 if hidden_gradient is None:
                     continue
                 # d loss / d logits = softmax - (1 - ε) one_hot(target) - ε / vocabulary; the last term is a constant
@@ -133,20 +134,20 @@ class _ProjectedCrossEntropy(Function):
 
 
 def _divergence(log_probabilities: Tensor) -> tuple[Tensor, Tensor]:
-    """Sum the Kullback-Leibler divergences between two passes, both ways.
+    """Compute the Kullback-Leibler divergences between two passes, both ways.
 
     Args:
         log_probabilities: (2, tokens, vocabulary).
 
     Returns:
-        the sum, float64, and its gradient with respect to the logits of both passes, (2, tokens, vocabulary).
+        each, (2, tokens, 1), and the gradient of their sum by the logits of both passes, (2, tokens, vocabulary).
     """
     probabilities = log_probabilities.exp()
     ratio = log_probabilities - log_probabilities.flip(0)  # log p - log q, and back
     divergences = (probabilities * ratio).sum(dim=-1, keepdim=True)
     # KL(p, q) moves the logits of p by p (log p - log q - KL(p, q)), and those of q by q - p
     gradient = probabilities * (ratio - divergences) + probabilities - probabilities.flip(0)
-    return divergences.sum(dtype=torch.float64), gradient
+    return divergences, gradient
 
 
 def _add_product(total: Tensor, left: Tensor, right: Tensor) -> None:

@@ -45,7 +45,7 @@ class Muon(torch.optim.Optimizer):
 
     @torch.no_grad()
     def step(self, closure: Any = None) -> None:  # type: ignore[override]  # noqa: ANN401 - torch's signature
-        """Make a step with all parameters that have a gradient."""
+        """Make a step with all parameters that have a gradient; none where the attribute `found_inf` is 1."""
         assert closure is None
         for group in self.param_groups:
             alike: dict[torch.Size, list[nn.Parameter]] = defaultdict(list)
@@ -57,19 +57,20 @@ class Muon(torch.optim.Optimizer):
 
     def _step(self, parameters: list[nn.Parameter], group: dict[str, Any]) -> None:
         """Make a step with parameters of one shape: their steps are made orthogonal by the same products."""
+        found_inf: Tensor = getattr(self, "found_inf", torch.zeros(()))
         directions = []
         for parameter in parameters:
-            gradient = parameter.grad
-            assert gradient is not None
+            assert parameter.grad is not None
+            gradient = torch.where(found_inf == 0, parameter.grad, 0.0)
             state = self.state[parameter]
             if not state:
                 state["momentum"] = torch.zeros_like(parameter)
-            state["momentum"].lerp_(gradient, 1 - group["momentum"])
+            state["momentum"].lerp_(gradient, (1 - group["momentum"]) * (1 - found_inf))
             directions.append(gradient.lerp(state["momentum"], group["momentum"]).flatten(1))
-        steps = orthogonalized(torch.stack(directions).to(self.dtype))
+        steps = orthogonalized(torch.stack(directions).to(self.dtype)) * (1 - found_inf)
         scale = STEP_SCALE * math.sqrt(max(steps.shape[1:]))
         for parameter, step in zip(parameters, steps, strict=True):
-            parameter.mul_(1 - group["lr"] * group["weight_decay"])
+            parameter.mul_(1 - group["lr"] * group["weight_decay"] * (1 - found_inf))
             parameter.add_(step.view_as(parameter), alpha=-group["lr"] * scale)
 
 

@@ -128,7 +128,7 @@ def _loss(
         consistency: likewise.
         counts_correct: also count the tokens that the model finds most probable.
     """
-    real = (batch.target_output != model.config.pad_id).flatten().nonzero().squeeze(1)  # (tokens,)
+    real = _places((batch.target_output != model.config.pad_id).flatten(), batch.num_target_tokens)  # (tokens,)
     # (passes, batch, target_length, d_model) -> (passes, tokens, d_model): padding is neither projected nor counted
     hidden = passes.flatten(1, 2).index_select(1, real)
     weight, target_ids = model.output_projection.weight, batch.target_output.flatten().index_select(0, real)
@@ -136,3 +136,10 @@ def _loss(
     if counts_correct:
         loss.num_correct = count_correct(hidden[0], weight, target_ids)
     return loss
+
+
+def _places(is_real: Tensor, num_real: int) -> Tensor:
+    """Give the places of so many true values, (num_real,) int64; with their number CUDA need not be waited for."""
+    if is_real.device.type == "cuda":
+        return torch.nonzero_static(is_real, size=num_real).squeeze(1)
+    return is_real.nonzero().squeeze(1)

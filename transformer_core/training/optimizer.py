@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from transformer_core.model import Transformer
 from transformer_core.training.config import TrainingConfig
+from transformer_core.training.loss_scale import LossScale
 from transformer_core.training.muon import Muon
 from transformer_core.training.sharding import laid_out_like
 
@@ -35,6 +36,8 @@ class ModelOptimizer:
             {"params": vectors, "weight_decay": 0.0, RATE_FACTOR: factor},
         ]
         self._named = named
+        device = next(model.parameters()).device
+        self.loss_scale = LossScale(device) if config.precision == "fp16" else None  # by which the loss is multiplied
         self._optimizers: list[torch.optim.Optimizer] = []
         if config.optimizer == "muon":
             dtype = torch.bfloat16 if config.precision == "bf16" else torch.float32
@@ -47,16 +50,21 @@ class ModelOptimizer:
             betas = (config.beta1, config.beta2)
             self._optimizers.append(torch.optim.AdamW(groups, lr=rate, betas=betas, eps=EPSILON, fused=True))
 
-    def set_learning_rate(self, rate: float) -> None:
-        """Set the rate of the next step, before the factors of the groups."""
+    def step(self, learning_rate: float, *, is_finite: Tensor) -> None:
+        """Update the weights, or leave everything as it is; which of both is decided on the device.
+
+        Args:
+            learning_rate: before the factors of the groups.
+            is_finite: scalar bool, whether all gradients are.
+        """
+        is_infinite = (~is_finite).float()
         for optimizer in self._optimizers:
             for group in optimizer.param_groups:
-                group["lr"] = rate * group.get(RATE_FACTOR, 1.0)
-
-    def step(self) -> None:
-        """Update the weights."""
-        for optimizer in self._optimizers:
+                group["lr"] = learning_rate * group.get(RATE_FACTOR, 1.0)
+            optimizer.found_inf = is_infinite  # type: ignore[attr-defined]  # AdamW looks for it, as torch's GradScaler sets it
             optimizer.step()
+        if self.loss_scale is not None:
+            self.loss_scale.follow(is_finite)
 
     def zero_grad(self) -> None:
         """Forget the gradients."""
@@ -70,7 +78,7 @@ class ModelOptimizer:
             for name, weight, optimizer in self._owners()
             for key in _state_names(optimizer)
             if weight in optimizer.state
-        }
+        } | ({} if self.loss_scale is None else self.loss_scale.state())
 
     def state_shapes(self) -> dict[str, tuple[int, ...]]:
         """Give the shapes of what `state` gives once a step was made."""
@@ -78,10 +86,12 @@ class ModelOptimizer:
             f"{name}/{key}": () if key == "step" else tuple(weight.shape)
             for name, weight, optimizer in self._owners()
             for key in _state_names(optimizer)
-        }
+        } | ({} if self.loss_scale is None else dict.fromkeys(self.loss_scale.state(), ()))
 
     def load_state(self, state: Mapping[str, Tensor]) -> None:
         """Put back what `state` gave; tensors take the device of their weight."""
+        if self.loss_scale is not None:
+            self.loss_scale.load_state(state)
         for name, weight, optimizer in self._owners():
             tensors = {key: state[f"{name}/{key}"] for key in _state_names(optimizer) if f"{name}/{key}" in state}
             if tensors:

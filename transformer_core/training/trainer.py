@@ -11,16 +11,12 @@ the same state; the first one alone looks at the validation pairs, decides and w
 import math
 import time
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, nullcontext, suppress
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
-import torch
-from torch import nn
-
 from transformer_core.data.batching import Batch, Batching
-from transformer_core.data.masking import corruption_source
 from transformer_core.data.shards import Corpus
 from transformer_core.errors import Interrupted, OutOfMemoryError, TrainingError
 from transformer_core.model import Transformer
@@ -29,13 +25,11 @@ from transformer_core.training.checkpoint import Checkpoints, TrainingState
 from transformer_core.training.config import TrainingConfig
 from transformer_core.training.distributed import ALONE, Job
 from transformer_core.training.interruption import Interruption, interruptible
-from transformer_core.training.learner import Learner
+from transformer_core.training.learner import Learner, Update
 from transformer_core.training.objectives import Objective
-from transformer_core.training.optimizer import ModelOptimizer
 from transformer_core.training.progress import Listener, StepReport, TrainingLog, ValidationReport
 from transformer_core.training.schedule import learning_rate_at
 from transformer_core.training.selection import Selection
-from transformer_core.training.sharding import gathered
 from transformer_core.training.validation_loss import perplexity_of, validation_values
 
 __all__ = ["Decoded", "Trainer", "TrainingResult", "TrainingTask"]
@@ -102,7 +96,7 @@ class Trainer:
         self.device = next(model.parameters()).device
         self.learner = Learner(model, task.objective, config, job)
         self.trained = self.learner.trained  # the model, but where its weights are split
-        self.optimizer = ModelOptimizer(self.trained, config)
+        self.optimizer = self.learner.optimizer
         self.checkpoints = Checkpoints(folder, config.keep_last, is_writer=job.is_first)
         self.selection = Selection(model, self.checkpoints, config)
         self.log = TrainingLog(folder, listener, is_writer=job.is_first)
@@ -114,6 +108,7 @@ class Trainer:
         self.num_batches = self.batching.num_batches(task.training)
         assert config.max_steps and config.valid_every, "the caller completes the config"
         self.max_steps, self.valid_every = config.max_steps, config.valid_every
+        self._unsettled: list[Update] = []  # made, but nobody has asked the device what they gave
         self._gradient_norm = math.nan
         self._is_saved = True  # the newest checkpoint holds all that was done
 
@@ -181,7 +176,7 @@ class Trainer:
             began_at = time.monotonic()
             self._update(next(updates))
             state.window_seconds += time.monotonic() - began_at
-            if state.step % config.log_every == 0 or self._reason_to_stop() is not None:
+            if self._is_report_due():
                 state.elapsed_seconds = elapsed_before + time.monotonic() - started_at
                 self._report_step()
 
@@ -195,6 +190,9 @@ class Trainer:
         state = self.state
         is_due = state.step % self.valid_every == 0 or self._reason_to_stop() is not None
         return is_due and state.validated_step < state.step
+
+    def _is_report_due(self) -> bool:
+        return self.state.step % self.config.log_every == 0 or self._reason_to_stop() is not None
 
     def _reason_to_stop(self) -> str | None:
         """Say why training is over, if it is; depends on the state alone."""
@@ -226,69 +224,40 @@ class Trainer:
                 yield self.batching.deal(micro_batches, job.rank, job.world_size)
 
     def _update(self, micro_batches: list[Batch]) -> None:
-        """Make one update, or leave it out when a gradient is not finite."""
-        state, config = self.state, self.config
-        self.optimizer.set_learning_rate(self._learning_rate(state.step + 1))
-        micro_batches = [
-            self.task.objective.prepare(
-                batch, corruption_source(config.seed, state.step, self._number(place)), is_training=True
-            )
-            if batch.num_target_tokens
-            else batch
-            for place, batch in enumerate(micro_batches)
-        ]
-        num_tokens = int(self.job.sum(sum(batch.num_target_tokens for batch in micro_batches))[0])
-        loss_sum, nll_sum = self._backward(micro_batches, num_tokens)
-        gradient_norm = self._clip()
+        """Make one update, and count it as soon as that costs no waiting for the device."""
+        state = self.state
+        self._unsettled.append(self.learner.update(micro_batches, state.step, self._learning_rate(state.step + 1)))
         state.step += 1
-        self._is_saved, self._gradient_norm = False, gradient_norm
-        if math.isfinite(gradient_norm):
-            self.optimizer.step()
-            state.num_skipped_in_a_row = 0
-            state.num_target_tokens += num_tokens
-            state.window_tokens += num_tokens
-            state.window_loss_sum += loss_sum
-            state.window_nll_sum += nll_sum
-        else:
-            self._skip()
-        self.optimizer.zero_grad()
+        self._is_saved = False
+        if self.device.type == "cpu" or self._is_report_due():
+            self._settle()
 
-    def _backward(self, micro_batches: list[Batch], num_tokens: int) -> tuple[float, float]:
-        """Sum gradients of the loss per token over the prepared micro-batches of all processes; so loss and nll."""
-        loss_sum = nll_sum = 0.0
-        for place, batch in enumerate(micro_batches):
-            # dropout: the same in a resumed run, and whichever process computes the micro-batch
-            torch.manual_seed(self.config.seed * 1_000_003 + self.state.step + (self._number(place) << 40))
-            with self.learner.summing(is_last=place + 1 == len(micro_batches)):
-                with self._autocast():
-                    loss = self.learner.loss(batch.to(self.device))
-                self.learner.backward(loss, num_tokens)
-            loss_sum += loss.loss_sum.item()
-            nll_sum += loss.nll_sum.item()
-        loss_sum, nll_sum = self.job.sum(loss_sum, nll_sum)
-        return loss_sum, nll_sum
+    def _settle(self) -> None:
+        """Count the updates that were made since the last time; only here does an update wait for the device."""
+        state, updates, self._unsettled = self.state, self._unsettled, []
+        for step, update in enumerate(updates, state.step - len(updates) + 1):
+            loss_sum, nll_sum = self.job.sum(sum(update.loss_sums.tolist()), sum(update.nll_sums.tolist()))
+            self._gradient_norm = update.gradient_norm.item()
+            if math.isfinite(self._gradient_norm):
+                state.num_skipped_in_a_row = 0
+                state.num_target_tokens += update.num_tokens
+                state.window_tokens += update.num_tokens
+                state.window_loss_sum += loss_sum
+                state.window_nll_sum += nll_sum
+            else:
+                self._skip(step)
 
-    def _number(self, place: int) -> int:
-        """Give the number, within an update, of the micro-batch at a place among those of this process."""
-        return self.job.rank + place * self.job.world_size
-
-    def _clip(self) -> float:
-        """Scale the gradients down to clip_norm if they are longer; give their length before."""
-        limit = self.config.clip_norm or math.inf
-        norm = nn.utils.clip_grad_norm_(self.trained.parameters(), limit, foreach=True)
-        return gathered({"norm": norm}, is_wanted=True)["norm"].item()
-
-    def _skip(self) -> None:
+    def _skip(self, step: int) -> None:
         """Count an update whose gradients are not finite; many in a row mean that training has diverged."""
         state = self.state
         state.num_skipped += 1
         state.num_skipped_in_a_row += 1
-        self.log.warning(f"step {state.step}: a gradient is not finite; this update is left out")
+        self.log.warning(f"step {step}: a gradient is not finite; this update is left out")
         if state.num_skipped_in_a_row >= MAX_SKIPPED_IN_A_ROW:
             last_good = self.checkpoints.latest()
             raise TrainingError(
-                f"gradients were not finite in {MAX_SKIPPED_IN_A_ROW} updates in a row, at step {state.step} with "
-                f"learning rate {self._learning_rate(state.step):.1e}: training has diverged. The last good checkpoint "
+                f"gradients were not finite in {MAX_SKIPPED_IN_A_ROW} updates in a row, at step {step} with "
+                f"learning rate {self._learning_rate(step):.1e}: training has diverged. The last good checkpoint "
                 f"is {last_good or 'none: it came too early'}; start anew (--overwrite) with a lower --lr, a longer "
                 "--warmup-steps, or --precision fp32"
             )
@@ -298,17 +267,12 @@ class Trainer:
         assert config.learning_rate is not None and config.warmup_steps is not None, "the caller completes the config"
         return learning_rate_at(step, config.lr_schedule, config.learning_rate, config.warmup_steps, self.max_steps)
 
-    def _autocast(self) -> AbstractContextManager[None]:
-        if self.config.precision == "fp32":
-            return nullcontext()
-        return torch.autocast(self.device.type, torch.bfloat16)
-
     def _try_largest_batch(self) -> None:
         """Run the batch that needs the most memory, so that running out of it shows in the first second."""
         batch = self.batching.largest(self.task.training)
-        batch = self.task.objective.prepare(batch, corruption_source(self.config.seed, 0), is_training=True)
+        batch = self.learner.prepare(batch, 0)
         try:
-            self._backward([batch], batch.num_target_tokens * self.job.world_size)
+            self.learner.sum_gradients([batch], batch.num_target_tokens * self.job.world_size, 0)
         except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error):
                 raise
@@ -375,7 +339,7 @@ class Trainer:
         """Compute loss, perplexity, and what the objective and the metric ask for on the validation corpus."""
         self.model.eval()
         try:
-            with self._autocast():
+            with self.learner.autocast():
                 batches = self.batching.in_order(self.task.validation)
                 values = validation_values(self.model, self.task.objective, batches)
             decoded = self.task.decode(self.model, self.state.step)
@@ -385,6 +349,7 @@ class Trainer:
 
     def _save(self, *, is_extra: bool) -> None:
         """Write a checkpoint, or take part in it."""
+        self._settle()
         self.state.is_extra = is_extra
         self.state.metrics_bytes, self.state.log_bytes = self.log.sizes()
         self.checkpoints.save(self.trained, self.optimizer, self.state)

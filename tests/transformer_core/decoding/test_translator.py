@@ -232,9 +232,10 @@ def test_ban_unk_leaves_the_unknown_token_out() -> None:
         assert count_unknown(bound) == 0
 
 
-def test_bf16_stays_near() -> None:
+@pytest.mark.parametrize("precision", ["bf16", "fp16"])
+def test_half_precision_stays_near(precision: str) -> None:
     lines = random_lines(20)
-    exact, rough = make(BEAM).translate(lines), make(BEAM, precision="bf16").translate(lines)
+    exact, rough = make(BEAM).translate(lines), make(BEAM, precision=precision).translate(lines)
     same = sum(first.text == second.text for first, second in zip(exact, rough, strict=True))
     assert same >= 10
     assert all(math.isfinite(translation.score) for translation in rough)

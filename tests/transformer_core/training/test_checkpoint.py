@@ -32,7 +32,7 @@ class Run:
         with torch.no_grad():
             for parameter in self.model.parameters():
                 parameter.grad = torch.ones_like(parameter)
-        self.optimizer.step()
+        self.optimizer.step(0.01, is_finite=torch.tensor(True))
         with torch.no_grad():
             for parameter in self.model.parameters():
                 parameter.fill_(step)

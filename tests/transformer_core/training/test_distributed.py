@@ -2,13 +2,14 @@
 
 import os
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from torch import Tensor
 
 from tests.job import run_job
 from tests.training_task import metrics_without_times
@@ -245,11 +246,13 @@ def test_the_gradients_are_those_of_all_tokens(corpora: dict[str, tuple[Corpus, 
             trainer = run.trainer(job)
             own = batch(trainer, [0] if job.is_first else [2, 3, 4, 5])
             num_tokens = int(job.sum(own.num_target_tokens)[0])
-            loss_sum, _ = trainer._backward([own], num_tokens)
+            loss_sums, _ = trainer.learner.sum_gradients([own], num_tokens, 0)
+            (loss_sum,) = job.sum(loss_sums.sum().item())
             alone = run.trainer()
             both = [batch(alone, [0]), batch(alone, [2, 3, 4, 5])]
             assert num_tokens == sum(each.num_target_tokens for each in both)
-            assert loss_sum == pytest.approx(alone._backward(both, num_tokens)[0], rel=1e-6)
+            expected_sums, _ = alone.learner.sum_gradients(both, num_tokens, 0)
+            assert loss_sum == pytest.approx(expected_sums.sum().item(), rel=1e-6)
             for weight, expected in zip(trainer.model.parameters(), alone.model.parameters(), strict=True):
                 torch.testing.assert_close(weight.grad, expected.grad)
 
@@ -324,14 +327,14 @@ def test_a_gradient_that_is_not_finite_anywhere_is_left_out_everywhere(
     corpora: dict[str, tuple[Corpus, Corpus]], tmp_path: Path
 ) -> None:
     def spoil(trainer: Trainer, job: Job) -> None:
-        backward = trainer._backward
+        sum_gradients = trainer.learner.sum_gradients
 
-        def spoiled(micro_batches: list[Batch], num_tokens: int) -> tuple[float, float]:
-            if job.rank == 1 and trainer.state.step == 4:
-                return backward(micro_batches, 0)  # divides by it
-            return backward(micro_batches, num_tokens)
+        def spoiled(prepared: Sequence[Batch], num_tokens: int, step: int) -> tuple[Tensor, Tensor]:
+            if job.rank == 1 and step == 4:
+                num_tokens = 0  # which is divided by
+            return sum_gradients(prepared, num_tokens, step)
 
-        trainer._backward = spoiled  # type: ignore[method-assign]
+        trainer.learner.sum_gradients = spoiled  # type: ignore[method-assign]
 
     run = Run(corpora, tmp_path / "run")
     assert run.job(tmp_path, change=spoil) == ["", ""]
@@ -360,21 +363,29 @@ def test_processes_that_see_different_folders_are_told(
 
 @pytest.mark.parametrize(
     ("place", "fsdp"),
-    [("_update", False), ("_backward", False), ("_clip", False), ("_report_step", False), ("_backward", True)],
+    [
+        ("_update", False),
+        ("learner.sum_gradients", False),
+        ("learner.clip", False),
+        ("_report_step", False),
+        ("learner.sum_gradients", True),
+    ],
 )
 @pytest.mark.parametrize("rank", [0, 1])
 def test_a_process_that_raises_ends_all(
     corpora: dict[str, tuple[Corpus, Corpus]], tmp_path: Path, rank: int, place: str, fsdp: bool
 ) -> None:
     def fail(trainer: Trainer, job: Job) -> None:
-        original = getattr(trainer, place)
+        owner = trainer.learner if place.startswith("learner.") else trainer
+        name = place.removeprefix("learner.")
+        original = getattr(owner, name)
 
         def failing(*arguments: object) -> object:
             if job.rank == rank and trainer.state.step >= 4:
                 raise OSError("the disk is gone")
             return original(*arguments)
 
-        setattr(trainer, place, failing)
+        setattr(owner, name, failing)
 
     run = Run(corpora, tmp_path / "run")
     outcomes = run.job(tmp_path, change=fail, fsdp=fsdp)
@@ -391,14 +402,15 @@ def test_a_process_that_is_killed_ends_all_and_they_go_on_from_the_last_checkpoi
     corpora: dict[str, tuple[Corpus, Corpus]], tmp_path: Path, rank: int
 ) -> None:
     def die(trainer: Trainer, job: Job) -> None:
-        validate = trainer._validate_and_select if job.is_first else trainer._clip
+        owner, name = (trainer, "_validate_and_select") if job.is_first else (trainer.learner, "clip")
+        original = getattr(owner, name)
 
         def dying(*arguments: Any) -> object:  # noqa: ANN401
             if job.rank == rank and trainer.state.step >= 6:
                 os.kill(os.getpid(), signal.SIGKILL)
-            return validate(*arguments)
+            return original(*arguments)
 
-        setattr(trainer, "_validate_and_select" if job.is_first else "_clip", dying)
+        setattr(owner, name, dying)
 
     whole, run = Run(corpora, tmp_path / "whole"), Run(corpora, tmp_path / "run")
     outcomes = run.job(tmp_path, change=die)

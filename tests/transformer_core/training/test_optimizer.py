@@ -4,6 +4,7 @@ import torch
 from tests.transformer_core.decoding.random_model import random_model
 from transformer_core.model import Transformer
 from transformer_core.training.config import OptimizerName, TrainingConfig
+from transformer_core.training.loss_scale import FIRST_FACTOR, GOOD_UPDATES, LossScale
 from transformer_core.training.optimizer import ModelOptimizer
 
 OPTIMIZERS: list[OptimizerName] = ["adamw", "muon"]
@@ -13,12 +14,12 @@ def config_of(optimizer: OptimizerName, **values: float) -> TrainingConfig:
     return TrainingConfig(learning_rate=0.01, weight_decay=0.1, optimizer=optimizer, **values)  # type: ignore[arg-type]
 
 
-def make_steps(model: Transformer, optimizer: ModelOptimizer, seeds: range) -> None:
+def make_steps(model: Transformer, optimizer: ModelOptimizer, seeds: range, rate: float = 0.01) -> None:
     for seed in seeds:
         torch.manual_seed(seed)
         for parameter in model.parameters():
             parameter.grad = torch.randn_like(parameter)
-        optimizer.step()
+        optimizer.step(rate, is_finite=torch.tensor(True))
 
 
 def is_inner_matrix(name: str, weight: torch.Tensor) -> bool:
@@ -70,7 +71,7 @@ def test_matrices_decay_and_biases_and_norms_do_not(name: OptimizerName) -> None
     optimizer = ModelOptimizer(model, config_of(name))
     for parameter in model.parameters():
         parameter.grad = torch.zeros_like(parameter)
-    optimizer.step()
+    optimizer.step(0.01, is_finite=torch.tensor(True))
     for weight_name, weight in model.named_parameters():
         # without a gradient a step is weight · (1 - rate · decay), or nothing
         factor = 1 - 0.01 * 0.1 if weight.dim() > 1 else 1.0
@@ -84,8 +85,7 @@ def test_embeddings_norms_and_biases_take_a_multiple_of_the_rate(name: Optimizer
         model = random_model(20)
         before = {weight_name: weight.clone() for weight_name, weight in model.named_parameters()}
         optimizer = ModelOptimizer(model, TrainingConfig(optimizer=name, embedding_lr_factor=factor))
-        optimizer.set_learning_rate(0.001)
-        make_steps(model, optimizer, range(1))
+        make_steps(model, optimizer, range(1), rate=0.001)
         steps[factor] = {weight_name: weight - before[weight_name] for weight_name, weight in model.named_parameters()}
     for weight_name, step in steps[1.0].items():
         expected = step if is_inner_matrix(weight_name, step) else 3 * step
@@ -102,3 +102,41 @@ def test_frozen_weights_stay_bit_for_bit(name: OptimizerName) -> None:
     for weight_name, weight in model.named_parameters():
         assert torch.equal(weight, before[weight_name]) == weight_name.startswith("encoder."), weight_name
     assert not any(key.startswith("encoder.") for key in optimizer.state_shapes())
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+@pytest.mark.parametrize("num_before", [0, 2])
+def test_a_step_with_gradients_that_are_not_finite_changes_nothing(name: OptimizerName, num_before: int) -> None:
+    trained, spared = random_model(20), random_model(20)
+    optimizers = [ModelOptimizer(model, config_of(name)) for model in (trained, spared)]
+    for model, optimizer in zip((trained, spared), optimizers, strict=True):
+        make_steps(model, optimizer, range(num_before))
+    for value in (torch.nan, torch.inf):
+        for parameter in trained.parameters():
+            parameter.grad = torch.full_like(parameter, value)
+        optimizers[0].step(0.01, is_finite=torch.tensor(False))
+    for model, optimizer in zip((trained, spared), optimizers, strict=True):
+        make_steps(model, optimizer, range(5, 7))
+    for one, other in zip(trained.parameters(), spared.parameters(), strict=True):
+        assert torch.equal(one, other)
+    states = [optimizer.state() for optimizer in optimizers]
+    assert all(torch.equal(states[0][key], states[1][key]) for key in states[1])
+
+
+def test_the_factor_of_fp16_is_halved_by_infinite_gradients_and_doubled_after_many_good_ones() -> None:
+    scale = LossScale(torch.device("cpu"))
+    factors = []
+    for is_finite in (False, False, *[True] * GOOD_UPDATES, False, *[True] * (GOOD_UPDATES - 1), False, True):
+        scale.follow(torch.tensor(is_finite))
+        factors.append(int(scale.factor))
+    first = int(FIRST_FACTOR)
+    quarter, half = first // 4, first // 2
+    assert factors[:3] == [half, quarter, quarter]
+    assert factors[GOOD_UPDATES : GOOD_UPDATES + 3] == [quarter, half, quarter]
+    assert factors[-3:] == [quarter, quarter // 2, quarter // 2]
+    resumed = LossScale(torch.device("cpu"))
+    resumed.load_state(scale.state())
+    for is_finite in [True] * GOOD_UPDATES:
+        scale.follow(torch.tensor(is_finite))
+        resumed.follow(torch.tensor(is_finite))
+        assert resumed.factor == scale.factor

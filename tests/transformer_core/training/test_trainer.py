@@ -2,13 +2,14 @@ import json
 import math
 import os
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from torch import Tensor
 
 from tests.transformer_core.data.number_corpus import write_lines, write_numbers
 from transformer_core.config import ModelConfig, StackConfig
@@ -321,18 +322,18 @@ def test_what_is_validated_is_the_same_every_time_and_in_every_run(pretrain: Cal
 
 def test_every_update_is_corrupted_anew(pretrain: Callable[[str], Builder]) -> None:
     trainer = pretrain("anew")(batch_size=1000, max_steps=4, accumulate=1)
-    prepared: list[Batch] = []
-    backward = trainer._backward
+    seen: list[Batch] = []
+    sum_gradients = trainer.learner.sum_gradients
 
-    def noted(micro_batches: list[Batch], num_tokens: int) -> tuple[float, float]:
-        prepared.extend(micro_batches)
-        assert num_tokens == sum(batch.num_target_tokens for batch in micro_batches)
-        return backward(micro_batches, num_tokens)
+    def noted(prepared: Sequence[Batch], num_tokens: int, step: int) -> tuple[Tensor, Tensor]:
+        seen.extend(prepared)
+        assert num_tokens == sum(batch.num_target_tokens for batch in prepared)
+        return sum_gradients(prepared, num_tokens, step)
 
-    trainer._backward = noted  # type: ignore[method-assign]
+    trainer.learner.sum_gradients = noted  # type: ignore[method-assign]
     trainer.run()
-    sources = {(batch.target_input.numpy().tobytes(), batch.source.numpy().tobytes()) for batch in prepared}
-    assert len(sources) == len(prepared) == 5  # the first one tries whether memory suffices
+    sources = {(batch.target_input.numpy().tobytes(), batch.source.numpy().tobytes()) for batch in seen}
+    assert len(sources) == len(seen) == 5  # the first one tries whether memory suffices
 
 
 def test_the_best_accuracy_is_the_highest(pretrain: Callable[[str], Builder]) -> None:
@@ -390,12 +391,12 @@ def test_gradients_are_clipped(build: Builder, monkeypatch: pytest.MonkeyPatch) 
     trainer = build(clip_norm=0.01, max_steps=3)
     step = trainer.optimizer.step
 
-    def measured_step() -> None:
+    def measured_step(learning_rate: float, *, is_finite: Tensor) -> None:
         squares = sum(
             (parameter.grad**2).sum() for parameter in trainer.model.parameters() if parameter.grad is not None
         )
         norms.append(float(squares) ** 0.5)
-        step()
+        step(learning_rate, is_finite=is_finite)
 
     monkeypatch.setattr(trainer.optimizer, "step", measured_step)
     trainer.run()
@@ -449,6 +450,41 @@ def test_an_update_with_infinite_gradients_is_left_out_and_counted(
     assert steps[0]["gradient_norm"] is None
     log = (build.folder / "train.log").read_text()
     assert log.count("a gradient is not finite; this update is left out") == 3
+
+
+def test_updates_that_are_counted_later_are_counted_the_same(
+    build: Builder, poisoned: Callable[[Trainer, set[int]], None]
+) -> None:
+    at_once = build()
+    poisoned(at_once, {1, 5, 6})
+    at_once.run()
+    later = Builder(build.corpora, build.folder.with_name("later"))
+    trainer = later()
+    poisoned(trainer, {1, 5, 6})
+    trainer.device = torch.device("meta")  # as if it were dear to ask
+    counted: list[int] = []
+    settle = trainer._settle
+
+    def noted() -> None:
+        counted.append(len(trainer._unsettled))
+        settle()
+
+    trainer._settle = noted  # type: ignore[method-assign]
+    trainer.run()
+    assert max(counted) > 1
+    assert later.weights() == build.weights()
+    assert later.records() == build.records()
+    assert [(later.folder / "train.log").read_text().count(f"step {step}: a gradient") for step in (1, 5, 6)] == [1] * 3
+
+
+def test_fp16_learns_as_fp32_does(build: Builder) -> None:
+    losses = {}
+    for precision in ("fp32", "fp16"):
+        builder = Builder(build.corpora, build.folder / precision)
+        builder(precision=precision, max_steps=30, log_every=30, dropout=0.0).run()
+        losses[precision] = builder.listener.steps[-1].loss
+        assert builder.listener.steps[-1].num_skipped <= 2
+    assert losses["fp16"] == pytest.approx(losses["fp32"], rel=0.01)
 
 
 def test_a_run_whose_first_updates_were_left_out_can_be_resumed(
@@ -593,13 +629,14 @@ def test_the_validation_loss_is_the_mean_over_all_tokens(build: Builder) -> None
     assert trainer.validate()[0]["loss"] == pytest.approx(expected)
 
 
-def test_in_bf16_a_resumed_run_is_the_same(build: Builder) -> None:
-    build(precision="bf16").run()
+@pytest.mark.parametrize("precision", ["bf16", "fp16"])
+def test_in_half_precision_a_resumed_run_is_the_same(build: Builder, precision: str) -> None:
+    build(precision=precision).run()
     interrupted = Builder(build.corpora, build.folder.with_name("interrupted"))
-    trainer = interrupted(precision="bf16")
+    trainer = interrupted(precision=precision)
     interrupt_at(trainer, 6)
     with pytest.raises(Interrupted):
         trainer.run()
-    interrupted(precision="bf16").run()
+    interrupted(precision=precision).run()
     assert interrupted.weights() == build.weights()
     assert interrupted.records() == build.records()
