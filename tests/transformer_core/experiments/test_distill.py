@@ -74,7 +74,7 @@ def translations(model: Path, lines: list[str]) -> list[str]:
 
 
 def test_a_student_reproduces_its_teacher(place: Path, tmp_path: Path) -> None:
-    config, run = make(place, tmp_path / "student", **{**LEARNING, "d_model": 16, "d_ff": 16, "max_steps": 200})
+    config, run = make(place, tmp_path / "student", **{**LEARNING, "d_model": 16, "d_ff": 16, "max_steps": 300})
     listener = Listener()
     result = distill(config, run, listener)
     assert result is not None
