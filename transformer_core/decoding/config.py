@@ -67,8 +67,9 @@ class SearchConfig:
         if self.sample:
             cuts = f"top-k {self.top_k}, top-p {self.top_p:g}"
             return f"sampling, temperature {self.temperature:g}, {cuts}, seed {self.seed}"
-        search = f"beam {self.beam_size}" if self.beam_size > 1 else "greedy"
-        search += ", early stopping" if self.early_stopping else ""
+        search = "greedy"
+        if self.beam_size > 1:
+            search = f"beam {self.beam_size}" + (", early stopping" if self.early_stopping else "")
         return f"{search}, length penalty {self.length_penalty_type} {self.length_penalty:g}"
 
     def length_limit(self, num_source_tokens: int) -> int:

@@ -84,3 +84,15 @@ def test_batch_size_has_a_default_for_each_type() -> None:
     assert BatchConfig().effective_batch_size == 4096
     assert BatchConfig(batch_type="sentences").effective_batch_size == 64
     assert BatchConfig(batch_size=7).effective_batch_size == 7
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({}, "beam 5, length penalty avg 1"),
+        ({"early_stopping": True}, "beam 5, early stopping, length penalty avg 1"),
+        ({"beam_size": 1, "early_stopping": True}, "greedy, length penalty avg 1"),
+    ],
+)
+def test_a_search_says_its_circumstances(options: dict[str, object], words: str) -> None:
+    assert str(SearchConfig(**options)) == words  # type: ignore[arg-type]
