@@ -1,6 +1,6 @@
 """What the sequence layers and the modern parts of their frame bring on real tasks, by the commands a user would type.
 
-    python benchmarks/mixers.py --data DATA [--only scan] [--folder WORK] [--output mixers.json]
+    python benchmarks/mixers.py --data DATA [--only scan [--mixer gru]] [--folder WORK] [--output mixers.json]
 
     scan      attention (with its division by √d_head and without), GRU, LSTM and convolution as encoder and decoder
     cmudict   the mixers of `compare` at equal size after as many updates: spelling to pronunciation
@@ -54,6 +54,7 @@ class Bench:
 
     data: Path
     folder: Path
+    mixers: tuple[str, ...]  # of `scan`
     max_steps: int | None  # None: what the part says
     decoder_task: str  # what the decoders of `ssru` learn
     threads: int
@@ -92,9 +93,9 @@ class Bench:
 def scan(bench: Bench) -> list[Row]:
     """Train each mixer on SCAN and score its test set."""
     rows = []
-    for name, options in SCAN_MIXERS.items():
+    for name in bench.mixers:
         model = bench.folder / "scan" / name
-        bench.train("scan", model, options)
+        bench.train("scan", model, SCAN_MIXERS[name])
         rows.append({"mixer": name, **describe(model), **test_scores(bench, TASKS["scan"], model)})
     return rows
 
@@ -231,6 +232,9 @@ def main() -> None:
     parser.add_argument("--only", choices=BENCHES, action="append", help="a part; repeat it; all if not given")
     parser.add_argument("--folder", type=Path, default=Path("mixers"), help="where the models go")
     parser.add_argument("--output", type=Path, help="where to write the figures as JSON")
+    parser.add_argument(
+        "--mixer", choices=SCAN_MIXERS, action="append", help="one of scan; repeat it; all if not given"
+    )
     parser.add_argument("--max-steps", type=int, help="updates for every model, in place of what each part says")
     parser.add_argument("--decoder-task", choices=TASKS, default="cmudict", help="what the decoders of ssru learn")
     parser.add_argument("--threads", type=int, default=os.cpu_count(), help="processor threads")
@@ -240,6 +244,7 @@ def main() -> None:
     bench = Bench(
         data=options.data,
         folder=options.folder,
+        mixers=tuple(options.mixer or SCAN_MIXERS),
         max_steps=options.max_steps,
         decoder_task=options.decoder_task,
         threads=options.threads,
