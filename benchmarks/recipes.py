@@ -31,16 +31,22 @@ RECIPES: dict[str, tuple[str, ...]] = {
     "muon, embeddings x 3": (*MUON, "--embedding-lr-factor", "3"),
     "muon 8e-3, embeddings x 2": ("--optimizer", "muon", "--lr", "0.008", "--embedding-lr-factor", "2"),
     "linear": ("--lr-schedule", "linear"),
+    "warm-up, stable, decay": ("--lr-schedule", "wsd"),
+    "ema 0.999": ("--ema-decay", "0.999"),
     "norm last": ("--norm", "last"),
     "norm last, inverse-sqrt, batches of 8k": (*WU, "--accumulate", "2"),
     "batches of 2k": ("--batch-size", "2048"),
     "batches of 8k": ("--accumulate", "2"),
+    "batches of 2k, then 8k": ("--batch-size", "2048", "--accumulate", "4", "--batch-warmup-steps", "400"),
     "dropout 0.2": ("--dropout", "0.2"),
     "dropout 0.1": ("--dropout", "0.1"),
+    "dropout 0.1 to 0.3": ("--dropout", "0.1", "--final-dropout", "0.3"),
     "attention dropout 0.1": ("--attention-dropout", "0.1"),
     "weight decay 0.05": ("--weight-decay", "0.05"),
     "bpe-dropout 0.05": ("--bpe-dropout", "0.05"),
     "bpe-dropout 0.1": ("--bpe-dropout", "0.1"),
+    "unigram": ("--unigram-alpha", "1000"),  # always the best cut
+    "unigram, alpha 0.2": ("--unigram-alpha", "0.2"),
     "r-drop 1": ("--r-drop", "1"),
     "r-drop 5": ("--r-drop", "5"),
     "rms, swiglu, rotary": MODERN,
@@ -50,10 +56,25 @@ TASK = TASKS["multi30k"]
 
 def screen(data: Path, folder: Path, name: str, epochs: int, common: list[str]) -> Row:
     """Train one recipe; score its translation of the validation pairs."""
-    tokenizer = folder / "tokenizer.json"
+    kind = "unigram" if "--unigram-alpha" in RECIPES[name] else "bpe"
+    tokenizer = folder / f"{kind}.json"
     train, valid = ([str(data / side) for side in sides] for sides in (TASK.train, TASK.valid or ()))
     if not tokenizer.exists():
-        run(["tokenizer", "train", "-i", train[0], "-i", train[1], "-o", str(tokenizer), *TASK.tokenizer])
+        run(
+            [
+                "tokenizer",
+                "train",
+                "-i",
+                train[0],
+                "-i",
+                train[1],
+                "-o",
+                str(tokenizer),
+                "--kind",
+                kind,
+                *TASK.tokenizer,
+            ]
+        )
     model = folder / "-".join([name.replace(", ", "-").replace(" ", "-"), str(epochs), common[-1]])
     pairs = ["-s", train[0], "-t", train[1], "--valid-src", valid[0], "--valid-tgt", valid[1]]
     options = ["--tokenizer", str(tokenizer), "--max-epochs", str(epochs), "--patience", "0", *TASK.options]

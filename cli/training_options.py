@@ -30,6 +30,7 @@ __all__ = [
     "AverageLast",
     "BatchSize",
     "BatchType",
+    "BatchWarmupSteps",
     "Beta1",
     "Beta2",
     "Bidirectional",
@@ -40,12 +41,14 @@ __all__ = [
     "DecoderDModel",
     "DecoderLayers",
     "DecoderMixer",
+    "EmaDecay",
     "EmbeddingLrFactor",
     "EncoderDFf",
     "EncoderDModel",
     "EncoderLayers",
     "EncoderMixer",
     "FeedForward",
+    "FinalDropout",
     "Fsdp",
     "Heads",
     "KeepLast",
@@ -245,6 +248,14 @@ Accumulate = Annotated[
         rich_help_panel=OPTIMIZATION,
     ),
 ]
+BatchWarmupSteps = Annotated[
+    int,
+    typer.Option(
+        min=0,
+        help="Updates in which the batches of an update rise from one to all of --accumulate.",
+        rich_help_panel=OPTIMIZATION,
+    ),
+]
 Fsdp = Annotated[
     bool,
     typer.Option(
@@ -293,6 +304,25 @@ WeightDecay = Annotated[float, typer.Option(help="Decay of matrices and embeddin
 LabelSmoothing = Annotated[
     float,
     typer.Option(help="Share of the target spread over the vocabulary.", rich_help_panel=OPTIMIZATION),
+]
+FinalDropout = Annotated[
+    float | None,
+    typer.Option(
+        min=0,
+        max=0.999,
+        help="Dropout at the end, reached in a line from --dropout. Default: the same throughout.",
+        rich_help_panel=OPTIMIZATION,
+    ),
+]
+EmaDecay = Annotated[
+    float,
+    typer.Option(
+        min=0,
+        max=0.999999,
+        help="Validate and keep the moving average of the weights; the share of it that stays with an update, such as "
+        "0.999. 0: the weights themselves.",
+        rich_help_panel=OPTIMIZATION,
+    ),
 ]
 ClipNorm = Annotated[
     float,

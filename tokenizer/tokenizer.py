@@ -3,6 +3,8 @@
 import copy
 import hashlib
 import json
+import math
+import re
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
@@ -17,7 +19,7 @@ from tokenizer.errors import TokenizerConfigError, TokenizerDataError, Tokenizer
 from tokenizer.file_format import MAX_FILE_BYTES, add_tags, parse_tokenizer
 from tokenizer.pipeline import build_text_normalizer
 from tokenizer.special_tokens import BOS_ID, EOS_ID, MASK_ID, PAD_ID, SPECIAL_TOKENS, UNK_ID
-from tokenizer.tags import tag_names, tag_piece
+from tokenizer.tags import TAG_PATTERN, tag_names, tag_piece
 from tokenizer.word_edges import WordEdges, find_word_edges
 
 __all__ = ["Tokenizer"]
@@ -253,6 +255,20 @@ class Tokenizer:
         model = json.loads(self._json_text)["model"]
         ids = model["vocab"]
         return [(ids[left], ids[right], ids[left + right]) for left, right in model.get("merges", [])]
+
+    @property
+    def scored_pieces(self) -> list[tuple[str, float]]:
+        """Text and natural log of the probability of every id of unigram; minus infinity for what no text is cut into.
+
+        None of other kinds.
+        """
+        if self.config.kind != "unigram":
+            return []
+        vocabulary: list[tuple[str, float]] = json.loads(self._json_text)["model"]["vocab"]
+        return [
+            (text, -math.inf if index < len(SPECIAL_TOKENS) or re.fullmatch(TAG_PATTERN, text) else score)
+            for index, (text, score) in enumerate(vocabulary)
+        ]
 
     @cached_property
     def _library_for_rests(self) -> tokenizers.Tokenizer:

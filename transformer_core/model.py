@@ -270,6 +270,12 @@ class Transformer(nn.Module):
         state.length = state.length + 1
         return hidden.squeeze(1)
 
+    def set_dropout(self, share: float) -> None:
+        """Drop another share from embeddings and sublayers than the config says; training may change it on its way."""
+        for module in self.modules():
+            if isinstance(module, (Residual, SequenceEmbedding)):
+                module.dropout.share = share
+
     def num_parameters(self) -> int:
         """Count the weights, each shared one once."""
         return sum(parameter.numel() for parameter in self.parameters())

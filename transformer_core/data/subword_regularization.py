@@ -1,10 +1,10 @@
 """Cut the words of a batch anew, so that a model never sees a pair twice as the same tokens.
 
-The words and their cuts are `tokenizer/bpe_dropout.py`'s; this finds the words in rows of ids. Which cut a word gets
-follows from the source of random numbers alone, as in data/masking.py.
+The cuts of a word are those of `tokenizer/bpe_dropout.py` or `tokenizer/unigram_sampling.py`; this finds the words in
+rows of ids. Which cut a word gets follows from the source of random numbers alone, as in data/masking.py.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from numpy.random import Generator
@@ -13,37 +13,30 @@ from torch import Tensor
 
 from tokenizer import Tokenizer
 from tokenizer.bpe_dropout import NUM_SEGMENTATIONS, BpeDropout
+from tokenizer.unigram_sampling import UnigramSampling
 from transformer_core.data.batching import Batch, collate
 from transformer_core.data.masking import word_starts
 from transformer_core.errors import ConfigError
 
-__all__ = ["SubwordRegularization"]
+__all__ = ["SubwordRegularization", "bpe_cuts", "unigram_cuts"]
 
 Ids = NDArray[np.int64]
+Cut = Callable[[tuple[int, ...], int], tuple[int, ...]]  # a word and a number to its tokens; another number, others
 
 
 class SubwordRegularization:
-    """Recuts both sides of batches by BPE-dropout."""
+    """Recuts both sides of batches."""
 
-    def __init__(self, tokenizers: Sequence[Tokenizer], rate: float, max_length: int) -> None:
+    def __init__(self, tokenizers: Sequence[Tokenizer], cuts: Sequence[Cut], max_length: int) -> None:
         """Prepare.
 
         Args:
             tokenizers: of the source and of the target.
-            rate: share of the merges left out, each time one could be made.
+            cuts: how each of them cuts a word; see `bpe_cuts` and `unigram_cuts`.
             max_length: tokens a side may have; one that would have more stays as it was.
-
-        Raises:
-            ConfigError: a tokenizer has no merges.
         """
-        for tokenizer in tokenizers:
-            if tokenizer.config.kind not in ("bpe", "byte-bpe"):
-                raise ConfigError(
-                    f"--bpe-dropout leaves merges out, and a tokenizer of kind {tokenizer.config.kind} has none; "
-                    "do without it, or learn a tokenizer of kind bpe"
-                )
         self.max_length = max_length
-        self._sides = [(_edges(tokenizer), BpeDropout(tokenizer.merges, rate)) for tokenizer in tokenizers]
+        self._sides = [(_edges(tokenizer), cut) for tokenizer, cut in zip(tokenizers, cuts, strict=True)]
         self.pad_id, self.bos_id, self.eos_id = tokenizers[0].pad_id, tokenizers[0].bos_id, tokenizers[0].eos_id
 
     def recut(self, batch: Batch, random: Generator) -> Batch:
@@ -60,12 +53,46 @@ class SubwordRegularization:
 
     def _recut(self, row: Ids, side: int, random: Generator) -> Ids:
         """Cut the words of a row, (length,), anew -> (new length,)."""
-        edges, dropout = self._sides[side]
+        edges, cut_word = self._sides[side]
         words = np.split(row, np.flatnonzero(word_starts(row[None], edges)[0])[1:])
         numbers = random.integers(NUM_SEGMENTATIONS, size=len(words)).tolist()
-        cuts = [dropout.segment(tuple(word.tolist()), number) for word, number in zip(words, numbers, strict=True)]
+        cuts = [cut_word(tuple(word.tolist()), number) for word, number in zip(words, numbers, strict=True)]
         cut = [piece for pieces in cuts for piece in pieces]
         return row if len(cut) > self.max_length else np.array(cut, dtype=row.dtype)
+
+
+def bpe_cuts(tokenizers: Sequence[Tokenizer], rate: float) -> list[Cut]:
+    """Cut words by BPE-dropout.
+
+    Args:
+        tokenizers: of kind bpe or byte-bpe.
+        rate: share of the merges left out, each time one could be made.
+
+    Raises:
+        ConfigError: a tokenizer has no merges.
+    """
+    for tokenizer in tokenizers:
+        if tokenizer.config.kind not in ("bpe", "byte-bpe"):
+            raise ConfigError(
+                f"--bpe-dropout leaves merges out, and a tokenizer of kind {tokenizer.config.kind} has none; "
+                "do without it, or learn a tokenizer of kind bpe"
+            )
+    return [BpeDropout(tokenizer.merges, rate).segment for tokenizer in tokenizers]
+
+
+def unigram_cuts(tokenizers: Sequence[Tokenizer], alpha: float) -> list[Cut]:
+    """Draw from all cuts of a word by their probability to the power of alpha.
+
+    Raises:
+        ConfigError: a tokenizer is not of kind unigram.
+    """
+    for tokenizer in tokenizers:
+        if tokenizer.config.kind != "unigram":
+            raise ConfigError(
+                f"--unigram-alpha draws by the probabilities of pieces, and a tokenizer of kind "
+                f"{tokenizer.config.kind} has none; do without it, or learn a tokenizer of kind unigram"
+            )
+    return [UnigramSampling(tokenizer.scored_pieces, alpha).segment for tokenizer in tokenizers]
 
 
 def _real_rows(padded: Tensor, mask: Tensor | None) -> list[Ids]:

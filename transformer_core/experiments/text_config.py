@@ -31,6 +31,7 @@ class DataConfig:
     vocabulary_size: int | None = None  # of the tokenizer that is learned; None follows from the data
     max_length: int = 256  # tokens a side of a training pair may have; longer pairs are dropped and counted
     bpe_dropout: float = 0.0  # share of the merges left out whenever a training pair is seen
+    unigram_alpha: float | None = None  # draws the cuts of words by their probability to this power; None: the best
     errors: Literal["strict", "replace"] = "strict"  # what bytes that are not UTF-8 do
     weights: tuple[float, ...] = ()  # share of the batches that each pair of training files has; (): as large as it is
     tags: tuple[str, ...] = ()  # what the sources of each pair of files, for training and for validation, begin with
@@ -39,6 +40,12 @@ class DataConfig:
         _check_weights(self.weights, len(self.train_src) or len(self.weights), "pair of training files")
         if not 0 <= self.bpe_dropout < 1:
             raise ConfigError(f"bpe_dropout ({self.bpe_dropout}) must be at least 0 and below 1")
+        if self.unigram_alpha is not None and not 0 <= self.unigram_alpha < float("inf"):
+            raise ConfigError(f"unigram_alpha ({self.unigram_alpha}) must be at least 0")
+        if self.bpe_dropout and self.unigram_alpha is not None:
+            raise ConfigError(
+                "--bpe-dropout and --unigram-alpha are for tokenizers of different kinds; give one of them"
+            )
         if self.prepared is None:
             self._check_text()
         else:
@@ -143,7 +150,7 @@ def _check_weights(weights: tuple[float, ...], num_texts: int, what: str) -> Non
 
 def _refuse_text(data: DataConfig | RawTextConfig) -> None:
     """See that nothing is asked for that a prepared folder has brought already."""
-    free = {"prepared", "weights", "bpe_dropout", "max_length", "tokenizer_kind", "errors"}
+    free = {"prepared", "weights", "bpe_dropout", "unigram_alpha", "max_length", "tokenizer_kind", "errors"}
     for item in fields(data):
         if item.name not in free and getattr(data, item.name) != item.default:
             name = {"vocabulary_size": "vocab_size", "tags": "tag"}.get(item.name, item.name).replace("_", "-")

@@ -15,7 +15,7 @@ import torch
 from transformer_core.data.batching import Batching
 from transformer_core.data.encoding_processes import num_cores
 from transformer_core.data.shards import Corpus
-from transformer_core.data.subword_regularization import SubwordRegularization
+from transformer_core.data.subword_regularization import SubwordRegularization, bpe_cuts, unigram_cuts
 from transformer_core.device import choose_device, has_fast_bf16
 from transformer_core.errors import ConfigError
 from transformer_core.experiments.config import TrainingRun
@@ -230,7 +230,11 @@ def _translation(run: TrainingRun, tokenizers: Tokenizers) -> Translation:
     assert isinstance(run.data, DataConfig), "raw text is for pretraining"
     data, regularization = run.data, None
     if data.bpe_dropout:
-        regularization = SubwordRegularization(tokenizers, data.bpe_dropout, data.max_length)
+        regularization = SubwordRegularization(tokenizers, bpe_cuts(tokenizers, data.bpe_dropout), data.max_length)
+    if data.unigram_alpha is not None:
+        regularization = SubwordRegularization(
+            tokenizers, unigram_cuts(tokenizers, data.unigram_alpha), data.max_length
+        )
     return Translation(regularization, run.training.r_drop)
 
 

@@ -51,7 +51,7 @@ OPTION_NAMES = {
 
 # Options that say when a run stops and what it keeps and shows, not what it computes: they may change on resume.
 FREE_OPTIONS = frozenset({"max_time", "patience", "log_every", "save_every", "keep_last", "threads", "fsdp"})
-# So may these, under the schedules that do not look at the end.
+# So may these, where neither the learning rate nor dropout looks at the end.
 LIMITS = frozenset({"max_steps", "max_epochs"})
 ENDLESS_SCHEDULES = frozenset({"inverse-sqrt", "constant"})
 
@@ -106,7 +106,8 @@ def refuse_changes(folder: Path, stored: Mapping[str, Any], wanted: Mapping[str,
     Raises:
         ConfigError: one would change what the run computes.
     """
-    free = FREE_OPTIONS | LIMITS if stored.get("lr_schedule") in ENDLESS_SCHEDULES else FREE_OPTIONS
+    is_endless = stored.get("lr_schedule") in ENDLESS_SCHEDULES and "final_dropout" not in stored
+    free = FREE_OPTIONS | LIMITS if is_endless else FREE_OPTIONS
     for name, value in wanted.items():
         if name in free or value == "auto" or stored.get(name) == value:
             continue

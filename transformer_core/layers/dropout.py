@@ -19,22 +19,22 @@ class Dropout(nn.Module):
     def __init__(self, share: float) -> None:
         super().__init__()
         self.share = share  # at least 0 and below 1
-        self.num_dropped = min(round(share * VALUES), VALUES - 1)  # of all VALUES
 
     def forward(self, values: Tensor) -> Tensor:
         """Drop from values of any shape."""
-        if not self.training or not self.num_dropped:
+        num_dropped = min(round(self.share * VALUES), VALUES - 1)
+        if not self.training or not num_dropped:
             return values
         if values.device.type != "cpu":
             return functional.dropout(values, self.share)
-        return values * self._mask(values)
+        return values * self._mask(values, num_dropped)
 
-    def _mask(self, values: Tensor) -> Tensor:
+    def _mask(self, values: Tensor, num_dropped: int) -> Tensor:
         """Draw zeros, and the factor of what stays, in the shape and type of `values`."""
         words = torch.empty((values.numel() + 3) // 4, dtype=torch.int64).random_(-(2**63), None)
         numbers = words.view(torch.int16)[: values.numel()].view(values.shape)
-        mask = torch.ge(numbers, self.num_dropped - VALUES // 2, out=torch.empty_like(values))
-        return mask.mul_(VALUES / (VALUES - self.num_dropped))
+        mask = torch.ge(numbers, num_dropped - VALUES // 2, out=torch.empty_like(values))
+        return mask.mul_(VALUES / (VALUES - num_dropped))
 
     def extra_repr(self) -> str:
         """Show the share."""

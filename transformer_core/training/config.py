@@ -16,7 +16,7 @@ __all__ = [
     "TranslationMetric",
 ]
 
-Schedule = Literal["inverse-sqrt", "cosine", "linear", "constant"]
+Schedule = Literal["inverse-sqrt", "cosine", "linear", "wsd", "constant"]
 TranslationMetric = Literal["loss", "bleu", "chrf", "wer", "cer", "exact"]
 PretrainingMetric = Literal["loss", "accuracy"]
 Metric = TranslationMetric | PretrainingMetric
@@ -33,6 +33,7 @@ class TrainingConfig:
     batch_size: int = 4096  # size of a micro-batch in units of batch_type
     batch_type: BatchType = "tokens"  # tokens: padded tokens of the longer side; sentences: pairs
     accumulate: int = 1  # micro-batches of each process summed into one update
+    batch_warmup_steps: int = 0  # updates in which the micro-batches of an update rise from 1 to all
     fsdp: bool = False  # in a job of several processes: split weights and optimizer over them
     learning_rate: float | None = None  # the schedule's peak
     lr_schedule: Schedule = "cosine"  # how the rate falls after the warm-up
@@ -47,6 +48,8 @@ class TrainingConfig:
     r_drop: float = (
         0.0  # translation: weight (alpha) that draws two passes with different dropout together; 0: one pass
     )
+    final_dropout: float | None = None  # the model's dropout goes there in a line over max_steps; None: it stays
+    ema_decay: float = 0.0  # of the moving average of the weights that is validated and kept; 0: the weights are
     clip_norm: float = 1.0  # gradients longer than this are scaled down to it; 0 leaves them
     max_steps: int | None = None  # updates; with cosine and linear the rate reaches 0 there
     max_epochs: int | None = None  # passes over the data
@@ -78,16 +81,27 @@ class TrainingConfig:
             **dict.fromkeys(("batch_size", "accumulate", "keep_last", "log_every", "valid_beam_size"), 1),
             **dict.fromkeys(("max_steps", "max_epochs", "valid_every", "save_every", "threads"), 1),
             **dict.fromkeys(
-                ("warmup_steps", "patience", "average_last", "seed", "weight_decay", "clip_norm", "r_drop"), 0
+                (
+                    "warmup_steps",
+                    "batch_warmup_steps",
+                    "patience",
+                    "average_last",
+                    "seed",
+                    "weight_decay",
+                    "clip_norm",
+                    "r_drop",
+                ),
+                0,
             ),
         }
         for name, low in at_least.items():
             value = getattr(self, name)
             if value is not None and not value >= low:
                 raise ConfigError(f"{name} ({value}) must be at least {low}")
-        for name in ("momentum", "beta1", "beta2", "label_smoothing"):
-            if not 0 <= getattr(self, name) < 1:
-                raise ConfigError(f"{name} ({getattr(self, name)}) must be at least 0 and below 1")
+        for name in ("momentum", "beta1", "beta2", "label_smoothing", "final_dropout", "ema_decay"):
+            value = getattr(self, name)
+            if value is not None and not 0 <= value < 1:
+                raise ConfigError(f"{name} ({value}) must be at least 0 and below 1")
         for name in ("learning_rate", "embedding_lr_factor", "max_time"):
             value = getattr(self, name)
             if value is not None and not 0 < value < float("inf"):

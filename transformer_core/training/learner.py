@@ -155,6 +155,17 @@ class Learner:
             if self.job.is_first:
                 set_weights(self.model, weights)
 
+    def validated_weights(self) -> AbstractContextManager[None]:
+        """Let the model have the weights that are validated and kept: their moving average, if there is one."""
+        moving_average = self.optimizer.moving_average
+        return nullcontext() if moving_average is None else moving_average.in_place()
+
+    def set_dropout(self, share_done: float) -> None:
+        """Let the model drop what is due when a share of training, 0 to 1, is done."""
+        if (final := self.config.final_dropout) is not None:
+            first = self.model.config.dropout
+            self.trained.set_dropout(first + (final - first) * share_done)
+
     def _summing(self, *, is_last: bool) -> AbstractContextManager[None]:
         """Surround the loss and the gradients of a batch: before the last one nothing goes between processes."""
         if self._sharded is not None:

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from transformer_core.model import Transformer
 from transformer_core.training.config import TrainingConfig
 from transformer_core.training.loss_scale import LossScale
+from transformer_core.training.moving_average import MovingAverage
 from transformer_core.training.muon import Muon
 from transformer_core.training.sharding import laid_out_like
 
@@ -38,6 +39,7 @@ class ModelOptimizer:
         self._named = named
         device = next(model.parameters()).device
         self.loss_scale = LossScale(device) if config.precision == "fp16" else None  # by which the loss is multiplied
+        self.moving_average = MovingAverage(named, config.ema_decay) if config.ema_decay else None
         self._optimizers: list[torch.optim.Optimizer] = []
         if config.optimizer == "muon":
             dtype = torch.bfloat16 if config.precision == "bf16" else torch.float32
@@ -65,6 +67,8 @@ class ModelOptimizer:
             optimizer.step()
         if self.loss_scale is not None:
             self.loss_scale.follow(is_finite)
+        if self.moving_average is not None:
+            self.moving_average.follow()
 
     def zero_grad(self) -> None:
         """Forget the gradients."""
@@ -73,20 +77,26 @@ class ModelOptimizer:
 
     def state(self) -> dict[str, Tensor]:
         """Name the tensors of the state by weight: "encoder….weight/exp_avg"."""
-        return {
+        state = {
             f"{name}/{key}": optimizer.state[weight][key]
             for name, weight, optimizer in self._owners()
             for key in _state_names(optimizer)
             if weight in optimizer.state
-        } | ({} if self.loss_scale is None else self.loss_scale.state())
+        }
+        for part in (self.loss_scale, self.moving_average):
+            state |= {} if part is None else part.state()
+        return state
 
     def state_shapes(self) -> dict[str, tuple[int, ...]]:
         """Give the shapes of what `state` gives once a step was made."""
-        return {
+        shapes: dict[str, tuple[int, ...]] = {
             f"{name}/{key}": () if key == "step" else tuple(weight.shape)
             for name, weight, optimizer in self._owners()
             for key in _state_names(optimizer)
-        } | ({} if self.loss_scale is None else dict.fromkeys(self.loss_scale.state(), ()))
+        }
+        for part in (self.loss_scale, self.moving_average):
+            shapes |= {} if part is None else {name: tuple(tensor.shape) for name, tensor in part.state().items()}
+        return shapes
 
     def load_state(self, state: Mapping[str, Tensor]) -> None:
         """Put back what `state` gave; tensors take the device of their weight."""
@@ -96,6 +106,8 @@ class ModelOptimizer:
             tensors = {key: state[f"{name}/{key}"] for key in _state_names(optimizer) if f"{name}/{key}" in state}
             if tensors:
                 optimizer.state[weight] = {key: laid_out_like(weight, tensor) for key, tensor in tensors.items()}
+        if self.moving_average is not None:
+            self.moving_average.load_state(state)
 
     def _owners(self) -> Iterator[tuple[str, nn.Parameter, torch.optim.Optimizer]]:
         """Give every weight with its name and the optimizer that updates it."""

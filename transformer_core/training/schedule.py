@@ -9,6 +9,8 @@ from transformer_core.training.config import Schedule
 
 __all__ = ["learning_rate_at"]
 
+STABLE_SHARE = 0.8  # of the updates after the warm-up
+
 
 def learning_rate_at(step: int, schedule: Schedule, peak: float, warmup_steps: int, max_steps: int) -> float:
     """Give the rate of update number `step`, counted from 1.
@@ -16,6 +18,8 @@ def learning_rate_at(step: int, schedule: Schedule, peak: float, warmup_steps: i
     - inverse-sqrt: peak · √(warmup / step) (Vaswani et al. 2017, equation 3, written with its peak);
     - cosine: half a cosine from the peak to 0 at `max_steps` (Loshchilov and Hutter 2017);
     - linear: a straight line from the peak to 0 at `max_steps`;
+    - wsd (warm-up, stable, decay): the peak until the last fifth, in which it falls to 0, quickly at first (Hägele et
+      al. 2024, "1 - sqrt");
     - constant: the peak.
     """
     if step < warmup_steps:
@@ -28,5 +32,7 @@ def learning_rate_at(step: int, schedule: Schedule, peak: float, warmup_steps: i
             return peak * 0.5 * (1 + math.cos(math.pi * share_done))
         case "linear":
             return peak * (1 - share_done)
+        case "wsd":
+            return peak * (1 - math.sqrt(max(0.0, share_done - STABLE_SHARE) / (1 - STABLE_SHARE)))
         case "constant":
             return peak

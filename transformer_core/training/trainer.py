@@ -153,10 +153,11 @@ class Trainer:
         updates = self._updates()
         while True:
             if self._is_validation_due():
-                self.learner.gather()
-                if self.job.is_first:
-                    with suppress(KeyboardInterrupt):
-                        self._validate_and_select(interruption)
+                with self.learner.validated_weights():
+                    self.learner.gather()
+                    if self.job.is_first:
+                        with suppress(KeyboardInterrupt):
+                            self._validate_and_select(interruption)
                 self._share_state()
             state.elapsed_seconds = elapsed_before + time.monotonic() - started_at
             reason = self._reason_to_stop()
@@ -208,24 +209,30 @@ class Trainer:
     def _updates(self) -> Iterator[list[Batch]]:
         """Give this process's micro-batches of one update after the other, from where the state stands; never ends.
 
-        An update is made of as many micro-batches as when the run began, however many processes share them now; the
-        last one of an epoch of those that are left.
+        An update is made of as many micro-batches as when the run began, however many processes share them now (the
+        first ones of fewer, if that is asked for); the last one of an epoch of those that are left.
         """
         state, job = self.state, self.job
         while True:
             batches = self.batching.planned(self.task.training, state.epoch, state.batch)
-            following = list(islice(batches, state.micro_batches))
+            following = list(islice(batches, self._num_micro_batches(state.step + 1)))
             while micro_batches := following:
-                following = list(islice(batches, state.micro_batches))
+                following = list(islice(batches, self._num_micro_batches(state.step + 2)))
                 if following:
                     state.batch += len(micro_batches)
                 else:  # the last of this epoch: what comes next is the first of another
                     state.epoch, state.batch = state.epoch + 1, 0
                 yield self.batching.deal(micro_batches, job.rank, job.world_size)
 
+    def _num_micro_batches(self, step: int) -> int:
+        """Say of how many micro-batches of all processes update number `step` is made."""
+        share = min(1.0, step / max(1, self.config.batch_warmup_steps))
+        return max(1, math.ceil(share * self.state.micro_batches))
+
     def _update(self, micro_batches: list[Batch]) -> None:
         """Make one update, and count it as soon as that costs no waiting for the device."""
         state = self.state
+        self.learner.set_dropout(state.step / self.max_steps)
         self._unsettled.append(self.learner.update(micro_batches, state.step, self._learning_rate(state.step + 1)))
         state.step += 1
         self._is_saved = False

@@ -7,7 +7,7 @@ from tests.tokenizer.examples import LINES, trained
 from tokenizer import Tokenizer
 from transformer_core.data.batching import Batch, collate
 from transformer_core.data.masking import corruption_source
-from transformer_core.data.subword_regularization import SubwordRegularization
+from transformer_core.data.subword_regularization import SubwordRegularization, bpe_cuts, unigram_cuts
 from transformer_core.errors import ConfigError
 
 PAIRS = [(line, other) for line, other in islice(zip(LINES, reversed(LINES), strict=True), 40) if line and other]
@@ -25,6 +25,10 @@ def tokenizers() -> tuple[Tokenizer, Tokenizer]:
     return trained("bpe"), trained("byte-bpe")
 
 
+def bpe_dropout(pair: tuple[Tokenizer, Tokenizer], rate: float, max_length: int) -> SubwordRegularization:
+    return SubwordRegularization(pair, bpe_cuts(pair, rate), max_length)
+
+
 def text_of(batch: Batch) -> list[tuple[str, str, str]]:
     source, target = tokenizers()
     rows = zip(batch.source.tolist(), batch.target_input.tolist(), batch.target_output.tolist(), strict=True)
@@ -33,7 +37,7 @@ def text_of(batch: Batch) -> list[tuple[str, str, str]]:
 
 def test_the_text_stays_and_the_tokens_change() -> None:
     batch = batch_of(tokenizers())
-    recut = SubwordRegularization(tokenizers(), 0.3, 500).recut(batch, corruption_source(1, 2))
+    recut = bpe_dropout(tokenizers(), 0.3, 500).recut(batch, corruption_source(1, 2))
     assert text_of(recut) == text_of(batch)
     for name in ("source", "target_output"):
         assert getattr(recut, name).size(1) > getattr(batch, name).size(1)
@@ -44,9 +48,9 @@ def test_the_text_stays_and_the_tokens_change() -> None:
 
 def test_the_place_in_training_names_the_tokens() -> None:
     batch = batch_of(tokenizers())
-    regularization = SubwordRegularization(tokenizers(), 0.2, 500)
+    regularization = bpe_dropout(tokenizers(), 0.2, 500)
     first, other = (regularization.recut(batch, corruption_source(1, step)) for step in (1, 2))
-    again = SubwordRegularization(tokenizers(), 0.2, 500).recut(batch, corruption_source(1, 1))
+    again = bpe_dropout(tokenizers(), 0.2, 500).recut(batch, corruption_source(1, 1))
     assert torch.equal(first.source, again.source)
     assert torch.equal(first.target_output, again.target_output)
     assert not torch.equal(first.source, other.source)
@@ -54,7 +58,7 @@ def test_the_place_in_training_names_the_tokens() -> None:
 
 def test_nothing_left_out_is_the_same_batch() -> None:
     batch = batch_of((trained("bpe"), trained("bpe")))
-    recut = SubwordRegularization((trained("bpe"), trained("bpe")), 0.0, 500).recut(batch, corruption_source(1, 2))
+    recut = bpe_dropout((trained("bpe"), trained("bpe")), 0.0, 500).recut(batch, corruption_source(1, 2))
     for name in ("source", "source_mask", "target_input", "target_output"):
         assert torch.equal(getattr(recut, name), getattr(batch, name)), name
 
@@ -62,7 +66,7 @@ def test_nothing_left_out_is_the_same_batch() -> None:
 def test_a_side_that_would_be_too_long_stays_as_it_was() -> None:
     batch = batch_of(tokenizers())
     limit = int((batch.source != tokenizers()[0].pad_id).sum(dim=1).max()) - 1
-    recut = SubwordRegularization(tokenizers(), 0.05, limit).recut(batch, corruption_source(1, 2))
+    recut = bpe_dropout(tokenizers(), 0.05, limit).recut(batch, corruption_source(1, 2))
     assert text_of(recut) == text_of(batch)
     assert recut.source.size(1) <= limit + 1
     assert not torch.equal(recut.source, batch.source)
@@ -70,4 +74,23 @@ def test_a_side_that_would_be_too_long_stays_as_it_was() -> None:
 
 def test_a_tokenizer_without_merges_is_refused() -> None:
     with pytest.raises(ConfigError, match="of kind unigram has none"):
-        SubwordRegularization((trained("bpe"), trained("unigram")), 0.1, 500)
+        bpe_cuts((trained("bpe"), trained("unigram")), 0.1)
+
+
+def test_unigram_cuts_are_drawn_anew_and_are_the_same_text() -> None:
+    pair = (trained("unigram"), trained("unigram"))
+    batch = batch_of(pair)
+    regularization = SubwordRegularization(pair, unigram_cuts(pair, 0.2), 500)
+    first, other = (regularization.recut(batch, corruption_source(1, step)) for step in (1, 2))
+    assert not torch.equal(first.source, other.source)
+    for recut in (first, other):
+        assert [pair[0].decode(row) for row in recut.source.tolist()] == [
+            pair[0].decode(row) for row in batch.source.tolist()
+        ]
+
+
+def test_unigram_cuts_need_probabilities() -> None:
+    with pytest.raises(
+        ConfigError, match="--unigram-alpha draws by the probabilities of pieces, and a tokenizer of kind"
+    ):
+        unigram_cuts((trained("unigram"), trained("bpe")), 0.2)

@@ -233,6 +233,17 @@ def test_muon_works_on_split_weights(corpora: dict[str, tuple[Corpus, Corpus]], 
     require_same(run, whole)
 
 
+@pytest.mark.parametrize("fsdp", [False, True], ids=["ddp", "fsdp"])
+def test_two_processes_have_one_moving_average(
+    corpora: dict[str, tuple[Corpus, Corpus]], tmp_path: Path, fsdp: bool
+) -> None:
+    whole, run = Run(corpora, tmp_path / "one"), Run(corpora, tmp_path / "two")
+    whole.alone(accumulate=2, ema_decay=0.9, batch_warmup_steps=4)
+    assert run.job(tmp_path, max_time=1e-6, fsdp=fsdp, ema_decay=0.9, batch_warmup_steps=4) == ["", ""]
+    assert run.job(tmp_path, fsdp=fsdp, ema_decay=0.9, batch_warmup_steps=4) == ["", ""]
+    require_same(run, whole)
+
+
 def test_the_gradients_are_those_of_all_tokens(corpora: dict[str, tuple[Corpus, Corpus]], tmp_path: Path) -> None:
     """Batches of 1 and of 4 pairs: a mean of means would be another number."""
     numbers = corpora["translation"][0].shard(0)

@@ -35,7 +35,7 @@ def set_dropout(model: Transformer, num_dropped: int) -> Transformer:
     """Drop so many values of 65,536."""
     for module in model.modules():
         if isinstance(module, Dropout):
-            module.num_dropped = num_dropped
+            module.share = num_dropped / 65_536
     return model.train()
 
 

@@ -10,7 +10,7 @@ def rates(schedule: Schedule, steps: list[int], warmup_steps: int = 100, max_ste
     return [learning_rate_at(step, schedule, 2.0, warmup_steps, max_steps) for step in steps]
 
 
-@pytest.mark.parametrize("schedule", ["inverse-sqrt", "cosine", "linear", "constant"])
+@pytest.mark.parametrize("schedule", ["inverse-sqrt", "cosine", "linear", "wsd", "constant"])
 def test_the_rate_rises_in_a_line_to_its_peak(schedule: Schedule) -> None:
     assert rates(schedule, [1, 25, 50, 99, 100]) == pytest.approx([0.02, 0.5, 1.0, 1.98, 2.0])
 
@@ -35,6 +35,11 @@ def test_cosine() -> None:
 
 def test_linear() -> None:
     assert rates("linear", [350, 600, 850, 1100]) == pytest.approx([1.5, 1.0, 0.5, 0.0])
+
+
+def test_warm_up_stable_decay() -> None:
+    # 800 of 1000 steps at the peak; then 1 - √ of the share of the other 200 that is done: ½ at a quarter
+    assert rates("wsd", [100, 500, 900, 950, 1100]) == pytest.approx([2.0, 2.0, 2.0, 1.0, 0.0])
 
 
 def test_constant() -> None:

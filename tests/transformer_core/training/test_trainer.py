@@ -18,10 +18,12 @@ from transformer_core.data.batching import Batch
 from transformer_core.data.masking import MaskingVocabulary
 from transformer_core.data.shards import Corpus
 from transformer_core.errors import Interrupted, OutOfMemoryError, TrainingError
+from transformer_core.layers.dropout import Dropout
 from transformer_core.model import Transformer
 from transformer_core.model_directory import expected_shapes, read_weights
 from transformer_core.training import objectives
 from transformer_core.training.config import TrainingConfig
+from transformer_core.training.learner import Update
 from transformer_core.training.loss import LossSum
 from transformer_core.training.objectives import Denoising, Masked, Objective, Translation, translation_loss
 from transformer_core.training.progress import Silent, StepReport, ValidationReport
@@ -190,6 +192,29 @@ def test_interrupted_at_every_step(build: Builder, whole: Whole) -> None:
             trainer.run()
     build().run()
     require_same(build, whole)
+
+
+SHAPED: list[dict[str, Any]] = [
+    {"ema_decay": 0.9},
+    {"ema_decay": 0.9, "optimizer": "muon"},
+    {"accumulate": 3, "batch_warmup_steps": 7},
+    {"final_dropout": 0.0, "lr_schedule": "wsd"},
+]
+
+
+@pytest.mark.parametrize("values", SHAPED, ids=str)
+def test_what_changes_along_the_way_is_the_same_in_a_resumed_run(build: Builder, values: dict[str, Any]) -> None:
+    whole = Builder(build.corpora, build.folder.with_name("whole"))
+    whole(**values).run()
+    for step in (0, 3, 4, 8):
+        trainer = build(**values)
+        interrupt_at(trainer, step)
+        with pytest.raises(Interrupted):
+            trainer.run()
+    build(**values).run()
+    for name in ("model", "checkpoints/step-00000012/model", "checkpoints/step-00000012/optimizer"):
+        assert build.weights(f"{name}.safetensors") == whole.weights(f"{name}.safetensors")
+    assert build.records() == whole.records()
 
 
 @pytest.mark.parametrize("looks_before", [0, 1, 2])
@@ -384,6 +409,68 @@ def test_the_last_micro_batches_of_an_epoch_are_an_update(build: Builder) -> Non
     trainer = build(max_epochs=3, max_steps=1000, accumulate=3)
     assert trainer.num_batches % 3  # so that some are left over
     assert trainer.run().state.step == 3 * math.ceil(trainer.num_batches / 3)
+
+
+def test_the_first_updates_are_made_of_fewer_batches(build: Builder, monkeypatch: pytest.MonkeyPatch) -> None:
+    sizes: list[int] = []
+    trainer = build(batch_type="sentences", batch_size=1, accumulate=4, batch_warmup_steps=8, max_steps=8)
+    assert trainer.num_batches >= 20  # the last update of an epoch may have fewer
+    update = trainer.learner.update
+
+    def counted_update(micro_batches: Sequence[Batch], step: int, learning_rate: float) -> Update:
+        sizes.append(len(micro_batches))
+        return update(micro_batches, step, learning_rate)
+
+    monkeypatch.setattr(trainer.learner, "update", counted_update)
+    trainer.run()
+    # a quarter of the batches in each quarter of the eight updates: the share is rounded up
+    assert sizes == [1, 1, 2, 2, 3, 3, 4, 4]
+
+
+def test_dropout_goes_in_a_line_to_where_it_should_end(build: Builder) -> None:
+    shares: list[float] = []
+    trainer = build(dropout=0.4, final_dropout=0.1, max_steps=12, valid_every=100)
+    update = trainer.learner.update
+
+    def noted_update(micro_batches: Sequence[Batch], step: int, learning_rate: float) -> Update:
+        found = {module.share for module in trainer.model.modules() if isinstance(module, Dropout)}
+        shares.append(max(found))
+        assert found == {0.0, max(found)}  # that inside the feed-forward is another option's
+        return update(micro_batches, step, learning_rate)
+
+    trainer.learner.update = noted_update  # type: ignore[method-assign]
+    trainer.run()
+    assert shares == pytest.approx([0.4 - 0.3 * step / 12 for step in range(12)])
+
+
+def test_the_moving_average_is_what_is_validated_and_kept(build: Builder) -> None:
+    trainer = build(ema_decay=0.5, valid_every=6, average_last=0, metric="bleu", decode=scripted([1.0, 2.0]))
+    mean, validated = flat(trainer.model).clone(), []
+    step, validate = trainer.optimizer.step, trainer.validate
+
+    def followed_step(learning_rate: float, *, is_finite: Tensor) -> None:
+        nonlocal mean
+        step(learning_rate, is_finite=is_finite)
+        number = len(validated_steps)
+        decay = min(0.5, (1 + number) / (10 + number))
+        mean = decay * mean + (1 - decay) * flat(trainer.model)
+        validated_steps.append(number)
+
+    def noted_validate() -> tuple[dict[str, float], Decoded]:
+        validated.append(flat(trainer.model).clone())
+        torch.testing.assert_close(validated[-1], mean)
+        return validate()
+
+    validated_steps: list[int] = []
+    trainer.optimizer.step = followed_step  # type: ignore[method-assign]
+    trainer.validate = noted_validate  # type: ignore[method-assign]
+    trainer.run()
+    assert len(validated) == 2
+    kept = read_weights(build.folder / "model.safetensors", expected_shapes(trainer.model))
+    last = read_weights(build.folder / "checkpoints/step-00000012/model.safetensors", expected_shapes(trainer.model))
+    for name, weight in trainer.model.named_parameters():
+        torch.testing.assert_close(last[name], weight.detach())  # it goes on from where the weights are
+    assert any(not torch.equal(kept[name], last[name]) for name in kept)
 
 
 def test_gradients_are_clipped(build: Builder, monkeypatch: pytest.MonkeyPatch) -> None:
