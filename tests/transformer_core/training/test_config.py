@@ -11,7 +11,7 @@ from transformer_core.training.config import TrainingConfig
     ("values", "message"),
     [
         ({"batch_type": "words"}, "batch_type ('words') must be one of tokens, sentences"),
-        ({"lr_schedule": "noam"}, "lr_schedule ('noam') must be one of inverse-sqrt, cosine, linear, constant"),
+        ({"lr_schedule": "noam"}, "lr_schedule ('noam') must be one of inverse-sqrt, cosine, linear, wsd, constant"),
         ({"metric": "ter"}, "metric ('ter') must be one of loss, bleu, chrf, wer, cer, exact, accuracy"),
         ({"precision": "fp8"}, "precision ('fp8') must be one of auto, fp32, bf16, fp16"),
         ({"precision": "fp16", "fsdp": True}, "fsdp goes with bf16 or fp32: the factor that fp16 needs is not split"),
@@ -42,6 +42,7 @@ def test_only_what_is_none_is_filled() -> None:
     assert {item.name for item in fields(config) if getattr(TrainingConfig(), item.name) is None} == {
         "learning_rate",
         "warmup_steps",
+        "final_dropout",
         "max_steps",
         "max_epochs",
         "max_time",
