@@ -10,7 +10,7 @@ from cli import console
 from transformer_core.errors import ConfigError
 
 if TYPE_CHECKING:
-    from transformer_core.decoding.translator import Translation
+    from transformer_core.decoding.translation import Translation
 
 __all__ = ["LineNumbers", "Tally", "TranslationForm", "warn_of_halvings", "warn_of_input"]
 

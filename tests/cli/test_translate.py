@@ -16,7 +16,8 @@ from cli.main import app
 from tests.program import program_environment, run_program
 from tests.transformer_core.decoding.random_model import random_lines, save_word_model, word_model, word_tokenizer
 from transformer_core.decoding.config import BatchConfig, SearchConfig
-from transformer_core.decoding.translator import Translation, Translator
+from transformer_core.decoding.translation import Translation
+from transformer_core.decoding.translator import Translator
 
 MAX_LENGTH = ["--max-length", "12"]
 LINES = [*random_lines(30), "", "  ", *random_lines(10, seed=5)]

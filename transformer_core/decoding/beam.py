@@ -121,9 +121,17 @@ class BeamSearch:
         if (missing := 2 * self._config.beam_size - totals.size(1)) > 0:
             token_ids = functional.pad(token_ids, (0, missing), value=self._bos_id)
             totals = functional.pad(totals, (0, missing), value=-torch.inf)
-        totals, order = totals.sort(dim=1, descending=True, stable=True)
-        totals, order = totals[:, : 2 * self._config.beam_size], order[:, : 2 * self._config.beam_size]
-        return token_ids.gather(1, order), (order // width).clamp(max=beam - 1), totals
+        order = self._order(token_ids, totals)
+        return token_ids.gather(1, order), (order // width).clamp(max=beam - 1), totals.gather(1, order)
+
+    def _order(self, token_ids: Tensor, totals: Tensor) -> Tensor:
+        """Give the places of the best 2 · beam continuations, best first, (batch, 2 * beam).
+
+        Args:
+            token_ids: (batch, n) int64.
+            totals: (batch, n) float64, their log-probabilities; of equals the first is better.
+        """
+        return totals.sort(dim=1, descending=True, stable=True).indices[:, : 2 * self._config.beam_size]
 
     def _end_all(self, is_at_limit: Tensor, candidates: Candidates) -> None:
         """End every hypothesis of the sentences at their limit, at the price the model asks for the end token.

@@ -14,6 +14,7 @@ __all__ = [
     "BatchConfig",
     "BatchType",
     "LengthPenaltyType",
+    "LineGuide",
     "LongInput",
     "Precision",
     "SearchConfig",
@@ -49,6 +50,10 @@ class SearchConfig:
     top_p: float = 1.0  # sample from the fewest tokens that hold this share of the probability
     seed: int = 1  # of sampling; with the line's number it decides the sample
     ban_unk: bool = False  # never produce the unknown token
+    no_repeat_ngram: int = 0  # no sequence of so many tokens is produced twice; 0 allows all
+    repetition_penalty: float = 1.0  # what the log-probability of a token is multiplied by that was produced before
+    beam_groups: int = 1  # equal parts of the beam, each of which is drawn away from what those before it choose
+    diversity_penalty: float = 0.5  # of beam_groups: off a log-probability, for each earlier hypothesis that chose it
 
     def __post_init__(self) -> None:
         for name in ("beam_size", "n_best"):
@@ -61,6 +66,7 @@ class SearchConfig:
             raise ConfigError(f"length_penalty ({self.length_penalty}) must be a number of at least 0")
         self._check_lengths()
         self._check_sampling()
+        self._check_rules()
 
     def __str__(self) -> str:
         """The circumstances that a number should be printed with."""
@@ -111,6 +117,16 @@ class SearchConfig:
         if not 0 < self.max_length_ratio <= 1000:
             raise ConfigError(f"max_length_ratio ({self.max_length_ratio}) must be above 0 and at most 1000")
 
+    def _check_rules(self) -> None:
+        if self.no_repeat_ngram < 0:
+            raise ConfigError(f"no_repeat_ngram ({self.no_repeat_ngram}) must be at least 0")
+        if not 1 <= self.repetition_penalty < math.inf:
+            raise ConfigError(f"repetition_penalty ({self.repetition_penalty}) must be at least 1")
+        if not 0 <= self.diversity_penalty < math.inf:
+            raise ConfigError(f"diversity_penalty ({self.diversity_penalty}) must be at least 0")
+        if self.beam_groups < 1 or self.beam_size % self.beam_groups:
+            raise ConfigError(f"beam_groups ({self.beam_groups}) must divide beam_size ({self.beam_size})")
+
     def _check_sampling(self) -> None:
         if self.sample and self.beam_size != 1:
             raise ConfigError(f"sampling keeps no beam: beam_size ({self.beam_size}) must be 1 with sample")
@@ -133,6 +149,21 @@ class SearchConfig:
             ):
                 if is_given:
                     raise ConfigError(f"{name} needs sample: without it nothing is drawn")
+
+
+@dataclass(frozen=True, kw_only=True)
+class LineGuide:
+    """What is asked of the translation of one line, as text."""
+
+    prefix: str = ""  # it begins with this
+    avoid: tuple[str, ...] = ()  # none of these stands in it
+    constraints: tuple[str, ...] = ()  # all of these stand in it
+    is_ordered: bool = False  # in this order
+
+    def __post_init__(self) -> None:
+        for name in ("avoid", "constraints"):
+            if any(not phrase.strip() for phrase in getattr(self, name)):
+                raise ConfigError(f"{name}: a phrase is blank")
 
 
 @dataclass(frozen=True, kw_only=True)

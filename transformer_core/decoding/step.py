@@ -1,5 +1,6 @@
-"""A model as the step function of a search: the last token of every row in, its best continuations out."""
+"""A model, or several, as the step function of a search: the last token of every row in, its best continuations out."""
 
+import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
@@ -7,11 +8,12 @@ import torch
 from torch import Tensor
 
 from transformer_core.decoding.config import Precision
+from transformer_core.decoding.guidance import Guidance, Written
 from transformer_core.decoding.search import Candidates
 from transformer_core.device import has_fast_bf16
 from transformer_core.model import DecoderState, Transformer
 
-__all__ = ["ModelStep", "best_candidates", "compute_dtype", "decoding_mode", "device_of"]
+__all__ = ["ModelStep", "StepState", "best_candidates", "compute_dtype", "decoding_mode", "device_of"]
 
 # Tokens per chunk of the two-stage selection: the fastest of 16, 32, 64 and 128 for 10 and 32 thousand tokens.
 CHUNK_TOKENS = 64
@@ -21,43 +23,108 @@ CPU_LOGITS_AT_ONCE = 1 << 20
 DEVICE_LOGITS_AT_ONCE = 1 << 27
 
 
+class StepState:
+    """What a step remembers: where the decoder of each model stands, and for rules what the rows have written."""
+
+    def __init__(self, decoders: Sequence[DecoderState], written: Written | None) -> None:
+        self.decoders = decoders
+        self.written = written
+
+    def select(self, row_indices: Tensor) -> None:
+        """Reorder or repeat rows within their sentences; row_indices: (next rows,) int64."""
+        for decoder in self.decoders:
+            decoder.select(row_indices)
+        if self.written is not None:
+            self.written.select(row_indices)
+
+    def keep_sentences(self, sentence_indices: Tensor) -> None:
+        """Drop all sentences but these, (sentences that stay,) int64, with all their rows."""
+        beam = self.decoders[0].num_rows // self.decoders[0].num_sentences
+        for decoder in self.decoders:
+            decoder.keep_sentences(sentence_indices)
+        if self.written is not None:
+            rows = sentence_indices[:, None] * beam + torch.arange(beam, device=sentence_indices.device)
+            self.written.select(rows.flatten())
+
+
 class ModelStep:
     """Feed one token per row to a model and pick the best continuations beside its output projection.
 
+    Of several models (an ensemble) the mean of their probabilities counts.
+
     Args:
-        model: computes.
+        models: compute; of one target vocabulary, on one device.
         eos_id: the end token, whose log-probability is always given.
         banned_ids: tokens that are never produced; the probabilities of the others stay as they are.
         num_candidates: how many continuations to give per row; None for all, ordered by id.
+        guidance: rules on the next token; it bans, too.
     """
 
-    def __init__(self, model: Transformer, eos_id: int, banned_ids: Sequence[int], num_candidates: int | None) -> None:
-        self._model = model
+    def __init__(
+        self,
+        models: Sequence[Transformer],
+        eos_id: int,
+        banned_ids: Sequence[int],
+        num_candidates: int | None,
+        guidance: Guidance | None = None,
+    ) -> None:
+        self._models = models
         self._eos_id = eos_id
         self._num_candidates = num_candidates
-        device = device_of(model)
+        self._guidance = guidance
+        device = device_of(models[0])
         self._banned_ids = torch.tensor(banned_ids, dtype=torch.int64, device=device)
         logits_at_once = CPU_LOGITS_AT_ONCE if device.type == "cpu" else DEVICE_LOGITS_AT_ONCE
-        self._rows_at_once = max(1, logits_at_once // model.config.target_vocabulary_size)
+        self._rows_at_once = max(1, logits_at_once // models[0].config.target_vocabulary_size)
 
-    def __call__(self, token_ids: Tensor, state: DecoderState) -> tuple[Candidates, DecoderState]:
+    def start(self, memories: Sequence[Tensor], source_mask: Tensor | None) -> StepState:
+        """Prepare to decode, one row per sentence.
+
+        Args:
+            memories: of each model, (batch, source_length, d_model).
+            source_mask: (batch, source_length) bool; None where nothing is padded.
+        """
+        decoders = [model.start(memory, source_mask) for model, memory in zip(self._models, memories, strict=True)]
+        if self._guidance is None:
+            return StepState(decoders, None)
+        return StepState(decoders, Written(memories[0].size(0), memories[0].device))
+
+    def __call__(self, token_ids: Tensor, state: StepState) -> tuple[Candidates, StepState]:
         """Advance `state` by token_ids, (rows,) int64."""
-        hidden = self._model.step(token_ids, state)  # (rows, d_model)
-        parts = [self._candidates(part) for part in torch.split(hidden, self._rows_at_once)]
+        if state.written is not None:
+            state.written.append(token_ids)
+        hidden = [  # of each model, (rows, d_model)
+            model.step(token_ids, decoder) for model, decoder in zip(self._models, state.decoders, strict=True)
+        ]
+        num_rows, at_once = token_ids.size(0), self._rows_at_once
+        parts = [self._candidates(hidden, slice(row, row + at_once), state) for row in range(0, num_rows, at_once)]
         if len(parts) == 1:
             return parts[0], state
         return Candidates(*(torch.cat(tensors) for tensors in zip(*parts, strict=True))), state
 
-    def _candidates(self, hidden: Tensor) -> Candidates:
-        """Project (rows, d_model) and pick."""
-        log_probabilities = torch.log_softmax(self._model.project(hidden), dim=-1, dtype=torch.float32)
-        log_probabilities.index_fill_(1, self._banned_ids, -torch.inf)
+    def _candidates(self, hidden: Sequence[Tensor], rows: slice, state: StepState) -> Candidates:
+        """Project some rows of each model's (rows, d_model), and pick."""
+        log_probabilities = self._log_probabilities([of_model[rows] for of_model in hidden])
         end = log_probabilities[:, self._eos_id].cpu()
+        if self._guidance is None or state.written is None:
+            log_probabilities.index_fill_(1, self._banned_ids, -torch.inf)
+        else:
+            self._guidance.apply(log_probabilities, state.written.token_ids[rows], state.written.sentences[rows])
         vocabulary = log_probabilities.size(1)
         if self._num_candidates is None:
             return Candidates(torch.arange(vocabulary).expand_as(log_probabilities), log_probabilities.cpu(), end)
         ids, best = best_candidates(log_probabilities, min(self._num_candidates, vocabulary))
         return Candidates(ids.cpu(), best.cpu(), end)
+
+    def _log_probabilities(self, hidden: Sequence[Tensor]) -> Tensor:
+        """(rows, d_model) of each model -> (rows, vocabulary) float32, the logarithm of the mean probability."""
+        of_models = [
+            torch.log_softmax(model.project(of_model), dim=-1, dtype=torch.float32)
+            for model, of_model in zip(self._models, hidden, strict=True)
+        ]
+        if len(of_models) == 1:
+            return of_models[0]
+        return torch.logsumexp(torch.stack(of_models), dim=0) - math.log(len(of_models))
 
 
 def device_of(model: Transformer) -> torch.device:

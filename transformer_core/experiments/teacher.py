@@ -10,7 +10,8 @@ import torch
 
 from transformer_core.data.lines import is_blank
 from transformer_core.decoding.config import BatchConfig, Precision
-from transformer_core.decoding.translator import Translation, Translator
+from transformer_core.decoding.translation import Translation
+from transformer_core.decoding.translator import Translator
 from transformer_core.evaluation.metrics import MetricName, evaluate_lines
 from transformer_core.experiments.distillation_config import DistillationConfig
 from transformer_core.model_directory import load_model

@@ -80,8 +80,8 @@ def search_model(
     source, mask = pad(sources, 0, device)
     strategy: BeamSearch | GreedySearch
     strategy = (BeamSearch if config.beam_size > 1 else GreedySearch)(config, BOS, EOS, limits)
-    step = ModelStep(model, EOS, BANNED, strategy.num_candidates)
-    return search(step, model.start(model.encode(source, mask), mask), strategy, device)
+    step = ModelStep([model], EOS, BANNED, strategy.num_candidates)
+    return search(step, step.start([model.encode(source, mask)], mask), strategy, device)
 
 
 @pytest.mark.parametrize("positions", ["sinusoidal", "learned"])
@@ -123,8 +123,8 @@ def test_logits_may_be_computed_some_rows_at_a_time(beam_size: int, monkeypatch:
 def test_banned_tokens_keep_the_probabilities_of_the_others() -> None:
     model = random_model(VOCABULARY)
     memory = model.encode(torch.tensor([[7, 8, EOS]]), None)
-    free, _ = ModelStep(model, EOS, [], None)(torch.tensor([BOS]), model.start(memory, None))
-    bound, _ = ModelStep(model, EOS, BANNED, None)(torch.tensor([BOS]), model.start(memory, None))
+    steps = [ModelStep([model], EOS, banned, None) for banned in ([], BANNED)]
+    (free, _), (bound, _) = (step(torch.tensor([BOS]), step.start([memory], None)) for step in steps)
     assert free.log_probabilities.exp().sum().item() == pytest.approx(1.0)
     assert bound.log_probabilities[0, BANNED].tolist() == [-math.inf] * 3
     others = [token_id for token_id in range(VOCABULARY) if token_id not in BANNED]

@@ -8,10 +8,11 @@ from torch import Tensor
 from tests.transformer_core.decoding.random_model import random_lines, random_model, word_model, word_tokenizer
 from tokenizer import TokenizerConfig, train_tokenizer
 from transformer_core.config import Positions
-from transformer_core.decoding.config import BatchConfig, SearchConfig
+from transformer_core.decoding.config import BatchConfig, LineGuide, SearchConfig
 from transformer_core.decoding.scoring import Scorer
-from transformer_core.decoding.translator import Translation, Translator
-from transformer_core.errors import DataError, ModelError, OutOfMemoryError
+from transformer_core.decoding.translation import Translation
+from transformer_core.decoding.translator import Translator
+from transformer_core.errors import ConfigError, DataError, ModelError, OutOfMemoryError
 from transformer_core.model import Transformer
 
 LINES = ["", *random_lines(40), "   ", *random_lines(60, seed=1), "ba", "qqq ba unknown", ""]
@@ -223,7 +224,9 @@ def test_ban_unk_leaves_the_unknown_token_out() -> None:
 
     def count_unknown(translator: Translator) -> int:
         pieces = [
-            piece for line in lines for piece in translator._source(line, word_tokenizer().encode(line), 1).pieces
+            piece
+            for line in lines
+            for piece in translator._source(line, word_tokenizer().encode(line), 1, LineGuide()).pieces
         ]
         return sum(row.token_ids.count(unk_id) for found in translator._decode(pieces) for row in found)
 
@@ -246,3 +249,94 @@ def test_spaces_are_blank_even_where_the_tokenizer_has_tokens_for_them() -> None
     assert tokenizer.encode("  ")
     translator = Translator(random_model(tokenizer.vocabulary_size), tokenizer, tokenizer)
     assert [found.text for found in translator.translate(["  ", "\t "])] == ["", ""]
+
+
+# --- What is asked of a translation
+
+
+def test_prefix_avoid_and_constraints_as_text() -> None:
+    lines = random_lines(20, seed=5)
+    free = make(BEAM).translate(lines)
+    words = [translation.text.split() for translation in free]
+    guides = [
+        LineGuide(
+            prefix="ba de" if index % 3 == 0 else "", avoid=tuple(of_line[:1]), constraints=("ki lo",) * (index % 2)
+        )
+        for index, of_line in enumerate(words)
+    ]
+    found = make(BEAM).translate(lines, 1, guides)
+    for guide, translation in zip(guides, found, strict=True):
+        assert translation.text.startswith(guide.prefix)
+        assert all(phrase not in translation.text.split() for phrase in guide.avoid)
+        assert all(phrase in translation.text for phrase in guide.constraints)
+        assert translation.unmet == ()
+    # each by itself gives the same, and a line of which nothing is asked is what it is without any
+    for line, guide, translation in zip(lines, guides, found, strict=True):
+        assert_same(make(BEAM).translate([line], 1, [guide]), [translation])
+    mixed = make(BEAM).translate(lines, 1, [*guides[:10], *[LineGuide()] * 10])
+    assert_same(mixed[10:], free[10:])
+
+
+def test_what_cannot_be_met_is_said() -> None:
+    short = SearchConfig(beam_size=2, max_length=2)
+    (found,) = make(short).translate(["ba"], 1, [LineGuide(prefix="ki lo", avoid=("ki",), constraints=("de fa",))])
+    assert found.unmet == ("ki",)  # the prefix goes first; the limit makes room for what is asked
+    tokenizer = word_tokenizer()
+    unknown = LineGuide(constraints=("qqq",))  # the vocabulary has no such word
+    assert "qqq" not in tokenizer.decode(tokenizer.encode("qqq"))
+    assert make(BEAM).translate(["ba"], 1, [unknown])[0].unmet == ("qqq",)
+    ordered = LineGuide(constraints=("ki", "de"), is_ordered=True)
+    assert make(BEAM).translate(["ba"], 1, [ordered])[0].unmet == ()
+
+
+def test_constraints_need_a_beam() -> None:
+    for config in (GREEDY, SAMPLE, SearchConfig(beam_size=4, beam_groups=2)):
+        with pytest.raises(ConfigError, match="constraints are met by beam search"):
+            make(config).translate(["ba"], 1, [LineGuide(constraints=("ki",))])
+
+
+def test_rules_that_leave_nothing_are_named() -> None:
+    config = SearchConfig(beam_size=1, min_length=80, max_length=100, no_repeat_ngram=1)
+    with pytest.raises(DataError, match=r"input:1: what is asked of its translation leaves no token to go on with"):
+        make(config).translate(["ba"])
+
+
+@pytest.mark.parametrize("config", [SearchConfig(beam_size=6, beam_groups=3, n_best=6, max_length=12)])
+def test_groups_are_one_list_best_first(config: SearchConfig) -> None:
+    for translation in make(config).translate(LINES):
+        scores = [hypothesis.score for hypothesis in translation.hypotheses]
+        assert scores == sorted(scores, reverse=True)
+        assert translation.is_blank or len(scores) == 6
+
+
+# --- Ensembles
+
+
+@pytest.mark.parametrize("config", SEARCHES, ids=str)
+def test_an_ensemble_of_one_model_twice_is_that_model(config: SearchConfig) -> None:
+    tokenizer = word_tokenizer()
+    twice = Translator([word_model(), word_model()], tokenizer, tokenizer, config)
+    assert_same(twice.translate(LINES[:40]), make(config).translate(LINES[:40]))
+
+
+def test_an_ensemble_decodes_by_the_mean_of_the_probabilities() -> None:
+    tokenizer = word_tokenizer()
+    models = [word_model(), random_model(tokenizer.vocabulary_size, seed=4)]
+    (found,) = Translator(models, tokenizer, tokenizer, GREEDY).translate(["ba de ki"])
+    source = torch.tensor([[*tokenizer.encode("ba de ki"), tokenizer.eos_id]])
+    written, total = [tokenizer.bos_id], 0.0
+    banned = [tokenizer.pad_id, tokenizer.bos_id, tokenizer.mask_id]
+    with torch.no_grad():
+        while len(written) <= 12:
+            target = torch.tensor([written])
+            outputs = [model.project(model(source, None, target))[0, -1].softmax(dim=-1) for model in models]
+            mean = torch.stack(outputs).mean(dim=0).log()
+            mean[banned] = -math.inf
+            best = tokenizer.eos_id if len(written) == 13 else int(mean.argmax())
+            total += float(mean[best])
+            if best == tokenizer.eos_id:
+                break
+            written.append(best)
+    assert list(found.hypotheses[0].token_ids) == written[1:]
+    if not found.is_truncated:
+        assert found.log_probability == pytest.approx(total, abs=1e-4)

@@ -7,7 +7,8 @@ import torch
 from tests.transformer_core.decoding.random_model import random_lines, save_word_model
 from tokenizer.errors import TokenizerConfigError
 from transformer_core.decoding.config import SearchConfig
-from transformer_core.decoding.translator import TargetText, Translation, Translator
+from transformer_core.decoding.translation import TargetText, Translation
+from transformer_core.decoding.translator import Translator
 from transformer_core.errors import ConfigError, ModelError
 from transformer_core.evaluation.metrics import evaluate_lines
 from transformer_core.experiments.distillation_config import DistillationConfig

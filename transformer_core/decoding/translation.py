@@ -1,0 +1,48 @@
+"""What became of an input line: its translations as text, and what there is to say of them."""
+
+from dataclasses import dataclass
+
+__all__ = ["TargetText", "Translation"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class TargetText:
+    """One hypothesis as text."""
+
+    text: str
+    score: float  # what ranks: the log-probability after the length penalty
+    log_probability: float  # natural logarithm of the whole hypothesis, end token included
+    num_tokens: int  # end tokens included; 0 for a blank line
+    token_ids: tuple[int, ...]  # as they were decoded, end tokens aside
+    is_truncated: bool  # the length limit ended it where the model would have gone on
+
+
+@dataclass(frozen=True, kw_only=True)
+class Translation:
+    """What became of one input line; its text and numbers are those of its first hypothesis."""
+
+    hypotheses: tuple[TargetText, ...]  # best first; samples in the order in which they were drawn
+    is_blank: bool = False  # the line held nothing but white space, and the model was not asked
+    is_split: bool = False  # the line was too long: translated in pieces and joined
+    is_source_cut: bool = False  # the line was too long: its end is not translated
+    unmet: tuple[str, ...] = ()  # what was asked of the translation and is not so: constraints, and what to avoid
+
+    @property
+    def text(self) -> str:
+        """The translation."""
+        return self.hypotheses[0].text
+
+    @property
+    def score(self) -> float:
+        """What ranks: the log-probability after the length penalty."""
+        return self.hypotheses[0].score
+
+    @property
+    def log_probability(self) -> float:
+        """Natural logarithm of the probability, end token included."""
+        return self.hypotheses[0].log_probability
+
+    @property
+    def is_truncated(self) -> bool:
+        """Whether something is missing: the end of the line, or the end of its translation."""
+        return self.is_source_cut or self.hypotheses[0].is_truncated
