@@ -15,6 +15,7 @@ __all__ = [
     "FORMAT_VERSION",
     "PRESETS",
     "Activation",
+    "AttentionKind",
     "DecoderMixer",
     "EncoderMixer",
     "FeedForwardKind",
@@ -37,6 +38,7 @@ Mixer = Literal[EncoderMixer, DecoderMixer]
 Activation = Literal["relu", "gelu"]
 FeedForwardKind = Literal["plain", "glu", "swiglu"]
 NormKind = Literal["layer", "rms"]
+AttentionKind = Literal["encoder", "decoder", "cross"]  # a stack of itself, or the decoder of the encoder's output
 Positions = Literal["sinusoidal", "learned", "rotary", "none"]
 SinusoidForm = Literal["marian", "fairseq", "vaswani"]
 TieEmbeddings = Literal["all", "decoder", "none"]

@@ -7,15 +7,15 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
+from transformer_core.config import AttentionKind
 from transformer_core.errors import ConfigError
 
 if TYPE_CHECKING:  # the command line names the kinds before anything has to be computed
     import numpy
     from numpy.typing import NDArray
 
-__all__ = ["SHADE_EXPONENT", "AttentionKind", "AttentionMap", "HeadChoice", "LayerChoice", "SentenceAttention"]
+__all__ = ["SHADE_EXPONENT", "AttentionMap", "HeadChoice", "LayerChoice", "SentenceAttention"]
 
-AttentionKind = Literal["encoder", "decoder", "cross"]
 LayerChoice = int | Literal["all"]  # from 1
 HeadChoice = int | Literal["all", "mean"]  # from 1
 

@@ -6,10 +6,11 @@ from torch import Tensor
 
 from tests.transformer_core.decoding.random_model import random_lines, word_model, word_tokenizer
 from tests.transformer_core.small_config import small_config, small_stack
+from transformer_core.attention_walk import walk
 from transformer_core.config import ModelConfig
 from transformer_core.decoding.translator import Translator
 from transformer_core.errors import ConfigError, DataError, ModelError
-from transformer_core.inspection.attention import MAX_TOKENS, Target, encode_source, read_attention, walk
+from transformer_core.inspection.attention import MAX_TOKENS, Target, encode_source, read_attention
 from transformer_core.layers.attention import _MultiHead
 from transformer_core.model import DecoderLayer, EncoderLayer, Residual, Transformer
 

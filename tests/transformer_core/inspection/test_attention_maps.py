@@ -4,8 +4,9 @@ import re
 import numpy
 import pytest
 
+from transformer_core.config import AttentionKind
 from transformer_core.errors import ConfigError
-from transformer_core.inspection.attention_maps import AttentionKind, HeadChoice, LayerChoice, SentenceAttention
+from transformer_core.inspection.attention_maps import HeadChoice, LayerChoice, SentenceAttention
 
 __all__ = ["example"]
 

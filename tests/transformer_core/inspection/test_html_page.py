@@ -11,9 +11,10 @@ from selenium import webdriver
 from tests.browser import Page, browser
 from tests.transformer_core.inspection.test_attention_maps import example
 from tests.transformer_core.inspection.test_curves import step_record, validation_record, write_run
+from transformer_core.config import AttentionKind
 from transformer_core.errors import ConfigError
 from transformer_core.inspection import html_page
-from transformer_core.inspection.attention_maps import AttentionKind, SentenceAttention
+from transformer_core.inspection.attention_maps import SentenceAttention
 from transformer_core.inspection.curves import read_runs
 from transformer_core.inspection.html_page import attention_page, curves_page, embedded_json
 
