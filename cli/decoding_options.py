@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 
 import typer
 
@@ -29,6 +29,8 @@ __all__ = [
     "load_for_decoding",
     "model_search",
 ]
+
+_Format = TypeVar("_Format")
 
 BUFFER_SIZE = 1024  # lines: enough for batches of similar length, few enough for results to come while one waits
 
@@ -102,7 +104,7 @@ BufferSize = Annotated[
 ]
 
 
-def chosen_format(context: typer.Context, format: options.FormatChoice, *, json: bool) -> options.FormatChoice:
+def chosen_format(context: typer.Context, format: _Format, *, json: bool) -> _Format | Literal["jsonl"]:
     """Choose between --format and --json, which says the same as --format jsonl."""
     if json and settings.is_given(context, "format") and format != "jsonl":
         raise ConfigError(f"--json and --format {format} contradict each other; give one of them")

@@ -35,6 +35,7 @@ __all__ = [
     "BatchSize",
     "BatchType",
     "BatchTypeChoice",
+    "Columns",
     "Device",
     "Errors",
     "ErrorsChoice",
@@ -42,6 +43,8 @@ __all__ = [
     "FormatChoice",
     "Html",
     "Input",
+    "InputFormat",
+    "InputFormatChoice",
     "Inputs",
     "Json",
     "LengthPenaltyChoice",
@@ -80,6 +83,7 @@ RUNTIME = "Runtime"
 
 ErrorsChoice = Literal["strict", "replace"]
 FormatChoice = Literal["text", "tsv", "jsonl"]
+InputFormatChoice = Literal["text", "tsv", "jsonl"]
 PrecisionChoice = Literal["auto", "fp32", "bf16", "fp16"]
 LengthPenaltyChoice = Literal["avg", "gnmt", "none"]
 BatchTypeChoice = Literal["tokens", "sentences"]
@@ -130,9 +134,11 @@ Inputs = Annotated[
     typer.Option(
         "--input",
         "-i",
+        "--src",
         metavar="FILE",
         readable=False,
-        help="Text to read, one item per line; repeat it for several files; - is standard input.",
+        help="Text to read, one item per line; repeat it for several files; - is standard input; .gz, .xz and .zst are "
+        "unpacked.",
         rich_help_panel=INPUT_OUTPUT,
     ),
 ]
@@ -175,14 +181,15 @@ Source = Annotated[
     ),
 ]
 Target = Annotated[
-    Path,
+    Path | None,
     typer.Option(
         "--tgt",
         "-t",
         "--target",
         metavar="FILE",
         readable=False,
-        help="Target sentences, line by line beside the source.",
+        help="Target sentences, line by line beside the source; left out where one file of --input-format tsv or jsonl "
+        "holds both.",
         rich_help_panel=INPUT_OUTPUT,
     ),
 ]
@@ -269,6 +276,25 @@ Errors = Annotated[
 Format = Annotated[
     FormatChoice,
     typer.Option("--format", help="What a line of the results looks like.", rich_help_panel=INPUT_OUTPUT),
+]
+InputFormat = Annotated[
+    InputFormatChoice,
+    typer.Option(
+        "--input-format",
+        help="What a line of the input is: text, a row of columns with tabs between them, or a JSON object.",
+        rich_help_panel=INPUT_OUTPUT,
+    ),
+]
+Columns = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--columns",
+        "--column",
+        metavar="NUMBER|KEY",
+        help="Of --input-format tsv the number of a column that holds text, from 1; of jsonl its key. Repeat it for "
+        "source and target. Default: 1, 2; text, translation.",
+        rich_help_panel=INPUT_OUTPUT,
+    ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Write the results as JSON.", rich_help_panel=INPUT_OUTPUT)]
 Plot = Annotated[

@@ -6,19 +6,32 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Protocol, TypeVar
 
 from cli import console, options
-from transformer_core.data.lines import LineReader
 
 __all__ = ["input_windows", "prompted"]
 
 PROMPT = "> "
 
+_Item = TypeVar("_Item")
+
+
+class WindowReader(Protocol[_Item]):
+    """Reads lines or records in groups."""
+
+    @property
+    def is_standard_input(self) -> bool:
+        """Whether they come from standard input."""
+
+    def windows(self, max_items: int, /) -> Iterator[list[_Item]]:
+        """Hand over what there is, at most so many at once."""
+
 
 @contextmanager
 def input_windows(
-    reader: LineReader, buffer_size: int, output: Path, *, invitation: str, work: str
-) -> Iterator[Iterator[list[str]]]:
+    reader: WindowReader[_Item], buffer_size: int, output: Path, *, invitation: str, work: str
+) -> Iterator[Iterator[list[_Item]]]:
     """Read windows of lines: with a prompt for each where somebody types them, else with a count on the terminal.
 
     Args:
@@ -38,7 +51,7 @@ def input_windows(
         yield windows
 
 
-def prompted(windows: Iterator[list[str]], invitation: str) -> Iterator[list[str]]:
+def prompted(windows: Iterator[list[_Item]], invitation: str) -> Iterator[list[_Item]]:
     """Give windows of typed lines, with a prompt on stderr before each, until Ctrl-D.
 
     Args:
@@ -60,7 +73,7 @@ def _goes_to_file(output: Path) -> bool:
     return output != options.STANDARD_STREAM or stat.S_ISREG(os.fstat(sys.stdout.fileno()).st_mode)
 
 
-def _counted(windows: Iterator[list[str]], advance: Callable[[int], None]) -> Iterator[list[str]]:
+def _counted(windows: Iterator[list[_Item]], advance: Callable[[int], None]) -> Iterator[list[_Item]]:
     for window in windows:
         yield window
         advance(len(window))

@@ -1,66 +1,18 @@
-"""What `translate` writes: a line per input line on stdout, and at the end what went wrong on stderr."""
+"""What `translate` says at the end: what went wrong on the way, and how fast it went."""
 
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from json import dumps
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 from cli import console
-from transformer_core.errors import ConfigError
 
 if TYPE_CHECKING:
     from transformer_core.decoding.translation import Translation
 
-__all__ = ["LineNumbers", "Tally", "TranslationForm", "warn_of_halvings", "warn_of_input"]
+__all__ = ["LineNumbers", "Tally", "warn_of_halvings", "warn_of_input"]
 
 NAMED_LINES = 5  # how many line numbers a warning lists
-DIGITS = 6  # of a log-probability after the point: finer than any two runs differ
-
-
-@dataclass(frozen=True, kw_only=True)
-class TranslationForm:
-    """What a line of the output looks like."""
-
-    format: Literal["text", "tsv", "jsonl"]
-    n_best: int  # translations per line
-
-    def __post_init__(self) -> None:
-        if self.format == "text" and self.n_best > 1:
-            raise ConfigError(
-                f"--n-best {self.n_best} needs --format tsv or jsonl: text has one translation for each line"
-            )
-
-    def line(self, translation: "Translation") -> str:
-        """Write a translation as one line, without its end."""
-        match self.format:
-            case "text":
-                return translation.text
-            case "tsv":
-                return "\t".join(
-                    cell
-                    for found in translation.hypotheses
-                    for cell in (
-                        found.text.replace("\t", " "),
-                        f"{found.score:.{DIGITS}f}",
-                        f"{found.log_probability:.{DIGITS}f}",
-                    )
-                )
-            case "jsonl":
-                return dumps(self._fields(translation), ensure_ascii=False)
-
-    def _fields(self, translation: "Translation") -> dict[str, object]:
-        fields: dict[str, object] = {
-            "translation": translation.text,
-            "score": round(translation.score, DIGITS),
-            "log_probability": round(translation.log_probability, DIGITS),
-            "truncated": translation.is_truncated,
-        }
-        if self.n_best > 1:
-            fields["translations"] = [found.text for found in translation.hypotheses]
-            fields["scores"] = [round(found.score, DIGITS) for found in translation.hypotheses]
-            fields["log_probabilities"] = [round(found.log_probability, DIGITS) for found in translation.hypotheses]
-        return fields
 
 
 @dataclass(kw_only=True)

@@ -35,7 +35,7 @@ def _teacher_defaults(values: Mapping[str, Any]) -> Mapping[str, object]:
 
 
 @settings.model_defaults(_teacher_defaults)
-@with_options_of(train, without=("prepared", "weights", "tags"))
+@with_options_of(train, without=("prepared", "weights", "tags", "input_format", "columns"))
 def distill(
     context: typer.Context,
     teacher: Annotated[

@@ -10,7 +10,8 @@ from typing import Annotated
 import typer
 
 from cli import console, options
-from transformer_core.data.lines import STANDARD_STREAM, read_lines
+from transformer_core.data.lines import STANDARD_STREAM
+from transformer_core.data.records import RecordForm, RecordReader
 from transformer_core.errors import ConfigError, DataError
 from transformer_core.evaluation.metrics import (
     METRICS,
@@ -45,6 +46,18 @@ def evaluate(
             rich_help_panel=options.INPUT_OUTPUT,
         ),
     ] = [options.STANDARD_STREAM],  # noqa: B006 - Typer copies it
+    input_format: options.InputFormat = "text",
+    columns: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--columns",
+            "--column",
+            metavar="NUMBER|KEY",
+            help="Of --input-format tsv the number of the column of the hypotheses, from 1, and then that of the "
+            "references, or those of several in one file; of jsonl their keys. Default: 1, 2; translation, reference.",
+            rich_help_panel=options.INPUT_OUTPUT,
+        ),
+    ] = None,
     metrics: Annotated[
         list[options.MetricChoice],
         typer.Option("--metrics", "-m", "--metric", help="What to compute; repeat it.", rich_help_panel=METRIC),
@@ -124,9 +137,11 @@ def evaluate(
         seed=seed,
     )
     names: list[MetricName] = [choice.value for choice in dict.fromkeys(metrics)]
-    _check_arguments(reference, input, has_several_parts=sentence_level and (ci or len(input) > 1))
-    references = [_read(path) for path in reference]
-    systems = [(path, _read(path)) for path in input]
+    form = _input_form(input_format, columns or [], num_files=len(reference))
+    _check_arguments(reference, input, form, has_several_parts=sentence_level and (ci or len(input) > 1))
+    texts = _read(reference, input, form)
+    references = [lines for path in reference for lines in texts[path][1:]]
+    systems = [(path, texts[path][0]) for path in input]
     for path, hypotheses in systems:
         _check_lengths(path, hypotheses, reference, references)
         for doubt in doubts(hypotheses, references, names, how):
@@ -212,33 +227,69 @@ class _Report:
         return value if self.width is None else float(f"{value:.{self.width}f}")
 
 
-def _check_arguments(references: Sequence[Path], inputs: Sequence[Path], *, has_several_parts: bool) -> None:
+def _input_form(input_format: options.InputFormatChoice, columns: Sequence[str], *, num_files: int) -> RecordForm:
+    """What the files hold: the first column is that of the hypotheses, the others those of references.
+
+    Raises:
+        ConfigError: there are too few columns, or several of references beside several files.
+    """
+    if columns and input_format != "text" and (len(columns) < 2 or (num_files > 1 and len(columns) > 2)):
+        raise ConfigError(
+            f"--columns is given {len(columns)} times; give it twice, for hypotheses and references, or more often for "
+            "several references in one file"
+        )
+    return RecordForm.choose(input_format, columns, columns or ("translation", "reference"))
+
+
+def _check_arguments(
+    references: Sequence[Path], inputs: Sequence[Path], form: RecordForm, *, has_several_parts: bool
+) -> None:
     if has_several_parts:
         raise ConfigError("--sentence-level scores the lines of one system, without --ci")
     for path in references:
         if str(path) in METRICS and not path.exists():
             raise ConfigError(f"{path} is a metric, not a reference file; repeat the option: -m bleu -m {path}")
-    if [str(path) for path in (*references, *inputs)].count(STANDARD_STREAM) > 1:
+    names = [str(path) for path in (*references, *inputs)]
+    if names.count(STANDARD_STREAM) > 1 and (form.format == "text" or len(names) > 2):
         raise ConfigError("only one file can be standard input (-); name the hypotheses with -i FILE")
-    if list(inputs) == [options.STANDARD_STREAM] and sys.stdin.isatty():
+    if STANDARD_STREAM in names and list(inputs) == [options.STANDARD_STREAM] and sys.stdin.isatty():
         raise ConfigError("there are no hypotheses: name a file with -i FILE, or pipe them in")
 
 
-def _read(path: Path) -> list[str]:
-    lines = list(read_lines([path]))
-    if not lines:
-        name = "standard input" if str(path) == STANDARD_STREAM else path
-        raise DataError(f"{name}: is empty; there is nothing to score")
-    return lines
+def _read(references: Sequence[Path], inputs: Sequence[Path], form: RecordForm) -> dict[Path, list[list[str]]]:
+    """Read every file once: its hypotheses, if it has any, and then its references.
+
+    Raises:
+        DataError: a file is empty, or not of the form.
+    """
+    texts: dict[Path, list[list[str]]] = {}
+    for path in dict.fromkeys([*references, *inputs]):
+        places = [*([0] if path in inputs else []), *(range(1, len(form.columns)) if path in references else [])]
+        columns: list[list[str]] = [[] for _ in places or [0]]
+        with RecordReader([path], form.only(*places)) as reader:
+            for record in reader:
+                for column, text in zip(columns, record.texts, strict=True):
+                    column.append(text)
+        if not columns[0]:
+            raise DataError(f"{_name(path)}: is empty; there is nothing to score")
+        if form.format == "text":  # one column, whatever the file is named for
+            texts[path] = [columns[0], columns[0]]
+        else:
+            texts[path] = columns if path in inputs else [[], *columns]
+    return texts
+
+
+def _name(path: Path) -> str:
+    return "standard input" if str(path) == STANDARD_STREAM else str(path)
 
 
 def _check_lengths(
     path: Path, hypotheses: Sequence[str], reference_paths: Sequence[Path], references: Sequence[Sequence[str]]
 ) -> None:
-    for reference_path, lines in zip(reference_paths, references, strict=True):
+    names = reference_paths if len(reference_paths) == len(references) else [reference_paths[0]] * len(references)
+    for reference_path, lines in zip(names, references, strict=True):
         if len(lines) != len(hypotheses):
-            name = "standard input" if str(path) == STANDARD_STREAM else path
             raise DataError(
-                f"{name} has {len(hypotheses)} lines but {reference_path} has {len(lines)}; "
+                f"{_name(path)} has {len(hypotheses)} lines but {_name(reference_path)} has {len(lines)}; "
                 "line N of the hypotheses must belong to line N of the references"
             )

@@ -13,7 +13,16 @@ from transformer_core.experiments.text_config import DataConfig, RawTextConfig
 
 __all__ = ["prepare"]
 
-PAIR_OPTIONS = ("train_src", "train_tgt", "valid_src", "valid_tgt", "source_tokenizer", "target_tokenizer", "tags")
+PAIR_OPTIONS = (
+    "train_src",
+    "train_tgt",
+    "valid_src",
+    "valid_tgt",
+    "source_tokenizer",
+    "target_tokenizer",
+    "tags",
+    "columns",
+)
 LINE_OPTIONS = ("input", "valid")
 
 
@@ -39,6 +48,8 @@ def prepare(
     ] = [],  # noqa: B006 - Typer copies it
     valid_src: options.ValidSources = None,
     valid_tgt: options.ValidTargets = None,
+    input_format: options.InputFormat = DataConfig.input_format,
+    columns: options.Columns = None,
     valid: Annotated[list[Path] | None, file_option("--valid", "--dev", help="Validation text beside --input.")] = None,
     valid_size: Annotated[
         int | None,
@@ -90,6 +101,8 @@ def prepare(
             option = {"tags": "tag"}.get(name, name).replace("_", "-")
             home = "pairs of lines, not with --input" if is_raw else "--input"
             raise ConfigError(f"--{option} goes with {home}")
+    if is_raw and input_format != "text":
+        raise ConfigError(f"--input-format {input_format} goes with pairs of lines, not with --input")
     if threads is not None:
         os.environ.setdefault("RAYON_NUM_THREADS", str(threads))
     data = settings.build(RawTextConfig, context.params) if is_raw else settings.build(DataConfig, context.params)

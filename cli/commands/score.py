@@ -20,7 +20,10 @@ from cli.decoding_options import (
     generation_defaults,
     load_for_decoding,
 )
-from transformer_core.data.lines import LineWriter, open_output, read_pairs
+from transformer_core.data.json_lines import join_object
+from transformer_core.data.lines import LineWriter, open_output
+from transformer_core.data.pairs import read_pair_records
+from transformer_core.data.records import PAIR_KEYS, Record, RecordForm
 from transformer_core.decoding.config import BatchConfig, SearchConfig
 from transformer_core.errors import ConfigError, DataError
 
@@ -38,8 +41,10 @@ def score(
     context: typer.Context,
     model: options.Model,
     source: options.Source,
-    target: options.Target,
+    target: options.Target = None,
     output: options.Output = options.STANDARD_STREAM,
+    input_format: options.InputFormat = "text",
+    columns: options.Columns = None,
     normalize: Annotated[
         bool,
         typer.Option(
@@ -83,6 +88,8 @@ def score(
 
     transduce score -m en-de --src test.en --tgt test.de --summary
 
+    transduce translate -m en-de --input-format jsonl < test.jsonl | transduce score -m big -s - --input-format jsonl
+
     It is the number that translate prints for the same line. For BLEU and other comparisons with references there is
     `transduce evaluate`.
 
@@ -96,7 +103,10 @@ def score(
     form = _Form(normalize=normalize, per_token=per_token, is_json=json)
     if summary and (normalize or per_token):
         raise ConfigError("--summary prints nothing but totals; leave out --normalize and --per-token")
-    pairs = read_pairs([source], [target], errors)
+    if target is None and input_format == "text":
+        raise ConfigError("--tgt is missing; one file holds both sides with --input-format tsv or jsonl")
+    target = target or source
+    records = read_pair_records(source, target, errors, RecordForm.choose(input_format, columns or [], PAIR_KEYS))
     loaded = load_for_decoding(model, checkpoint, device, threads).tagged(tag)
     from transformer_core.decoding.scoring import Scorer
 
@@ -110,11 +120,12 @@ def score(
     )
     totals = _Totals()
     with open_output(output) as writer:
-        while window := list(islice(pairs, buffer_size)):
-            for pair_score in scorer.score(window, totals.num_lines + 1):
+        while window := list(islice(records, buffer_size)):
+            pairs = [(record.texts[0], record.texts[1]) for record in window]
+            for record, pair_score in zip(window, scorer.score(pairs, totals.num_lines + 1), strict=True):
                 totals.add(pair_score)
                 if not summary:
-                    writer.write_line(form.line(pair_score, loaded.target_tokenizer))
+                    writer.write_line(form.line(pair_score, record, loaded.target_tokenizer))
             writer.flush()
         if summary:
             totals.write(writer, str(target), is_json=json)
@@ -128,8 +139,8 @@ class _Form:
     per_token: bool
     is_json: bool
 
-    def line(self, pair_score: "PairScore", tokenizer: "Tokenizer") -> str:
-        """Write the score of a pair as one line, without its end."""
+    def line(self, pair_score: "PairScore", record: Record, tokenizer: "Tokenizer") -> str:
+        """Write the score of a pair as one line, without its end; JSON keeps the keys that were read."""
         tokens = tokenizer.tokens(list(pair_score.token_ids)) if self.per_token else []
         log_probabilities = pair_score.token_log_probabilities
         if self.is_json:
@@ -141,7 +152,7 @@ class _Form:
             if self.per_token:
                 fields["tokens"] = tokens
                 fields["token_log_probabilities"] = [round(value, DIGITS) for value in log_probabilities]
-            return dumps(fields, ensure_ascii=False)
+            return join_object(record.members, fields)
         number = pair_score.score if self.normalize else pair_score.log_probability
         cells = [f"{number:.{DIGITS}f}"]
         if self.per_token:

@@ -37,6 +37,8 @@ def train(
     train_tgt: options.TrainTargets = [],  # noqa: B006 - Typer copies it
     valid_src: options.ValidSources = None,
     valid_tgt: options.ValidTargets = None,
+    input_format: options.InputFormat = DataConfig.input_format,
+    columns: options.Columns = None,
     valid_size: Annotated[
         int | None,
         typer.Option(
@@ -221,6 +223,8 @@ def train(
     Two files are enough: a vocabulary is learned from them and some pairs are held back to validate with.
 
     transduce train -s train.en -t train.de --valid-src dev.en --valid-tgt dev.de -o model
+
+    One file of both sides: transduce train -s pairs.tsv --input-format tsv -o model
 
     Several files: transduce train -s news.en -t news.de -s web.en -t web.de --weights 1 --weights 3 -o model
     """

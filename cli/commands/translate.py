@@ -20,8 +20,10 @@ from cli.decoding_options import (
     load_for_decoding,
 )
 from cli.prompt import input_windows
-from cli.translation_output import Tally, TranslationForm
-from transformer_core.data.lines import LineReader, open_output
+from cli.translation_form import TranslationForm, TranslationFormat
+from cli.translation_output import Tally
+from transformer_core.data.lines import open_output
+from transformer_core.data.records import SOURCE_KEYS, RecordForm, RecordReader
 from transformer_core.decoding.config import BatchConfig, LongInput, SearchConfig
 from transformer_core.errors import ConfigError
 
@@ -32,9 +34,27 @@ __all__ = ["translate"]
 def translate(
     context: typer.Context,
     model: options.Model,
-    input: options.Input = options.STANDARD_STREAM,
+    input: options.Inputs = [options.STANDARD_STREAM],  # noqa: B006 - Typer copies it
     output: options.Output = options.STANDARD_STREAM,
-    format: options.Format = "text",
+    input_format: options.InputFormat = "text",
+    columns: Annotated[
+        str | None,
+        typer.Option(
+            "--columns",
+            "--column",
+            metavar="NUMBER|KEY",
+            help="Which column of --input-format tsv, from 1, or key of jsonl is translated. Default: 1; text.",
+            rich_help_panel=options.INPUT_OUTPUT,
+        ),
+    ] = None,
+    format: Annotated[
+        TranslationFormat | None,
+        typer.Option(
+            "--format",
+            help="What a line of the results looks like. Default: the same as --input-format.",
+            rich_help_panel=options.INPUT_OUTPUT,
+        ),
+    ] = None,
     json: JsonLines = False,
     errors: options.Errors = "replace",
     long_input: Annotated[
@@ -57,7 +77,7 @@ def translate(
             "--n-best",
             "--nbest",
             min=1,
-            help="Translations per line: the best of the beam, or so many samples; needs tsv or jsonl.",
+            help="Translations per line: the best of the beam, or so many samples; not as text.",
             rich_help_panel=options.DECODING,
         ),
     ] = SearchConfig.n_best,
@@ -144,18 +164,23 @@ def translate(
 
     transduce translate -m en-de --greedy --format jsonl -i test.en.gz -o test.jsonl
 
-    tsv: the translation, its score and its log-probability, with tabs between (and a space for a tab inside).
+    tsv: the row that was read with the translation in the place of its text, then its score and its log-probability.
 
-    jsonl: an object per line with translation, score, log_probability and truncated; with --n-best also translations,
-    scores and log_probabilities.
+    jsonl: an object per line: the keys that were read, and translation, score, log_probability and truncated; with
+    --n-best also translations, scores and log_probabilities.
+
+    moses: line number, from 0, translation, log-probability and score, with three bars between; a line for each
+    translation.
 
     log_probability is the natural logarithm, end token included; score is what ranks, the length penalty applied.
 
     On a terminal with nothing piped in, type a line and read its translation; Ctrl-D ends.
     """
-    form = TranslationForm(format=chosen_format(context, format, json=json), n_best=n_best)
+    records = RecordForm.choose(input_format, [] if columns is None else [columns], SOURCE_KEYS)
+    chosen = chosen_format(context, format, json=json)
+    form = TranslationForm(format=chosen or input_format, n_best=n_best, column=records.column_index)
     search = _search_config(context)
-    with LineReader(input, errors=errors) as reader:
+    with RecordReader(input, records, errors=errors) as reader:
         loaded = load_for_decoding(model, checkpoint, device, threads).tagged(tag)
         from transformer_core.decoding.translator import Translator
 
@@ -165,7 +190,7 @@ def translate(
             loaded.target_tokenizer,
             search,
             batch_config(context.params, loaded.generation),
-            reader.name,
+            reader.place,
         )
         tally = Tally()
         invitation = "type a line and press Enter for its translation; Ctrl-D ends"
@@ -174,9 +199,11 @@ def translate(
             input_windows(reader, buffer_size, output, invitation=invitation, work="translating") as windows,
         ):
             for window in windows:
-                translations = translator.translate(window, tally.num_lines + 1)
-                for translation in translations:
-                    writer.write_line(form.line(translation))
+                first = tally.num_lines + 1
+                translations = translator.translate([record.text for record in window], first)
+                for number, (translation, record) in enumerate(zip(translations, window, strict=True), first):
+                    for line in form.lines(translation, record, number):
+                        writer.write_line(line)
                 writer.flush()
                 tally.add(translations)
     tally.report(num_invalid=reader.num_invalid, num_halvings=translator.num_halvings, circumstances=str(search))

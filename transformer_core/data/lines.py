@@ -12,7 +12,6 @@ import sys
 from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
-from itertools import zip_longest
 from pathlib import Path
 from types import TracebackType
 from typing import BinaryIO, Literal, Self
@@ -20,7 +19,7 @@ from typing import BinaryIO, Literal, Self
 from tokenizer.atomic_file import open_atomic
 from transformer_core.data.byte_input import STANDARD_STREAM, ByteInput
 from transformer_core.data.compression import open_compressor
-from transformer_core.errors import ConfigError, DataError
+from transformer_core.errors import DataError
 
 __all__ = [
     "STANDARD_STREAM",
@@ -30,7 +29,6 @@ __all__ = [
     "is_blank",
     "open_output",
     "read_lines",
-    "read_pairs",
 ]
 
 Errors = Literal["strict", "replace"]
@@ -254,43 +252,6 @@ def read_lines(paths: Sequence[str | Path], errors: Errors = "strict") -> Iterat
     for path in paths:
         with LineReader(path, errors=errors) as reader:
             yield from reader
-
-
-def read_pairs(
-    source_paths: Sequence[str | Path], target_paths: Sequence[str | Path], errors: Errors = "strict"
-) -> Iterator[tuple[str, str]]:
-    """Yield the pairs of line-aligned files: the first source file with the first target file, and so on.
-
-    Raises:
-        ConfigError: there are more files on one side, or standard input is named twice; raised before anything is read.
-        DataError: a file cannot be read or is not UTF-8, or one of a pair has more lines than the other.
-    """
-    if len(source_paths) != len(target_paths):
-        raise ConfigError(
-            f"{len(source_paths)} source files but {len(target_paths)} target files; "
-            "each source file needs the target file that belongs to it, in the same order"
-        )
-    if [str(path) for path in (*source_paths, *target_paths)].count(STANDARD_STREAM) > 1:
-        raise ConfigError("standard input (-) can be only one of the files")
-    return _pairs(source_paths, target_paths, errors)
-
-
-def _pairs(
-    source_paths: Sequence[str | Path], target_paths: Sequence[str | Path], errors: Errors
-) -> Iterator[tuple[str, str]]:
-    for source_path, target_path in zip(source_paths, target_paths, strict=True):
-        with LineReader(source_path, errors=errors) as source, LineReader(target_path, errors=errors) as target:
-            has_equal_length = True
-            for source_line, target_line in zip_longest(source, target):
-                if source_line is None or target_line is None:
-                    has_equal_length = False  # go on, to count the lines of the longer file
-                else:
-                    yield source_line, target_line
-            if not has_equal_length:
-                raise DataError(
-                    f"{source.name} has {source.line_number} lines but {target.name} has {target.line_number}; "
-                    "line N of one must belong to line N of the other"
-                )
 
 
 def _open_to_write(path: Path) -> AbstractContextManager[BinaryIO]:

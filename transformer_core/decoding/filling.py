@@ -195,7 +195,8 @@ class Rewriter:
         name: str = "input",
     ) -> None:
         self._tokenizer = tokenizer
-        self._translator = Translator(model, MaskedLineEncoder(tokenizer), tokenizer, config, batching, name)
+        encoder = MaskedLineEncoder(tokenizer)
+        self._translator = Translator(model, encoder, tokenizer, config, batching, lambda number: f"{name}:{number}")
 
     @property
     def num_halvings(self) -> int:

@@ -1,7 +1,7 @@
 """Text to text: lines are tokenised, sorted by length, decoded in batches and put back in order."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -73,7 +73,7 @@ class Translator:
         target_tokenizer: of the translations.
         config: the search; SearchConfig() if not given.
         batching: size of the batches, long lines, precision; BatchConfig() if not given.
-        name: what messages call the input.
+        place: says where a line stands, by its number, for messages: "file:line".
 
     Raises:
         ModelError: a model has no decoder.
@@ -86,7 +86,7 @@ class Translator:
         target_tokenizer: Tokenizer,
         config: SearchConfig | None = None,
         batching: BatchConfig | None = None,
-        name: str = "input",
+        place: Callable[[int], str] = "input:{}".format,
     ) -> None:
         self._models = [model] if isinstance(model, Transformer) else list(model)
         for each in self._models:
@@ -95,7 +95,7 @@ class Translator:
         self._target_tokenizer = target_tokenizer
         self._config = config or SearchConfig()
         self._batching = batching or BatchConfig()
-        self._name = name
+        self._place = place
         # what is decoded as if it were a sentence of its own: samples, for each ends at its own time, and beam groups
         self._copies = self._config.n_best if self._config.sample else self._config.beam_groups
         self._runner = BatchRunner(self._batching, max(self._config.beam_size, self._copies))
@@ -148,7 +148,7 @@ class Translator:
         found = self._runner.run(
             [len(piece.token_ids) + 1 for piece in pieces],
             lambda indices: self._decode([pieces[index] for index in indices]),
-            lambda index: f"{self._name}:{pieces[index].line_number}",
+            lambda index: self._place(pieces[index].line_number),
         )
         names = [(piece.line_number, piece.place) for piece in pieces]
         return dict(zip(names, found, strict=True))
@@ -165,7 +165,7 @@ class Translator:
             match self._batching.long_input:
                 case "error":
                     raise DataError(
-                        f"{self._name}:{line_number}: has {len(token_ids)} tokens, more than the {limit} that are "
+                        f"{self._place(line_number)}: has {len(token_ids)} tokens, more than the {limit} that are "
                         "translated at once; shorten it, or pass --long-input split"
                     )
                 case "truncate":
@@ -270,12 +270,12 @@ class Translator:
         is_guided = bool(_asks(piece.guide) or piece.constraints or self._config.no_repeat_ngram)
         if is_guided and all(hypothesis.log_probability == -math.inf for hypothesis in hypotheses):
             raise DataError(
-                f"{self._name}:{piece.line_number}: what is asked of its translation leaves no token to go on with; "
+                f"{self._place(piece.line_number)}: what is asked of its translation leaves no token to go on with; "
                 "ask for less"
             )
         if not hypotheses or not all(math.isfinite(hypothesis.log_probability) for hypothesis in hypotheses):
             raise ModelError(
-                f"the model computes no probabilities (NaN) for {self._name}:{piece.line_number}: "
+                f"the model computes no probabilities (NaN) for {self._place(piece.line_number)}: "
                 "its weights are damaged or its training diverged; take another --checkpoint"
             )
         return hypotheses

@@ -6,7 +6,7 @@ It comes in rows: pairs of lines, or lines of raw text.
 
 import json
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +15,7 @@ from tokenizer import Tokenizer, TokenizerConfig, train_tokenizer
 from tokenizer.atomic_file import remove_temporary_files
 from transformer_core.data.encoding import RowEncoder
 from transformer_core.data.lines import read_lines
+from transformer_core.data.records import PLAIN, RecordForm, RecordReader
 from transformer_core.data.shards import Corpus, Part, is_corpus_file, write_corpus
 from transformer_core.errors import DataError
 from transformer_core.experiments.holding_back import Progress, hold_back, no_progress
@@ -61,6 +62,7 @@ class PreparedData:
     validation_columns: tuple[tuple[Path, ...], ...]  # validation text as it is: the files of each column of a row
     num_held_back: int  # rows taken from the training text
     validation_tags: tuple[str | None, ...] = ()  # of each of these files; (): no text has any
+    validation_form: RecordForm = PLAIN  # what their lines hold
     tags: tuple[str, ...] = ()  # of the training text
 
 
@@ -75,21 +77,28 @@ def choose_tokenizers(data: TextConfig, progress: Progress, say: Callable[[str],
     if files:
         source = Tokenizer.load(files[0]).with_tags(data.tags)
         return source, source if len(files) == 1 else Tokenizer.load(files[1])
-    paths = [path for column in data.training_columns for path in column]
     size = data.vocabulary_size
     if size is None:
         num_words, characters = 0, set[str]()
         with progress("counting words", unit="lines") as advance:
-            for line in read_lines(paths, data.errors):
+            for line in _training_lines(data):
                 num_words += len(line.split())
                 characters.update(line)
                 advance(1)
         size = default_vocabulary_size(num_words, len(characters))
     with progress("learning the vocabulary", unit="lines") as advance:
         config = TokenizerConfig(kind=data.tokenizer_kind, vocabulary_size=size)
-        tokenizer = train_tokenizer(read_lines(paths, data.errors), config, advance).with_tags(data.tags)
+        tokenizer = train_tokenizer(_training_lines(data), config, advance).with_tags(data.tags)
     say(f"learned a joint {config.kind} vocabulary of {tokenizer.vocabulary_size} entries from the training text")
     return tokenizer, tokenizer
+
+
+def _training_lines(data: TextConfig) -> Iterator[str]:
+    """Read the training text, one side after the other."""
+    for side, column in enumerate(data.training_columns):
+        with RecordReader(column, data.form.only(side), errors=data.errors) as reader:
+            for record in reader:
+                yield record.text
 
 
 def tokenizer_files(data: TextConfig) -> tuple[Path, ...]:
@@ -143,6 +152,7 @@ def prepare_data(
         validation_columns=columns,
         num_held_back=0 if given else sum(1 for _ in read_lines(columns[0])),
         validation_tags=tuple(text.tag for text in held_out) if data.tags else (),
+        validation_form=held_out[0].form,
         tags=data.tags,
     )
 

@@ -16,7 +16,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from transformer_core.data.lines import LineWriter, is_blank, read_lines, read_pairs
+from transformer_core.data.lines import LineWriter, is_blank, read_lines
+from transformer_core.data.pairs import read_pairs
 from transformer_core.errors import ConfigError, DataError, Interrupted, ModelError
 from transformer_core.experiments.corpus_preparation import Progress
 from transformer_core.experiments.distillation_config import DISTILLED_FOLDER, DistillationConfig, distilled_files

@@ -7,13 +7,13 @@ held-back.src  held-back.tgt   the validation text; validation-copy.src and .tgt
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from tokenizer import Tokenizer
-from transformer_core.data.lines import open_output, read_lines
+from transformer_core.data.lines import open_output
 from transformer_core.data.shards import Corpus
 from transformer_core.errors import ConfigError, DataError, ModelError
 from transformer_core.experiments.corpus_preparation import (
@@ -29,7 +29,7 @@ from transformer_core.experiments.corpus_preparation import (
     tokenizer_files,
 )
 from transformer_core.experiments.text_config import PREPARED_FILE
-from transformer_core.experiments.texts import OUR_TEXT, text_file_names, validation_texts
+from transformer_core.experiments.texts import OUR_TEXT, read_rows, text_file_names, validation_texts
 from transformer_core.experiments.training_file import option_values
 from transformer_core.model_files import TOKENIZER_FILES, read_json, save_tokenizers, write_json
 from transformer_core.provenance import describe_file, describe_software
@@ -224,8 +224,9 @@ def _copy_validation_text(folder: Path, data: TextConfig) -> tuple[tuple[Path, .
         for names in text_file_names("validation-copy", data.unit, len(texts))[: len(texts)]
     ]
     for text, paths in zip(texts, copies, strict=True):
-        for original, path in zip(text.files, paths, strict=True):
-            with open_output(path) as writer:
-                for line in read_lines([original], data.errors):
+        with ExitStack() as stack:
+            writers = [stack.enter_context(open_output(path)) for path in paths]
+            for row in read_rows(text, data):
+                for writer, line in zip(writers, row, strict=True):
                     writer.write_line(line)
     return tuple(zip(*copies, strict=True))

@@ -184,6 +184,7 @@ def data_key(data: TextConfig, tokenizers: Tokenizers, data_files: dict[str, lis
         "max_length": data.max_length,
         "valid_size": data.valid_size,
         "errors": data.errors,
+        "form": [data.form.format, *data.form.columns],
         "weights": data.weights,
         "tags": data.tags,
     }

@@ -48,7 +48,7 @@ class Teacher:
             loaded.target_tokenizer,
             self.search,
             BatchConfig(precision=precision, max_source_length=limit),
-            ", ".join(map(str, config.train_src)),
+            lambda number: f"{', '.join(map(str, config.train_src))}:{number}",
         )
 
     def teach(self, rows: Sequence[Row], first_line_number: int) -> list[list[str]]:

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import ClassVar, Literal
 
 from tokenizer.config import Kind, TokenizerConfig
+from transformer_core.data.records import PAIR_KEYS, PLAIN, InputFormat, RecordForm
 from transformer_core.errors import ConfigError
 
 __all__ = ["PREPARED_FILE", "DataConfig", "RawTextConfig"]
@@ -23,6 +24,8 @@ class DataConfig:
     train_tgt: tuple[Path, ...] = ()
     valid_src: tuple[Path, ...] = ()  # validation pairs; empty: some training pairs are held back
     valid_tgt: tuple[Path, ...] = ()
+    input_format: InputFormat = "text"  # what a line of these files holds; if no text, one file may hold both sides
+    columns: tuple[str, ...] = ()  # which columns of TSV, or keys of JSON lines, are source and target
     valid_size: int | None = None  # pairs held back; None: a twentieth, at most 1000
     tokenizer: Path | None = None  # joint tokenizer; None: one is learned from the training pairs
     source_tokenizer: Path | None = None  # or one for each side
@@ -37,6 +40,9 @@ class DataConfig:
     tags: tuple[str, ...] = ()  # what the sources of each pair of files, for training and for validation, begin with
 
     def __post_init__(self) -> None:
+        if self.form.format != "text":  # a side whose file is not named stands in the file of the other
+            for source, target in (("train_src", "train_tgt"), ("valid_src", "valid_tgt")):
+                object.__setattr__(self, target, getattr(self, target) or getattr(self, source))
         _check_weights(self.weights, len(self.train_src) or len(self.weights), "pair of training files")
         if not 0 <= self.bpe_dropout < 1:
             raise ConfigError(f"bpe_dropout ({self.bpe_dropout}) must be at least 0 and below 1")
@@ -77,6 +83,11 @@ class DataConfig:
             raise ConfigError("--max-length and --valid-size must be at least 1")
 
     @property
+    def form(self) -> RecordForm:
+        """What a line of the files holds."""
+        return RecordForm.choose(self.input_format, self.columns, PAIR_KEYS)
+
+    @property
     def files(self) -> dict[str, tuple[Path, ...]]:
         """All files, by the names of their options."""
         if self.prepared is not None:
@@ -111,6 +122,7 @@ class RawTextConfig:
     errors: Literal["strict", "replace"] = DataConfig.errors  # what bytes that are not UTF-8 do
     weights: tuple[float, ...] = ()  # share of the batches that each file has; (): as large as it is
     tags: ClassVar[tuple[str, ...]] = ()  # raw text has none
+    form: ClassVar[RecordForm] = PLAIN  # nor has it columns
 
     def __post_init__(self) -> None:
         _check_weights(self.weights, len(self.input) or len(self.weights), "file")

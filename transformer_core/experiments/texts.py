@@ -7,7 +7,9 @@ from itertools import zip_longest
 from pathlib import Path
 
 from transformer_core.data.encoding import Row
-from transformer_core.data.lines import read_lines, read_pairs
+from transformer_core.data.lines import read_lines
+from transformer_core.data.pairs import read_pairs
+from transformer_core.data.records import PLAIN, RecordForm
 from transformer_core.experiments.text_config import DataConfig, RawTextConfig
 
 __all__ = [
@@ -36,17 +38,19 @@ class Text:
     files: tuple[Path, ...]  # one for each column
     tag: str | None
     weight: float | None = None
+    form: RecordForm = PLAIN  # what its lines hold
 
 
 def training_texts(data: TextConfig) -> list[Text]:
     """Give the texts to train on."""
-    return [Text(*text) for text in zip_longest(zip(*data.training_columns, strict=True), data.tags, data.weights)]
+    texts = zip_longest(zip(*data.training_columns, strict=True), data.tags, data.weights)
+    return [Text(*text, data.form) for text in texts]
 
 
 def validation_texts(data: TextConfig) -> list[Text]:
     """Give the texts to validate with; none where some training rows are held back."""
     files = list(zip(*data.validation_columns, strict=True))
-    return [Text(*text) for text in zip_longest(files, data.tags[: len(files)])]
+    return [Text(*text, form=data.form) for text in zip_longest(files, data.tags[: len(files)])]
 
 
 def text_file_names(stem: str, unit: str, num_texts: int) -> list[tuple[str, ...]]:
@@ -65,5 +69,5 @@ def held_back_texts(folder: Path, data: TextConfig) -> list[Text]:
 def read_rows(text: Text, data: TextConfig) -> Rows:
     """Read pairs of lines, or lines."""
     if len(text.files) > 1:
-        return read_pairs(text.files[:1], text.files[1:], data.errors)
+        return read_pairs(text.files[:1], text.files[1:], data.errors, text.form)
     return ((line,) for line in read_lines(text.files, data.errors))

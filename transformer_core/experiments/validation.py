@@ -2,9 +2,9 @@
 
 import random
 from collections.abc import Sequence
-from itertools import groupby
+from itertools import groupby, repeat
 
-from transformer_core.data.lines import read_lines
+from transformer_core.data.pairs import read_pairs
 from transformer_core.decoding.config import SearchConfig
 from transformer_core.decoding.translator import Translator
 from transformer_core.evaluation.metrics import METRICS, MetricName, evaluate_corpus
@@ -23,11 +23,16 @@ class ValidationDecoder:
 
     def __init__(self, run: TrainingRun, data: PreparedData, tokenizers: Tokenizers) -> None:
         """Read the validation text; `run` is described in its folder already."""
-        self.sources, self.references = (
-            list(read_lines(column, run.data.errors)) for column in data.validation_columns
-        )
-        tagged_files = zip(data.validation_columns[0], data.validation_tags, strict=False)
-        self.tags = [tag for path, tag in tagged_files for _ in read_lines([path], run.data.errors)]
+        self.sources: list[str] = []
+        self.references: list[str] = []
+        self.tags: list[str | None] = []
+        files = zip(*data.validation_columns, strict=True)
+        for (source_path, target_path), tag in zip(files, data.validation_tags or repeat(None), strict=False):
+            pairs = read_pairs([source_path], [target_path], run.data.errors, data.validation_form)
+            for source, reference in pairs:
+                self.sources.append(source)
+                self.references.append(reference)
+                self.tags.append(tag)
         self.tokenizers = tokenizers
         self.metrics: Sequence[MetricName] = [name for name in METRICS if name == run.training.metric]
         ratio = float(read_json(run.folder / "generation.json").get("max_length_ratio", SearchConfig.max_length_ratio))
@@ -52,7 +57,7 @@ class ValidationDecoder:
         """Translate the lines with these numbers; those that have the same tag together."""
         source, target = self.tokenizers
         found, plain = [], plain_model(model)
-        for tag, group in groupby(numbers, lambda number: self.tags[number] if self.tags else None):
+        for tag, group in groupby(numbers, lambda number: self.tags[number]):
             translator = Translator(plain, source.tagged(tag), target, self.search)
             found += translator.translate([self.sources[number] for number in group])
         return [translation.text for translation in found]

@@ -15,8 +15,8 @@ import zstandard
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from transformer_core.data.lines import LineReader, LineWriter, is_blank, open_output, read_lines, read_pairs
-from transformer_core.errors import ConfigError, DataError
+from transformer_core.data.lines import LineReader, LineWriter, is_blank, open_output, read_lines
+from transformer_core.errors import DataError
 
 PACK: dict[str, Callable[[bytes], bytes]] = {
     "": bytes,
@@ -351,28 +351,6 @@ def write(path: Path, text: str) -> Path:
 def test_read_lines_chains_files_that_lack_a_last_newline(tmp_path: Path) -> None:
     first, second = write(tmp_path / "a", "\ufeffa\nb"), write(tmp_path / "b", "\ufeffc\n")
     assert list(read_lines([first, second])) == ["a", "b", "c"]
-
-
-def test_read_pairs_pairs_files_in_their_order(tmp_path: Path) -> None:
-    sources = [write(tmp_path / "a.en", "one\n\n"), write(tmp_path / "b.en", "three\n")]
-    targets = [write(tmp_path / "a.de", "eins\n\n"), write(tmp_path / "b.de", "drei")]
-    assert list(read_pairs(sources, targets)) == [("one", "eins"), ("", ""), ("three", "drei")]
-
-
-@pytest.mark.parametrize(("num_source", "num_target"), [(3, 5), (5, 3), (0, 2)])
-def test_read_pairs_names_both_files_and_both_counts(num_source: int, num_target: int, tmp_path: Path) -> None:
-    source, target = write(tmp_path / "s", "x\n" * num_source), write(tmp_path / "t", "y\n" * num_target)
-    pairs = read_pairs([source], [target])
-    with pytest.raises(DataError) as caught:
-        list(pairs)
-    assert str(caught.value).startswith(f"{source} has {num_source} lines but {target} has {num_target};")
-
-
-def test_read_pairs_refuses_before_reading(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="2 source files but 1 target files"):
-        read_pairs(["a", "b"], ["c"])
-    with pytest.raises(ConfigError, match="standard input"):
-        read_pairs(["-"], ["-"])
 
 
 # --- output -----------------------------------------------------------------------------------------------------------

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from transformer_core.data.lines import read_lines, read_pairs
+from transformer_core.data.lines import read_lines
+from transformer_core.data.pairs import read_pairs
 from transformer_core.errors import DataError
 from transformer_core.evaluation.metrics import evaluate_corpus
 from transformer_core.experiments import demo_data

@@ -1,0 +1,232 @@
+"""What a line of the input holds: text and nothing else, a row of TSV, or a JSON object.
+
+form = RecordForm.choose("jsonl", ["text"], default_keys=SOURCE_KEYS)
+with RecordReader([path], form) as reader:
+    for record in reader:
+        record.text
+"""
+
+import stat
+from bisect import bisect_right
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Literal, NamedTuple, Self
+
+from transformer_core.data.json_lines import Member, split_object, text_of
+from transformer_core.data.lines import STANDARD_STREAM, Errors, LineReader
+from transformer_core.data.tsv import RowParser
+from transformer_core.errors import ConfigError, DataError
+
+__all__ = [
+    "PAIR_KEYS",
+    "PLAIN",
+    "SOURCE_KEYS",
+    "InputFormat",
+    "Record",
+    "RecordForm",
+    "RecordReader",
+]
+
+InputFormat = Literal["text", "tsv", "jsonl"]
+
+SOURCE_KEYS = ("text",)
+PAIR_KEYS = ("text", "translation")  # what `translate` reads, and what it adds
+# They ask something of the search that it cannot do yet: ignored, they would be broken promises.
+_REFUSED_KEYS = ("target_prefix", "constraints", "avoid")
+
+
+class Record(NamedTuple):
+    """A line of the input."""
+
+    texts: tuple[str, ...]  # of the columns that were asked for
+    cells: tuple[str, ...] = ()  # of TSV: the whole row
+    members: Mapping[str, Member] = {}  # of a JSON object: all of it, by key
+
+    @property
+    def text(self) -> str:
+        """The text of the first column that was asked for."""
+        return self.texts[0]
+
+
+@dataclass(frozen=True)
+class RecordForm:
+    """What lines hold, and which parts of them are wanted."""
+
+    format: InputFormat
+    columns: tuple[str, ...]  # of TSV numbers from 1, of JSON lines keys; () of text
+
+    def __post_init__(self) -> None:
+        if self.format == "tsv":
+            RowParser(self.columns)
+
+    @classmethod
+    def choose(cls, format: InputFormat, columns: Sequence[str], default_keys: Sequence[str]) -> Self:
+        """Make the form of what the options say.
+
+        Args:
+            format: of the lines.
+            columns: as they were given; none for the default.
+            default_keys: of JSON lines; of TSV as many columns, from the first.
+
+        Raises:
+            ConfigError: the columns are not those of the format, or not as many as are needed.
+        """
+        if format == "text":
+            if columns:
+                raise ConfigError(f"--columns {columns[0]} needs --input-format tsv or jsonl: text has one column")
+            return cls("text", ())
+        if columns and len(columns) != len(default_keys):
+            raise ConfigError(
+                f"--columns is given {len(columns)} times; give it {len(default_keys)} times, in the order of "
+                f"{' and '.join(default_keys)}"
+            )
+        defaults = default_keys if format == "jsonl" else [str(number + 1) for number in range(len(default_keys))]
+        return cls(format, tuple(columns or defaults))
+
+    @property
+    def column_index(self) -> int:
+        """The place of the first column in a row of TSV, from 0."""
+        return int(self.columns[0]) - 1 if self.format == "tsv" else 0
+
+    def only(self, *places: int) -> "RecordForm":
+        """The same of some of the columns, by their places."""
+        return self if self.format == "text" else RecordForm(self.format, tuple(self.columns[i] for i in places))
+
+
+PLAIN = RecordForm("text", ())
+
+
+class RecordReader:
+    """Iterates over the records of files or of standard input, one file after the other.
+
+    Memory is bounded as LineReader's. Records before a fault are handed over first.
+
+    Args:
+        paths: files, at least one; "-" is standard input.
+        form: what their lines hold.
+        errors: what becomes of bytes that are not UTF-8, and of half a character in JSON.
+
+    Attributes:
+        is_standard_input: there is nothing else.
+        num_invalid: lines in which something was replaced.
+
+    Raises:
+        ConfigError: standard input is named twice.
+        DataError: here when a file cannot be opened; while iterating when it is damaged or not of the form.
+    """
+
+    def __init__(self, paths: Sequence[str | Path], form: RecordForm = PLAIN, *, errors: Errors = "strict") -> None:
+        if [str(path) for path in paths].count(STANDARD_STREAM) > 1:
+            raise ConfigError("standard input (-) can be only one of the files")
+        for path in paths[1:]:
+            _check_exists(path)
+        self.num_invalid = 0
+        self._paths = list(paths)
+        self._form = form
+        self._errors = errors
+        self._file = LineReader(paths[0], errors=errors)
+        self.is_standard_input = len(paths) == 1 and self._file.is_standard_input
+        self._begins = [0]  # records before each file that has been opened
+        self._names = [self._file.name]
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._file.close()
+
+    def __iter__(self) -> Iterator[Record]:
+        for parser in self._files():
+            for line in self._file:
+                yield parser.parse(line, self._file.line_number)
+
+    def windows(self, max_records: int) -> Iterator[list[Record]]:
+        """Hand over the records in groups, as LineReader does; none has records of two files."""
+        for parser in self._files():
+            for lines in self._file.windows(max_records):
+                records, fault = [], None
+                for number, line in enumerate(lines, self._file.line_number - len(lines) + 1):
+                    try:
+                        records.append(parser.parse(line, number))
+                    except DataError as error:
+                        fault = error
+                        break
+                if records:
+                    yield records
+                if fault is not None:
+                    raise fault
+
+    def place(self, number: int) -> str:
+        """Say where a record stands, by its number in all of the input, from 1: "file:line"."""
+        index = bisect_right(self._begins, number - 1) - 1
+        return f"{self._names[index]}:{number - self._begins[index]}"
+
+    def _files(self) -> Iterator["_Parser"]:
+        """Open one file after the other; gives a parser for each."""
+        for index, path in enumerate(self._paths):
+            if index > 0:
+                self._begins.append(self._begins[-1] + self._file.line_number)
+                self._file = LineReader(path, errors=self._errors)
+                self._names.append(self._file.name)
+            parser = _Parser(self._form, self._errors, self._file.name)
+            yield parser
+            self.num_invalid += self._file.num_invalid + parser.num_invalid
+
+
+class _Parser:
+    """Turns the lines of one file into records."""
+
+    def __init__(self, form: RecordForm, errors: Errors, name: str) -> None:
+        self.num_invalid = 0
+        self._form = form
+        self._errors = errors
+        self._name = name
+        self._rows = RowParser(form.columns) if form.format == "tsv" else None
+
+    def parse(self, line: str, number: int) -> Record:
+        """Turn a line into a record.
+
+        Raises:
+            DataError: the line is not of the form.
+        """
+        if self._form.format == "text":
+            return Record((line,))
+        try:
+            if self._rows is not None:
+                cells = self._rows.parse(line)
+                return Record(tuple(cells[index] for index in self._rows.indices), cells)
+            return self._object(line)
+        except ValueError as error:
+            raise DataError(f"{self._name}:{number}: {error}") from None
+
+    def _object(self, line: str) -> Record:
+        members = split_object(line)
+        if not members and not line.strip():
+            return Record(("",) * len(self._form.columns))
+        for key in _REFUSED_KEYS:
+            if key in members:
+                raise ValueError(f'has the key "{key}", which is not obeyed yet; take it out')
+        found = [text_of(members, key) for key in self._form.columns]
+        if any(is_mended for _, is_mended in found):
+            if self._errors == "strict":
+                raise ValueError("has half a character (such as \\ud800); mend the text or pass --errors replace")
+            self.num_invalid += 1
+        return Record(tuple(text for text, _ in found), (), members)
+
+
+def _check_exists(path: str | Path) -> None:
+    """Open and close a file that is read later; a pipe cannot be opened twice.
+
+    Raises:
+        DataError: it cannot be opened.
+    """
+    try:
+        is_ordinary = stat.S_ISREG(Path(path).stat().st_mode)
+    except (OSError, ValueError):
+        is_ordinary = True  # so that opening it says what is wrong
+    if str(path) != STANDARD_STREAM and (is_ordinary or Path(path).is_dir()):
+        LineReader(path).close()
