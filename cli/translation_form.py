@@ -26,6 +26,7 @@ class TranslationForm:
 
     format: TranslationFormat
     n_best: int = 1  # translations per line
+    per_token: bool = False  # with every token and its log-probability
     column: int = 0  # of a row of TSV: the place of the text that was translated
 
     def __post_init__(self) -> None:
@@ -33,6 +34,9 @@ class TranslationForm:
             raise ConfigError(
                 f"--n-best {self.n_best} needs --format tsv, jsonl or moses: text has one translation for each line"
             )
+
+        if self.per_token and self.format != "jsonl":
+            raise ConfigError("--per-token needs --format jsonl: no other has a place for tokens")
 
     def lines(self, translation: "Translation", record: Record, number: int) -> Iterator[str]:
         """Write a translation: as one line, without its end, or one for each hypothesis in Moses' form.
@@ -72,6 +76,10 @@ class TranslationForm:
             "log_probability": round(translation.log_probability, DIGITS),
             "truncated": translation.is_truncated,
         }
+        if self.per_token:
+            best = translation.hypotheses[0]
+            fields["tokens"] = best.tokens
+            fields["token_log_probabilities"] = [round(value, DIGITS) for value in best.token_log_probabilities]
         if self.n_best > 1:
             fields["translations"] = [found.text for found in translation.hypotheses]
             fields["scores"] = [round(found.score, DIGITS) for found in translation.hypotheses]

@@ -56,6 +56,14 @@ def translate(
         ),
     ] = None,
     json: JsonLines = False,
+    per_token: Annotated[
+        bool,
+        typer.Option(
+            "--per-token",
+            help="Add the tokens, each with its own log-probability; needs jsonl.",
+            rich_help_panel=options.INPUT_OUTPUT,
+        ),
+    ] = SearchConfig.per_token,
     errors: options.Errors = "replace",
     long_input: Annotated[
         LongInput,
@@ -77,7 +85,7 @@ def translate(
             "--n-best",
             "--nbest",
             min=1,
-            help="Translations per line: the best of the beam, or so many samples; not as text.",
+            help="Translations per line, each another text: the best of the beam; or so many samples; not as text.",
             rich_help_panel=options.DECODING,
         ),
     ] = SearchConfig.n_best,
@@ -167,7 +175,7 @@ def translate(
     tsv: the row that was read with the translation in the place of its text, then its score and its log-probability.
 
     jsonl: an object per line: the keys that were read, and translation, score, log_probability and truncated; with
-    --n-best also translations, scores and log_probabilities.
+    --n-best also translations, scores and log_probabilities; with --per-token also tokens and token_log_probabilities.
 
     moses: line number, from 0, translation, log-probability and score, with three bars between; a line for each
     translation.
@@ -178,7 +186,9 @@ def translate(
     """
     records = RecordForm.choose(input_format, [] if columns is None else [columns], SOURCE_KEYS)
     chosen = chosen_format(context, format, json=json)
-    form = TranslationForm(format=chosen or input_format, n_best=n_best, column=records.column_index)
+    form = TranslationForm(
+        format=chosen or input_format, n_best=n_best, per_token=per_token, column=records.column_index
+    )
     search = _search_config(context)
     with RecordReader(input, records, errors=errors) as reader:
         loaded = load_for_decoding(model, checkpoint, device, threads).tagged(tag)

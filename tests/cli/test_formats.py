@@ -3,6 +3,7 @@
 import gzip
 import json
 import lzma
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -22,12 +23,12 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return save_word_model(tmp_path_factory.mktemp("formats") / "model")
 
 
-def invoke(*arguments: str | Path, stdin: str = "") -> tuple[int, str, str]:
+def invoke(*arguments: object, stdin: str = "") -> tuple[int, str, str]:
     result = CliRunner().invoke(app, list(map(str, arguments)), input=stdin.encode())
     return result.exit_code, result.stdout_bytes.decode(), result.stderr
 
 
-def results(*arguments: str | Path, stdin: str = "") -> list[str]:
+def results(*arguments: object, stdin: str = "") -> list[str]:
     code, stdout, stderr = invoke(*arguments, stdin=stdin)
     assert code == 0, stderr
     return stdout.split("\n")[:-1]
@@ -83,7 +84,11 @@ def test_moses_lists_the_hypotheses_of_every_line(model: Path, translations: lis
 
 
 def test_several_files_are_read_one_after_the_other(model: Path, translations: list[str], tmp_path: Path) -> None:
-    pack = {"a.gz": gzip.compress, "b.xz": lzma.compress, "c.zst": zstandard.ZstdCompressor().compress}
+    pack: dict[str, Callable[[bytes], bytes]] = {
+        "a.gz": gzip.compress,
+        "b.xz": lzma.compress,
+        "c.zst": zstandard.ZstdCompressor().compress,
+    }
     for (name, compress), part in zip(pack.items(), (LINES[:5], LINES[5:6], LINES[6:]), strict=True):
         (tmp_path / name).write_bytes(compress(lines_of(*part).encode()))
     inputs = [word for name in pack for word in ("-i", tmp_path / name)]
@@ -174,6 +179,17 @@ def test_what_translate_writes_score_reads(model: Path) -> None:
         assert after["translation"] == before["translation"]
         if not before["truncated"]:
             assert after["log_probability"] == pytest.approx(before["log_probability"], abs=1e-4)
+
+
+def test_tokens_are_those_of_score(model: Path) -> None:
+    given = lines_of(*(json.dumps({"text": line}) for line in LINES))
+    jsonl = ["--input-format", "jsonl", "--per-token"]
+    written = results("translate", "-m", model, *GREEDY, *jsonl, stdin=given)
+    scored = results("score", "-m", model, "-s", "-", "--json", *jsonl, stdin=lines_of(*written))
+    for before, after in zip(map(json.loads, written), map(json.loads, scored), strict=True):
+        if not before["truncated"]:
+            assert after["tokens"] == before["tokens"]
+            assert after["token_log_probabilities"] == pytest.approx(before["token_log_probabilities"], abs=1e-4)
 
 
 def test_evaluate_reads_columns(tmp_path: Path) -> None:

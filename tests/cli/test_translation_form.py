@@ -85,3 +85,8 @@ def test_text_has_one_translation() -> None:
     assert lines("text", "x", record=Record(("a",))) == ["x"]
     with pytest.raises(ConfigError, match="--n-best 2 needs --format tsv, jsonl or moses"):
         TranslationForm(format="text", n_best=2)
+
+
+def test_tokens_need_json_lines() -> None:
+    with pytest.raises(ConfigError, match="--per-token needs --format jsonl"):
+        TranslationForm(format="tsv", per_token=True)

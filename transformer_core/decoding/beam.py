@@ -10,7 +10,8 @@ good hypothesis that is still being written: where a model is sure of all but on
 the beam fill with ends of almost no probability.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from itertools import repeat
 
 import torch
 from torch import Tensor
@@ -50,6 +51,8 @@ class BeamSearch:
         # because the vocabulary gave too few, has log-probability -inf.
         self._log_probabilities = torch.zeros(num_sentences, 1, dtype=torch.float64)  # (batch, beam)
         self._token_ids = torch.zeros(num_sentences, 1, 0, dtype=torch.int64)  # (batch, beam, length)
+        # What the log-probability was after each token, (batch, beam, length), if it is asked for.
+        self._past_totals = torch.zeros(num_sentences, 1, 0, dtype=torch.float64) if config.per_token else None
         self._hypotheses: list[list[Hypothesis]] = [[] for _ in length_limits]
 
     @property
@@ -79,8 +82,14 @@ class BeamSearch:
         num_rows_before = self._log_probabilities.size(1)
         self._log_probabilities = totals.masked_fill(is_end, -torch.inf).gather(1, survivors)
         # (batch, beam before, length) -> (batch, beam, length + 1)
-        history = self._token_ids.gather(1, parents[:, :, None].expand(-1, -1, self._length))
-        self._token_ids = torch.cat((history, token_ids.gather(1, survivors)[:, :, None]), dim=2)
+        places = parents[:, :, None].expand(-1, -1, self._length)
+        self._token_ids = torch.cat(
+            (self._token_ids.gather(1, places), token_ids.gather(1, survivors)[:, :, None]), dim=2
+        )
+        if self._past_totals is not None:
+            self._past_totals = torch.cat(
+                (self._past_totals.gather(1, places), self._log_probabilities[:, :, None]), dim=2
+            )
         self._length += 1
 
         is_done = self._num_finished >= self._config.beam_size
@@ -162,13 +171,19 @@ class BeamSearch:
         self._num_finished += has_ended.sum(dim=1)
         scores = totals / self._config.penalty(self._length + 1)
         self._best_scores = self._best_scores.maximum(scores.masked_fill(~has_ended, -torch.inf).amax(dim=1))
+        each: Iterable[tuple[float, ...]] = repeat(())
+        if self._past_totals is not None:
+            past = self._past_totals[batch_indices, parents[has_ended]]  # (finished, length)
+            start = torch.zeros(len(places), 1, dtype=torch.float64)
+            each = map(tuple, torch.cat((start, past, totals[has_ended][:, None]), dim=1).diff(dim=1).tolist())
         for sentence, *hypothesis in zip(
             self._sentences[batch_indices].tolist(),
             self._token_ids[batch_indices, parents[has_ended]].tolist(),
             totals[has_ended].tolist(),
             scores[has_ended].tolist(),
             is_truncated[has_ended].tolist(),
-            strict=True,
+            each,
+            strict=False,  # the last one may be endless
         ):
             self._hypotheses[sentence].append(Hypothesis(*hypothesis))
 
@@ -181,3 +196,5 @@ class BeamSearch:
         self._best_scores = self._best_scores[indices]
         self._log_probabilities = self._log_probabilities[indices]
         self._token_ids = self._token_ids[indices]
+        if self._past_totals is not None:
+            self._past_totals = self._past_totals[indices]

@@ -36,6 +36,7 @@ class SearchConfig:
 
     beam_size: int = 5  # live hypotheses per sentence; 1 is greedy
     n_best: int = 1  # hypotheses to give per sentence: the best of a beam, or so many samples
+    per_token: bool = False  # keep the log-probability of every token
     length_penalty: float = 1.0  # the exponent of the length penalty
     length_penalty_type: LengthPenaltyType = "avg"  # score = log_probability / penalty, see `penalty`
     early_stopping: bool = False  # end a sentence when beam_size hypotheses have, though a live one might beat them

@@ -10,6 +10,7 @@ A sentence has few hypotheses and all of this is bookkeeping on them, so it is p
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import torch
 from torch import Tensor
@@ -44,6 +45,7 @@ class _Branch:
     log_probability: float
     unmet: tuple[Phrase, ...]
     since: int = 0  # tokens before the place from which on an ordered phrase may stand
+    totals: tuple[float, ...] = ()  # the log-probability after each token
 
     def progress(self, phrase: Phrase) -> int:
         """Count the first tokens of a phrase that have been written last."""
@@ -70,7 +72,8 @@ class _Branch:
 
     def extended(self, place: int, token_id: int, log_probability: float, *, is_ordered: bool) -> "_Branch":
         """Write one more token; log_probability: of the whole."""
-        longer = _Branch(place, (*self.token_ids, token_id), log_probability, self.unmet, self.since)
+        totals = (*self.totals, log_probability)
+        longer = _Branch(place, (*self.token_ids, token_id), log_probability, self.unmet, self.since, totals)
         met = [
             phrase
             for phrase in longer.open_phrases(is_ordered=is_ordered)
@@ -80,7 +83,7 @@ class _Branch:
             return longer
         unmet = tuple(phrase for phrase in self.unmet if phrase not in met)
         since = len(longer.token_ids) if is_ordered else 0
-        return _Branch(place, longer.token_ids, log_probability, unmet, since)
+        return _Branch(place, longer.token_ids, log_probability, unmet, since, totals)
 
 
 @dataclass
@@ -245,4 +248,7 @@ class ConstrainedBeamSearch:
 
     def _finish(self, sentence: _Sentence, branch: _Branch, log_probability: float, *, is_truncated: bool) -> None:
         score = self._config.score(log_probability, len(branch.token_ids) + 1)
-        sentence.finished.append(Hypothesis(list(branch.token_ids), log_probability, score, is_truncated))
+        each: tuple[float, ...] = ()
+        if self._config.per_token:
+            each = tuple(after - before for before, after in pairwise((0.0, *branch.totals, log_probability)))
+        sentence.finished.append(Hypothesis(list(branch.token_ids), log_probability, score, is_truncated, each))

@@ -31,6 +31,9 @@ class GreedySearch:
         self._is_live = torch.ones(len(length_limits), dtype=torch.bool)  # (rows,)
         self._log_probabilities = torch.zeros(len(length_limits), dtype=torch.float64)  # (rows,)
         self._token_ids = torch.full((len(length_limits), max(length_limits) + 1), eos_id)  # (sentences, length)
+        self._token_log_probabilities = None  # the same of each token, if they are asked for
+        if config.per_token:
+            self._token_log_probabilities = torch.zeros(self._token_ids.shape, dtype=torch.float64)
         self._hypotheses: list[list[Hypothesis]] = [[] for _ in length_limits]
 
     @property
@@ -54,10 +57,12 @@ class GreedySearch:
         # At its limit a row ends whatever it wanted, at the price the model asks for the end token.
         is_forced = (self._length_limits == self._length) & (token_ids != self._eos_id)
         token_ids = token_ids.masked_fill(is_forced, self._eos_id)
-        self._log_probabilities += torch.where(
-            is_forced, candidates.end_log_probabilities.double(), chosen_log_probabilities
-        )
-        self._token_ids[self._sentences[self._is_live], self._length] = token_ids[self._is_live]
+        gained = torch.where(is_forced, candidates.end_log_probabilities.double(), chosen_log_probabilities)
+        self._log_probabilities += gained
+        live_sentences = self._sentences[self._is_live]
+        self._token_ids[live_sentences, self._length] = token_ids[self._is_live]
+        if self._token_log_probabilities is not None:
+            self._token_log_probabilities[live_sentences, self._length] = gained[self._is_live]
 
         has_ended = self._is_live & (token_ids == self._eos_id)
         if has_ended.any():
@@ -96,4 +101,7 @@ class GreedySearch:
             strict=True,
         ):
             score = self._config.score(log_probability, self._length + 1)
-            self._hypotheses[sentence].append(Hypothesis(token_ids, log_probability, score, is_truncated))
+            each = ()
+            if self._token_log_probabilities is not None:
+                each = tuple(self._token_log_probabilities[sentence, : self._length + 1].tolist())
+            self._hypotheses[sentence].append(Hypothesis(token_ids, log_probability, score, is_truncated, each))

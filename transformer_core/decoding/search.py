@@ -38,6 +38,7 @@ class Hypothesis:
     log_probability: float  # natural logarithm of the whole hypothesis, end token included
     score: float  # what ranks: the log-probability after the length penalty
     is_truncated: bool  # the length limit put the end token where the model would have gone on
+    token_log_probabilities: tuple[float, ...] = ()  # with per_token: of each token, the end token last
 
 
 class Move(NamedTuple):

@@ -15,13 +15,15 @@ class TargetText:
     num_tokens: int  # end tokens included; 0 for a blank line
     token_ids: tuple[int, ...]  # as they were decoded, end tokens aside
     is_truncated: bool  # the length limit ended it where the model would have gone on
+    tokens: tuple[str, ...] = ()  # with per_token: as they were decoded, end tokens included
+    token_log_probabilities: tuple[float, ...] = ()  # of each of them
 
 
 @dataclass(frozen=True, kw_only=True)
 class Translation:
     """What became of one input line; its text and numbers are those of its first hypothesis."""
 
-    hypotheses: tuple[TargetText, ...]  # best first; samples in the order in which they were drawn
+    hypotheses: tuple[TargetText, ...]  # best first, each another text; samples as they were drawn
     is_blank: bool = False  # the line held nothing but white space, and the model was not asked
     is_split: bool = False  # the line was too long: translated in pieces and joined
     is_source_cut: bool = False  # the line was too long: its end is not translated

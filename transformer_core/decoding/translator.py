@@ -3,7 +3,7 @@
 import math
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 from tokenizer import Tokenizer
@@ -140,7 +140,9 @@ class Translator:
                 [piece for source in sources for piece in source.pieces if piece.constraints is not None]
             )
         for source in sources:
-            source.found = [self._checked(found[piece.line_number, piece.place], piece) for piece in source.pieces]
+            source.found = [
+                self._distinct(self._checked(found[piece.line_number, piece.place], piece)) for piece in source.pieces
+            ]
         return [self._translation(source) for source in sources]
 
     def _run(self, pieces: Sequence[_Piece]) -> dict[tuple[int, int], list[Hypothesis]]:
@@ -233,7 +235,7 @@ class Translator:
         hypotheses = [hypothesis for of_copy in found for hypothesis in of_copy]
         if self._config.sample:
             return hypotheses
-        return sorted(hypotheses, key=lambda hypothesis: -hypothesis.score)[: self._config.n_best]
+        return sorted(hypotheses, key=lambda hypothesis: -hypothesis.score)
 
     def _guidance(self, pieces: Sequence[_Piece], banned_ids: Sequence[int]) -> Guidance | None:
         """Make the rules of a batch; None where there are none."""
@@ -243,6 +245,8 @@ class Translator:
 
     def _strategy(self, pieces: Sequence[_Piece]) -> Strategy:
         config, bos_id, eos_id = self._config, self._target_tokenizer.bos_id, self._target_tokenizer.eos_id
+        if config.n_best > 1 and not config.sample:  # some may turn out to be one text
+            config = replace(config, n_best=config.beam_size)
         limits = [self._length_limit(piece) for piece in pieces for _ in range(self._copies)]
         constraints = [piece.constraints for piece in pieces if piece.constraints is not None]
         if constraints:
@@ -280,6 +284,16 @@ class Translator:
             )
         return hypotheses
 
+    def _distinct(self, hypotheses: list[Hypothesis]) -> list[Hypothesis]:
+        """Choose the n best, of those that are one text only the best; samples are what was drawn."""
+        if self._config.sample or self._config.n_best == 1:
+            return hypotheses[: self._config.n_best]
+        texts = self._target_tokenizer.decode_batch([hypothesis.token_ids for hypothesis in hypotheses])
+        best_of_each: dict[str, Hypothesis] = {}
+        for text, hypothesis in zip(texts, hypotheses, strict=True):
+            best_of_each.setdefault(text, hypothesis)
+        return list(best_of_each.values())[: self._config.n_best]
+
     def _translation(self, source: _Source) -> Translation:
         """Turn the hypotheses of all pieces of a line into text and join them, first with first and so on."""
         if not source.pieces:
@@ -300,6 +314,11 @@ class Translator:
         texts = self._target_tokenizer.decode_batch([hypothesis.token_ids for hypothesis in hypotheses])
         separators = ["", *[piece.separator for piece in pieces[1:]]]
         log_probability = sum(hypothesis.log_probability for hypothesis in hypotheses)
+        tokens: list[str] = []
+        if self._config.per_token:
+            end = [self._target_tokenizer.eos_id]
+            ids = [index for hypothesis in hypotheses for index in hypothesis.token_ids + end]
+            tokens = self._target_tokenizer.tokens(ids)
         num_tokens = sum(len(hypothesis.token_ids) + 1 for hypothesis in hypotheses)
         return TargetText(
             text="".join(part for pair in zip(separators, texts, strict=True) for part in pair),
@@ -308,6 +327,10 @@ class Translator:
             num_tokens=num_tokens,
             token_ids=tuple(index for hypothesis in hypotheses for index in hypothesis.token_ids),
             is_truncated=any(hypothesis.is_truncated for hypothesis in hypotheses),
+            tokens=tuple(tokens),
+            token_log_probabilities=tuple(
+                value for hypothesis in hypotheses for value in hypothesis.token_log_probabilities
+            ),
         )
 
 

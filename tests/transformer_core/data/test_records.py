@@ -67,7 +67,8 @@ def test_damage_anywhere_is_one_line_that_names_the_place(
 
 @pytest.mark.parametrize("form", [PLAIN, JSON_LINES, SECOND_COLUMN], ids=lambda form: form.format)
 def test_records_one_by_one_and_in_windows_are_the_same(form: RecordForm, tmp_path: Path) -> None:
-    make = {"text": str, "jsonl": lambda n: json.dumps({"text": str(n)}), "tsv": lambda n: f"a\t{n}\tb"}[form.format]
+    shapes = {"text": "{}", "jsonl": '{{"text": "{}"}}', "tsv": "a\t{}\tb"}
+    make = shapes[form.format].format
     paths = [write(tmp_path / f"{name}", *map(make, numbers)) for name, numbers in (("a", range(5)), ("b", range(0)))]
     paths.append(write(tmp_path / "c", *map(make, range(5, 8))))
     expected = [str(number) for number in range(8)]

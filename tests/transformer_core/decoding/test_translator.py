@@ -1,5 +1,6 @@
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 
 import pytest
 import torch
@@ -306,7 +307,9 @@ def test_groups_are_one_list_best_first(config: SearchConfig) -> None:
     for translation in make(config).translate(LINES):
         scores = [hypothesis.score for hypothesis in translation.hypotheses]
         assert scores == sorted(scores, reverse=True)
-        assert translation.is_blank or len(scores) == 6
+        texts = [hypothesis.text for hypothesis in translation.hypotheses]
+        assert len(set(texts)) == len(texts)  # groups may find the same
+        assert translation.is_blank or 3 <= len(scores) <= 6
 
 
 # --- Ensembles
@@ -340,3 +343,68 @@ def test_an_ensemble_decodes_by_the_mean_of_the_probabilities() -> None:
     assert list(found.hypotheses[0].token_ids) == written[1:]
     if not found.is_truncated:
         assert found.log_probability == pytest.approx(total, abs=1e-4)
+
+
+# --- Different texts, and tokens
+
+
+class _FirstWords:
+    """A tokenizer that says the first two words of what it is to say, so that many hypotheses are one text."""
+
+    def __init__(self) -> None:
+        self.tokenizer = word_tokenizer()
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self.tokenizer, name)
+
+    def decode_batch(self, rows: Sequence[list[int]]) -> list[str]:
+        return self.tokenizer.decode_batch([row[:2] for row in rows])
+
+
+def test_n_best_are_different_texts_and_the_beam_fills_them_up() -> None:
+    """By hand: all of the beam, of hypotheses that are one text the best, the first three of these."""
+    everything = make(SearchConfig(beam_size=8, n_best=8, max_length=12)).translate(LINES)
+    say: object = _FirstWords()
+    config = SearchConfig(beam_size=8, n_best=3, max_length=12)
+    found = Translator(word_model(), word_tokenizer(), say, config).translate(LINES)  # type: ignore[arg-type]
+    num_merged = 0
+    for short, whole in zip(found, everything, strict=True):
+        texts = [" ".join(hypothesis.text.split()[:2]) for hypothesis in whole.hypotheses]
+        distinct = list(dict.fromkeys(texts))[:3]
+        num_merged += len(set(texts[:3])) < 3
+        assert [hypothesis.text for hypothesis in short.hypotheses] == distinct
+        assert [h.score for h in short.hypotheses] == [whole.hypotheses[texts.index(text)].score for text in distinct]
+    assert num_merged > 5
+
+
+@pytest.mark.parametrize("config", SEARCHES, ids=str)
+def test_tokens_have_the_log_probabilities_that_scoring_gives_them(config: SearchConfig) -> None:
+    tokenizer = word_tokenizer()
+    found = make(replace(config, per_token=True)).translate(LINES)
+    assert_same(found, make(config).translate(LINES))
+    pairs = [(line, translation.hypotheses[0]) for line, translation in zip(LINES, found, strict=True)]
+    # some ids are not the tokenizer's own segmentation of their text
+    pairs = [(line, best) for line, best in pairs if len(tokenizer.encode(best.text)) == best.num_tokens - 1]
+    assert len(pairs) > 20
+    scores = Scorer(word_model(), tokenizer, tokenizer).score([(line, best.text) for line, best in pairs])
+    for (_, best), score in zip(pairs, scores, strict=True):
+        assert list(best.tokens) == tokenizer.tokens(list(score.token_ids))
+        assert best.token_log_probabilities == pytest.approx(score.token_log_probabilities, abs=1e-4)
+        assert sum(best.token_log_probabilities) == pytest.approx(best.log_probability, abs=1e-9)
+
+
+def test_tokens_of_constrained_translations_and_of_groups_add_up() -> None:
+    guides = [LineGuide(constraints=("ki lo",))] * 10
+    for config, asked in ((replace(BEAM, per_token=True), guides), (SearchConfig(beam_groups=5, per_token=True), None)):
+        for translation in make(config).translate(random_lines(10), 1, asked):
+            for found in translation.hypotheses:
+                assert len(found.tokens) == len(found.token_log_probabilities) == found.num_tokens
+                assert sum(found.token_log_probabilities) == pytest.approx(found.log_probability)
+
+
+def test_pieces_of_a_long_line_have_an_end_token_each() -> None:
+    (found,) = make(replace(BEAM, per_token=True), max_source_length=4).translate(["ba be bi bo bu da de di"])
+    best = found.hypotheses[0]
+    assert found.is_split
+    assert len(best.tokens) == len(best.token_log_probabilities) == best.num_tokens
+    assert sum(best.token_log_probabilities) == pytest.approx(best.log_probability)
