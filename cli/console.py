@@ -206,15 +206,25 @@ def progress(
 
 @contextmanager
 def _bar(description: str, total: int | None, unit: str) -> Iterator[Callable[[int], None]]:
-    """Draw a bar that goes away when the work is done."""
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+    """Draw a bar that goes away when the work is done: how much is done, how fast, how long it took and will take."""
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        SpinnerColumn,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
 
     count = MofNCompleteColumn() if total is not None else TextColumn("{task.completed:,.0f}")
     bar = BarColumn() if total is not None else SpinnerColumn()
-    columns = (TextColumn("{task.description}"), bar, count, TextColumn(unit), TimeElapsedColumn())
+    left = [TextColumn("left"), TimeRemainingColumn()] if total is not None else []
+    rate = TextColumn("{task.fields[rate]}")
+    columns = (TextColumn("{task.description}"), bar, count, TextColumn(unit), rate, TimeElapsedColumn(), *left)
     rich = rich_console()
     with Progress(*columns, console=rich, transient=True, refresh_per_second=4) as display, live_on(rich):
-        counter = _ProgressBar(display, display.add_task(description, total=total))
+        counter = _ProgressBar(display, display.add_task(description, total=total, rate=""))
         yield counter.advance
         counter.draw()
 
@@ -226,6 +236,7 @@ class _ProgressBar:
         self.display = display
         self.task = task
         self.num_done = 0
+        self.started_at = time.monotonic()
         self.drawn_at = float("-inf")  # the first count is shown at once
 
     def advance(self, count: int) -> None:
@@ -235,9 +246,11 @@ class _ProgressBar:
             self.draw()
 
     def draw(self) -> None:
-        """Show the count."""
+        """Show the count, and how much that is in a second."""
         self.drawn_at = time.monotonic()
-        self.display.update(self.task, completed=self.num_done)
+        seconds = self.drawn_at - self.started_at
+        rate = f"{self.num_done / seconds:,.0f}/s" if seconds > 1 else ""
+        self.display.update(self.task, completed=self.num_done, rate=rate)
 
 
 class _ProgressLog:

@@ -1,18 +1,24 @@
-"""Lines as a filter reads them: asks for one after the other where somebody types them, counts them where none does."""
+"""Lines as a filter reads them: asks for one after the other where somebody types them, counts them where none does.
+
+What is typed can be edited and called back, in later sessions too: readline keeps it in transduce/history of the user's
+state folder (XDG_STATE_HOME, or ~/.local/state). Where that cannot be written, nothing is kept.
+"""
 
 import os
 import stat
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Protocol, TypeVar
 
 from cli import console, options
+from transformer_core.data.line_count import count_lines
 
-__all__ = ["input_windows", "prompted"]
+__all__ = ["TypedInput", "input_windows", "typed_input"]
 
 PROMPT = "> "
+HISTORY_LINES = 1000
 
 _Item = TypeVar("_Item")
 
@@ -20,52 +26,119 @@ _Item = TypeVar("_Item")
 class WindowReader(Protocol[_Item]):
     """Reads lines or records in groups."""
 
-    @property
-    def is_standard_input(self) -> bool:
-        """Whether they come from standard input."""
-
     def windows(self, max_items: int, /) -> Iterator[list[_Item]]:
         """Hand over what there is, at most so many at once."""
 
 
 @contextmanager
 def input_windows(
-    reader: WindowReader[_Item], buffer_size: int, output: Path, *, invitation: str, work: str
+    reader: WindowReader[_Item], inputs: Sequence[Path], buffer_size: int, output: Path, *, work: str
 ) -> Iterator[Iterator[list[_Item]]]:
-    """Read windows of lines: with a prompt for each where somebody types them, else with a count on the terminal.
+    """Read windows of lines, with a count on the terminal if nothing else goes there.
 
     Args:
-        reader: of the input.
+        reader: of the inputs.
+        inputs: what is read.
         buffer_size: lines of a window.
         output: where the results go.
-        invitation: what is said to somebody who types: what to type, and how to end.
         work: what is done with the lines, to stand beside the count.
     """
     windows = reader.windows(buffer_size)
-    if reader.is_standard_input and sys.stdin.isatty():
-        yield prompted(windows, invitation)
-    elif console.is_terminal() and _goes_to_file(output):
-        with console.progress(work, unit="lines") as advance:
+    if not _is_typed(inputs) and console.is_terminal() and not console.is_quiet() and _goes_to_file(output):
+        with console.progress(work, total=count_lines(inputs), unit="lines") as advance:
             yield _counted(windows, advance)
     else:
         yield windows
 
 
-def prompted(windows: Iterator[list[_Item]], invitation: str) -> Iterator[list[_Item]]:
-    """Give windows of typed lines, with a prompt on stderr before each, until Ctrl-D.
+def typed_input(inputs: Sequence[Path], invitation: str) -> "TypedInput | None":
+    """Give what asks for lines if somebody is there to type them; None where the input is a file or a pipe.
 
     Args:
-        windows: of standard input.
+        inputs: what is to be read.
         invitation: what is said first: what to type, and how to end.
     """
-    console.info(invitation)
-    while True:
-        _say(PROMPT)
-        window = next(windows, None)
-        if window is None:
+    return TypedInput(invitation) if _is_typed(inputs) else None
+
+
+class TypedInput:
+    """Asks for lines on the terminal, as a source for a LineReader, until Ctrl-D.
+
+    Args:
+        invitation: what is said first: what to type, and how to end.
+    """
+
+    name = "standard input"
+
+    def __init__(self, invitation: str) -> None:
+        self._invitation = invitation
+        self._ask: Callable[[], bytes] | None = None  # None before the first line
+
+    def read(self) -> bytes | None:
+        """Ask for the next line; None at the end."""
+        if self._ask is None:
+            console.info(self._invitation)
+            # Python edits lines with readline only if both ends are terminals.
+            has_editor = sys.stdout.isatty() and os.environ.get("TERM") != "dumb"
+            self._ask = (_editor() if has_editor else None) or _ask_plainly
+        line = self._ask()
+        if not line:
             _say("\n")
-            return
-        yield window
+        return line or None
+
+    def pauses(self) -> bool:
+        """Every line is answered before the next is asked for."""
+        return True
+
+    def close(self) -> None:
+        """Standard input stays open."""
+
+
+def _ask_plainly() -> bytes:
+    _say(PROMPT)
+    return sys.stdin.buffer.readline()
+
+
+def _editor() -> Callable[[], bytes] | None:
+    """What asks for a line that can be edited; None where there is no readline."""
+    try:
+        import readline
+    except ImportError:
+        return None
+    sys.stdin.reconfigure(encoding="utf-8", errors="surrogateescape")  # type: ignore[union-attr]
+    history = _history_file()
+    readline.set_history_length(HISTORY_LINES)
+    if history is not None:
+        with suppress(OSError):
+            readline.read_history_file(history)
+
+    def ask() -> bytes:
+        num_before = readline.get_current_history_length()
+        try:
+            line = input("" if console.is_quiet() else PROMPT)
+        except EOFError:
+            return b""
+        if history is not None and readline.get_current_history_length() > num_before:
+            with suppress(OSError, AttributeError):  # the disk is full; libedit cannot append
+                readline.append_history_file(1, history)
+        return line.encode("utf-8", "surrogateescape") + b"\n"
+
+    return ask
+
+
+def _history_file() -> Path | None:
+    """The file that keeps what was typed, for this user's eyes; None if there can be none."""
+    with suppress(OSError, RuntimeError):  # RuntimeError: this user has no home
+        base = os.environ.get("XDG_STATE_HOME", "")
+        folder = (Path(base) if os.path.isabs(base) else Path.home() / ".local" / "state") / "transduce"
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        os.close(os.open(folder / "history", os.O_RDWR | os.O_CREAT, 0o600))
+        return folder / "history"
+    return None
+
+
+def _is_typed(inputs: Sequence[Path]) -> bool:
+    return list(inputs) == [options.STANDARD_STREAM] and sys.stdin is not None and sys.stdin.isatty()
 
 
 def _goes_to_file(output: Path) -> bool:

@@ -10,7 +10,7 @@ import typer
 
 from cli import console, options
 from cli.demo_report import commands, examples, scores
-from cli.prompt import prompted
+from cli.prompt import TypedInput
 from transformer_core.data.lines import LineReader
 from transformer_core.experiments.demo_data import DemoTask
 from transformer_core.training.config import TrainingConfig
@@ -108,7 +108,8 @@ def _report(plan: "Demo", result: "DemoResult") -> None:
 
 def _answer(plan: "Demo", result: "DemoResult") -> None:
     """Answer what is typed."""
-    with LineReader(options.STANDARD_STREAM, errors="replace") as reader:
-        for window in prompted(reader.windows(1), f"type something like {plan.example!r} and press Enter; Ctrl-D ends"):
+    source = TypedInput(f"type something like {plan.example!r} and press Enter; Ctrl-D ends")
+    with LineReader(options.STANDARD_STREAM, errors="replace", source=source) as reader:
+        for window in reader.windows(1):
             for translation in result.translator.translate(window):
                 console.write_line(translation.text)

@@ -2,14 +2,13 @@
 
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
-from json import dumps
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from cli import console, options
+from cli.evaluation_report import EvaluationReport
 from transformer_core.data.lines import STANDARD_STREAM
 from transformer_core.data.records import RecordForm, RecordReader
 from transformer_core.errors import ConfigError, DataError
@@ -18,10 +17,9 @@ from transformer_core.evaluation.metrics import (
     BleuTokenizer,
     MetricName,
     MetricOptions,
-    MetricScore,
     doubts,
-    evaluate_corpus,
     evaluate_lines,
+    evaluate_systems,
 )
 
 __all__ = ["evaluate"]
@@ -96,6 +94,23 @@ def evaluate(
             rich_help_panel=METRIC,
         ),
     ] = False,
+    paired_bs: Annotated[
+        bool,
+        typer.Option(
+            "--paired-bs",
+            help="Compare every system with the first by paired bootstrap resampling: p is the probability of such a "
+            "difference by chance.",
+            rich_help_panel=METRIC,
+        ),
+    ] = False,
+    paired_ar: Annotated[
+        bool,
+        typer.Option(
+            "--paired-ar",
+            help="The same by approximate randomisation.",
+            rich_help_panel=METRIC,
+        ),
+    ] = False,
     seed: options.Seed = MetricOptions.seed,
     sentence_level: Annotated[
         bool,
@@ -124,6 +139,8 @@ def evaluate(
 
     BLEU, chrF and TER are sacreBLEU's, to the last digit and with its signatures.
 
+    transduce evaluate test.de -i baseline.hyp -i better.hyp --paired-bs
+
     WER and CER: edits per hundred words or characters of the reference.
 
     exact: percentage of lines that are right. Of several references the closest counts.
@@ -134,9 +151,14 @@ def evaluate(
         chrf_lowercase=chrf_lowercase,
         chrf_word_order=chrf_word_order,
         num_resamples=NUM_RESAMPLES if ci else 0,
+        paired_test="bs" if paired_bs else "ar" if paired_ar else None,
         seed=seed,
     )
     names: list[MetricName] = [choice.value for choice in dict.fromkeys(metrics)]
+    if paired_bs and paired_ar:
+        raise ConfigError("--paired-bs and --paired-ar are two tests; give one of them")
+    if how.paired_test is not None and (len(input) < 2 or sentence_level):
+        raise ConfigError(f"--paired-{how.paired_test} compares whole files of several systems: -i BASELINE -i OTHER")
     form = _input_form(input_format, columns or [], num_files=len(reference))
     _check_arguments(reference, input, form, has_several_parts=sentence_level and (ci or len(input) > 1))
     texts = _read(reference, input, form)
@@ -146,85 +168,20 @@ def evaluate(
         _check_lengths(path, hypotheses, reference, references)
         for doubt in doubts(hypotheses, references, names, how):
             console.warn(f"{path}: {doubt}")
-    report = _Report(num_references=len(references), width=width, is_json=json, is_score_only=score_only)
+    report = EvaluationReport(num_references=len(references), width=width, is_json=json, is_score_only=score_only)
     if sentence_level:
         path, hypotheses = systems[0]
         for number, scores in enumerate(evaluate_lines(hypotheses, references, names, how), 1):
             report.write_line_scores(path, number, scores)
     else:
+        by_system = evaluate_systems([hypotheses for _, hypotheses in systems], references, names, how)
         report.write(
             [
                 (path, len(hypotheses), score)
-                for path, hypotheses in systems
-                for score in evaluate_corpus(hypotheses, references, names, how)
+                for (path, hypotheses), scores in zip(systems, by_system, strict=True)
+                for score in scores
             ]
         )
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Report:
-    """How scores are written."""
-
-    num_references: int
-    width: int | None  # digits after the point; None: 1 in text, all in JSON
-    is_json: bool
-    is_score_only: bool
-
-    def write(self, scores: Sequence[tuple[Path, int, MetricScore]]) -> None:
-        """Write scores of whole files, each with its system and its number of lines."""
-        if self.is_json:
-            for path, num_lines, score in scores:
-                console.write_line(self._to_json(score, {"system": str(path), "num_lines": num_lines}))
-        elif self.is_score_only:
-            for _, _, score in scores:
-                console.write_line(self._to_text(score))
-        else:
-            self._write_table(scores)
-
-    def write_line_scores(self, path: Path, number: int, scores: Sequence[MetricScore]) -> None:
-        """Write the scores of one line, with a tab between metrics; what they are stands on stderr, or in the JSON."""
-        if self.is_json:
-            for score in scores:
-                console.write_line(self._to_json(score, {"system": str(path), "line": number}))
-            return
-        if number == 1 and not self.is_score_only:
-            for score in scores:
-                console.info(f"{score.label}: {score.signature}")
-        console.write_line("\t".join(map(self._to_text, scores)))
-
-    def _write_table(self, scores: Sequence[tuple[Path, int, MetricScore]]) -> None:
-        """One row per score: the system if there are several, the metric, its value, its signature."""
-        has_several_systems = len({path for path, _, _ in scores}) > 1
-        rows = []
-        for path, _, score in scores:
-            row = [str(path)] if has_several_systems else []
-            row += [score.label, self._to_text(score)]
-            row += [score.details] if console.is_verbose() else []
-            rows.append([*row, score.signature])
-        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-        for row in rows:
-            console.write_line("  ".join(cell.ljust(size) for cell, size in zip(row, widths, strict=True)).rstrip())
-
-    def _to_text(self, score: MetricScore) -> str:
-        return score.text(1 if self.width is None else self.width)
-
-    def _to_json(self, score: MetricScore, place: dict[str, object]) -> str:
-        interval = score.interval
-        fields = {
-            **place,
-            "num_references": self.num_references,
-            "metric": score.name,
-            "name": score.label,
-            "score": self._round(score.value),
-            "confidence_mean": None if interval is None else self._round(interval.mean),
-            "confidence_half_width": None if interval is None else self._round(interval.half_width),
-            "verbose_score": score.details,
-            "signature": score.signature,
-        }
-        return dumps(fields, ensure_ascii=False)
-
-    def _round(self, value: float) -> float:
-        return value if self.width is None else float(f"{value:.{self.width}f}")
 
 
 def _input_form(input_format: options.InputFormatChoice, columns: Sequence[str], *, num_files: int) -> RecordForm:

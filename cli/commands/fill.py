@@ -18,7 +18,7 @@ from cli.decoding_options import (
     chosen_format,
     load_for_decoding,
 )
-from cli.prompt import input_windows
+from cli.prompt import input_windows, typed_input
 from cli.translation_output import LineNumbers, warn_of_halvings, warn_of_input
 from transformer_core.data.lines import LineReader, open_output
 from transformer_core.decoding.config import BatchConfig, SearchConfig
@@ -77,13 +77,13 @@ def fill(
     writes the whole line anew, and has no candidates.
     """
     form = _Form(format=chosen_format(context, format, json=json), top_k=top_k)
-    with LineReader(input, errors=errors) as reader:
+    with LineReader(input, errors=errors, source=typed_input([input], INVITATION)) as reader:
         loaded = load_for_decoding(model, checkpoint, device, threads, needs_decoder=False)
         filler = _filler(loaded, model, form, batch_config(context.params, loaded.generation), reader.name)
         num_lines, cut, truncated = 0, LineNumbers(), LineNumbers()
         with (
             open_output(output) as writer,
-            input_windows(reader, buffer_size, output, invitation=INVITATION, work="filling") as windows,
+            input_windows(reader, [input], buffer_size, output, work="filling") as windows,
         ):
             for window in windows:
                 for line in filler.fill(window, num_lines + 1):

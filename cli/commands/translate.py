@@ -19,7 +19,7 @@ from cli.decoding_options import (
     generation_defaults,
     load_for_decoding,
 )
-from cli.prompt import input_windows
+from cli.prompt import input_windows, typed_input
 from cli.translation_form import TranslationForm, TranslationFormat
 from cli.translation_output import Tally
 from transformer_core.data.lines import open_output
@@ -190,7 +190,8 @@ def translate(
         format=chosen or input_format, n_best=n_best, per_token=per_token, column=records.column_index
     )
     search = _search_config(context)
-    with RecordReader(input, records, errors=errors) as reader:
+    source = typed_input(input, "type a line and press Enter for its translation; Ctrl-D ends")
+    with RecordReader(input, records, errors=errors, source=source) as reader:
         loaded = load_for_decoding(model, checkpoint, device, threads).tagged(tag)
         from transformer_core.decoding.translator import Translator
 
@@ -203,10 +204,9 @@ def translate(
             reader.place,
         )
         tally = Tally()
-        invitation = "type a line and press Enter for its translation; Ctrl-D ends"
         with (
             open_output(output) as writer,
-            input_windows(reader, buffer_size, output, invitation=invitation, work="translating") as windows,
+            input_windows(reader, input, buffer_size, output, work="translating") as windows,
         ):
             for window in windows:
                 first = tally.num_lines + 1

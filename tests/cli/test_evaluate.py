@@ -2,6 +2,7 @@ import gzip
 import json
 import os
 import pty
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -24,6 +25,7 @@ JSON_KEYS = [
     "score",
     "confidence_mean",
     "confidence_half_width",
+    "p_value",
     "verbose_score",
     "signature",
 ]
@@ -277,3 +279,23 @@ def test_evaluate_loads_no_torch(files: tuple[Path, Path, Path]) -> None:
         "--ci",
     ]
     assert subprocess.run(command, env=program_environment(), capture_output=True, check=False).returncode == 0
+
+
+def test_paired_tests_compare_every_system_with_the_first(files: tuple[Path, Path, Path]) -> None:
+    hypotheses, references, _ = files
+    command: list[str | Path] = ["evaluate", references, "-i", hypotheses, "-i", references, "-m", "chrf"]
+    for flag in ("--paired-bs", "--paired-ar"):
+        outcome = run_program(*command, flag)
+        first, second = outcome.stdout.decode().splitlines()
+        assert "(p = " not in first
+        assert re.search(r"100\.0 \(p = 0\.0\d+\)\*", second)
+        assert f"{flag[-2:]}:1" in second
+        values = [json.loads(line)["p_value"] for line in run_program(*command, flag, "--json").stdout.splitlines()]
+        assert values[0] is None
+        assert 0 < values[1] < 0.05
+    for flags, said in (
+        (["--paired-bs", "--paired-ar"], "--paired-bs and --paired-ar are two tests; give one of them"),
+        (["--paired-bs", "-sl"], "--paired-bs compares whole files of several systems: -i BASELINE -i OTHER"),
+    ):
+        outcome = run_program(*command, *flags)
+        assert (outcome.code, outcome.stderr) == (2, f"transduce: error: {said}\n")

@@ -6,12 +6,12 @@ import stat
 import sys
 from io import UnsupportedOperation
 from pathlib import Path
-from typing import BinaryIO, cast
+from typing import BinaryIO, Protocol, cast
 
 from transformer_core.data.compression import COMPRESSED_CHUNK_BYTES, Decompressor, is_compressed
 from transformer_core.errors import DataError
 
-__all__ = ["STANDARD_STREAM", "ByteInput"]
+__all__ = ["STANDARD_STREAM", "ByteInput", "ByteSource"]
 
 STANDARD_STREAM = "-"  # the path that means standard input or standard output
 
@@ -19,6 +19,21 @@ _CHUNK_BYTES = 1 << 16  # what a pipe holds on Linux
 # An input pauses when nothing comes for this long: time enough for the program before us in the pipe to fill it again,
 # too short for somebody who waits for an answer to notice.
 _PAUSE_SECONDS = 0.005
+
+
+class ByteSource(Protocol):
+    """Where a LineReader has its bytes from: a ByteInput, or what looks like one from here."""
+
+    name: str
+
+    def read(self) -> bytes | None:
+        """What is there, waiting for it if there is nothing yet; None at the end."""
+
+    def pauses(self) -> bool:
+        """Whether reading on would have to wait."""
+
+    def close(self) -> None:
+        """Close what was opened."""
 
 
 class ByteInput:

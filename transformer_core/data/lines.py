@@ -17,7 +17,7 @@ from types import TracebackType
 from typing import BinaryIO, Literal, Self
 
 from tokenizer.atomic_file import open_atomic
-from transformer_core.data.byte_input import STANDARD_STREAM, ByteInput
+from transformer_core.data.byte_input import STANDARD_STREAM, ByteInput, ByteSource
 from transformer_core.data.compression import open_compressor
 from transformer_core.errors import DataError
 
@@ -44,10 +44,10 @@ class LineReader:
     Args:
         path: a file, or "-" for standard input.
         errors: what to do with bytes that are not UTF-8: "strict" raises, "replace" puts U+FFFD in their place.
+        source: gives the bytes in place of the path.
 
     Attributes:
         name: what messages call the input: the path, or "standard input".
-        is_standard_input: it is no file.
         line_number: lines handed over so far.
         num_invalid: lines in which bytes were replaced.
 
@@ -55,10 +55,9 @@ class LineReader:
         DataError: here when the input cannot be opened; while iterating when it is damaged or not UTF-8.
     """
 
-    def __init__(self, path: str | Path, *, errors: Errors = "strict") -> None:
-        self._input = ByteInput(path)
+    def __init__(self, path: str | Path, *, errors: Errors = "strict", source: ByteSource | None = None) -> None:
+        self._input = source or ByteInput(path)
         self.name = self._input.name
-        self.is_standard_input = str(path) == STANDARD_STREAM
         self.line_number = 0
         self.num_invalid = 0
         self._errors = errors

@@ -14,6 +14,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Literal, NamedTuple, Self
 
+from transformer_core.data.byte_input import ByteSource
 from transformer_core.data.json_lines import Member, split_object, text_of
 from transformer_core.data.lines import STANDARD_STREAM, Errors, LineReader
 from transformer_core.data.tsv import RowParser
@@ -107,9 +108,9 @@ class RecordReader:
         paths: files, at least one; "-" is standard input.
         form: what their lines hold.
         errors: what becomes of bytes that are not UTF-8, and of half a character in JSON.
+        source: gives the bytes in place of the first path.
 
     Attributes:
-        is_standard_input: there is nothing else.
         num_invalid: lines in which something was replaced.
 
     Raises:
@@ -117,7 +118,14 @@ class RecordReader:
         DataError: here when a file cannot be opened; while iterating when it is damaged or not of the form.
     """
 
-    def __init__(self, paths: Sequence[str | Path], form: RecordForm = PLAIN, *, errors: Errors = "strict") -> None:
+    def __init__(
+        self,
+        paths: Sequence[str | Path],
+        form: RecordForm = PLAIN,
+        *,
+        errors: Errors = "strict",
+        source: ByteSource | None = None,
+    ) -> None:
         if [str(path) for path in paths].count(STANDARD_STREAM) > 1:
             raise ConfigError("standard input (-) can be only one of the files")
         for path in paths[1:]:
@@ -126,8 +134,7 @@ class RecordReader:
         self._paths = list(paths)
         self._form = form
         self._errors = errors
-        self._file = LineReader(paths[0], errors=errors)
-        self.is_standard_input = len(paths) == 1 and self._file.is_standard_input
+        self._file = LineReader(paths[0], errors=errors, source=source)
         self._begins = [0]  # records before each file that has been opened
         self._names = [self._file.name]
 

@@ -9,7 +9,7 @@ sacreBLEU and numpy are imported when a score is computed, not before.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal, get_args
 
 from transformer_core.errors import ConfigError, DataError
@@ -26,19 +26,25 @@ __all__ = [
     "MetricName",
     "MetricOptions",
     "MetricScore",
+    "PairedTest",
     "doubts",
     "evaluate_corpus",
     "evaluate_lines",
+    "evaluate_systems",
     "higher_is_better",
 ]
 
 MetricName = Literal["bleu", "chrf", "ter", "wer", "cer", "exact"]
+PairedTest = Literal["bs", "ar"]  # sacreBLEU's names: paired bootstrap, approximate randomisation
 BleuTokenizer = Literal["13a", "none", "intl", "char", "zh", "ja-mecab", "ko-mecab", "flores101", "flores200"]
 
 METRICS: tuple[MetricName, ...] = get_args(MetricName)
 DEFAULT_METRICS: tuple[MetricName, ...] = ("bleu", "chrf")
 
+SIGNIFICANT = 0.05  # a p-value below has a star
+
 _ERROR_RATES = ("ter", "wer", "cer")
+_NUM_DRAWS: dict[PairedTest, int] = {"bs": 1000, "ar": 10_000}  # as sacreBLEU
 _NUM_SUSPICIOUS_LINES = 100  # lines that end in " ." before sacreBLEU, too, suspects tokenised text
 
 
@@ -51,7 +57,8 @@ class MetricOptions:
     chrf_lowercase: bool = False  # chrF: letters that differ only in case are equal
     chrf_word_order: int = 0  # chrF: longest word n-gram counted beside characters; 2 is chrF++
     num_resamples: int = 0  # bootstrap draws for a confidence interval; 0 is none
-    seed: int = 12345  # of the bootstrap
+    paired_test: PairedTest | None = None  # of every system against the first
+    seed: int = 12345  # of bootstrap and paired test
 
     def __post_init__(self) -> None:
         if self.chrf_word_order not in range(7):
@@ -70,12 +77,15 @@ class MetricScore:
     signature: str  # "nrefs:1|case:mixed|eff:no|tok:13a|smooth:exp|version:2.6.0"
     details: str  # the counts behind it: "55.1/30.2/... (BP = 0.98 ratio = ...)", "(edits = 3 ref_len = 7)"
     interval: "ConfidenceInterval | None" = None  # 95 %, if asked for
+    p_value: float | None = None  # of the difference to the first system, if there is one and it is asked for
 
     def text(self, width: int = 1) -> str:
         """The value with `width` digits after the point and its interval, as sacreBLEU writes them."""
         text = f"{self.value:.{width}f}"
         if self.interval is not None:
             text += f" (μ = {self.interval.mean:.{width}f} ± {self.interval.half_width:.{width}f})"
+        if self.p_value is not None:
+            text += f" (p = {self.p_value:.4f})" + ("*" if self.p_value < SIGNIFICANT else "")
         return text
 
 
@@ -102,9 +112,35 @@ def evaluate_corpus(
         DataError: there are no lines, no references, or not equally many.
         ConfigError: a tokenizer needs a package that is not installed.
     """
+    return evaluate_systems([hypotheses], references, metrics, options)[0]
+
+
+def evaluate_systems(
+    systems: Sequence[Sequence[str]],
+    references: Sequence[Sequence[str]],
+    metrics: Sequence[MetricName] = DEFAULT_METRICS,
+    options: MetricOptions | None = None,
+) -> list[list[MetricScore]]:
+    """Score what several systems made of one test set; with a paired test also compare each with the first.
+
+    Args:
+        systems: for each its hypotheses, one item per line.
+        references: as for evaluate_corpus.
+        metrics: as for evaluate_corpus.
+        options: as for evaluate_corpus.
+
+    Returns:
+        for each system its scores, in the order of `metrics`.
+
+    Raises:
+        DataError: as for evaluate_corpus.
+        ConfigError: as for evaluate_corpus.
+    """
     options = options or MetricOptions()
-    _check_lengths(hypotheses, references)
-    return [_score_corpus(name, hypotheses, references, options) for name in metrics]
+    for hypotheses in systems:
+        _check_lengths(hypotheses, references)
+    columns = [_score_systems(name, systems, references, options) for name in metrics]
+    return [list(row) for row in zip(*columns, strict=True)]
 
 
 def evaluate_lines(
@@ -173,21 +209,34 @@ def _check_lengths(hypotheses: Sequence[str], references: Sequence[Sequence[str]
             raise DataError(f"there are {len(hypotheses)} hypotheses but {len(lines)} lines in reference {number}")
 
 
-def _score_corpus(
-    name: MetricName, hypotheses: Sequence[str], references: Sequence[Sequence[str]], options: MetricOptions
-) -> MetricScore:
+def _score_systems(
+    name: MetricName, systems: Sequence[Sequence[str]], references: Sequence[Sequence[str]], options: MetricOptions
+) -> list[MetricScore]:
+    from transformer_core.evaluation.significance import approximate_randomization, bootstrap_interval, paired_bootstrap
+
     metric = _new_metric(name, options)
-    # These two steps are what `corpus_score` does; the counts between them are needed for the interval.
-    statistics = metric._extract_corpus_statistics(hypotheses, references)
-    score = metric._aggregate_and_compute(statistics)
-    if not options.num_resamples:
-        return _to_score(name, metric, score)
-
-    from transformer_core.evaluation.significance import bootstrap_interval
-
-    interval = bootstrap_interval(metric, statistics, options.num_resamples, options.seed)
-    metric.n_bootstrap, metric.seed = options.num_resamples, str(options.seed)  # for the signature
-    return _to_score(name, metric, score, interval)
+    # These two steps are what `corpus_score` does; the counts between them are needed for intervals and tests.
+    counted = [metric._extract_corpus_statistics(hypotheses, references) for hypotheses in systems]
+    scores = [metric._aggregate_and_compute(statistics) for statistics in counted]
+    intervals: list[ConfidenceInterval | None] = [None for _ in systems]
+    p_values: list[float | None] = [None for _ in systems]
+    signature = metric.get_signature()
+    if options.num_resamples:
+        intervals = [
+            bootstrap_interval(metric, statistics, options.num_resamples, options.seed) for statistics in counted
+        ]
+        metric.n_bootstrap, metric.seed = options.num_resamples, str(options.seed)
+        signature = metric.get_signature()
+    if options.paired_test is not None:
+        test = {"bs": paired_bootstrap, "ar": approximate_randomization}[options.paired_test]
+        num_draws = _NUM_DRAWS[options.paired_test]
+        p_values[1:] = [test(metric, counted[0], statistics, num_draws, options.seed) for statistics in counted[1:]]
+        signature.update("seed", str(options.seed))
+        signature.update(options.paired_test, num_draws)
+    return [
+        replace(_to_score(name, metric, score), signature=signature.format(), interval=interval, p_value=p_value)
+        for score, interval, p_value in zip(scores, intervals, p_values, strict=True)
+    ]
 
 
 def _new_metric(name: MetricName, options: MetricOptions, *, is_sentence_level: bool = False) -> "Metric":
@@ -222,16 +271,13 @@ def _new_metric(name: MetricName, options: MetricOptions, *, is_sentence_level: 
             raise ConfigError(f"unknown metric {name!r}; use {', '.join(METRICS)}")
 
 
-def _to_score(
-    name: MetricName, metric: "Metric", score: "Score", interval: "ConfidenceInterval | None" = None
-) -> MetricScore:
+def _to_score(name: MetricName, metric: "Metric", score: "Score") -> MetricScore:
     return MetricScore(
         name=name,
         label=score.name,
         value=float(score.score),
         signature=metric.get_signature().format(),
         details=score._verbose,
-        interval=interval,
     )
 
 

@@ -15,6 +15,7 @@ import zstandard
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from transformer_core.data.byte_input import ByteInput
 from transformer_core.data.lines import LineReader, LineWriter, is_blank, open_output, read_lines
 from transformer_core.errors import DataError
 
@@ -294,6 +295,7 @@ def test_a_pipe_that_does_not_pause_fills_its_windows() -> None:
 
 def test_a_non_blocking_pipe_is_waited_for() -> None:
     with pipe_reader() as (reader, writing_end):
+        assert isinstance(reader._input, ByteInput)
         os.set_blocking(reader._input._file.fileno(), False)
 
         def write_late() -> None:
