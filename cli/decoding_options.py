@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 import typer
 
 from cli import options, settings
+from cli.completion import complete_checkpoint
 from transformer_core.decoding.config import BatchConfig, SearchConfig
 from transformer_core.errors import ConfigError, ModelError
 
@@ -35,16 +36,12 @@ _Format = TypeVar("_Format")
 BUFFER_SIZE = 1024  # lines: enough for batches of similar length, few enough for results to come while one waits
 
 
-def _complete_checkpoint(incomplete: str) -> list[str]:
-    return [name for name in ("best", "last") if name.startswith(incomplete)]
-
-
 Checkpoint = Annotated[
     str,
     typer.Option(
         "--checkpoint",
         metavar="best|last|STEP",
-        autocompletion=_complete_checkpoint,
+        autocompletion=complete_checkpoint,
         help="Which weights: the best, those saved last, or those of a step that was kept.",
         rich_help_panel=options.MODEL,
     ),

@@ -25,6 +25,8 @@ from typing import Annotated, Literal
 
 import typer
 
+from cli.completion import complete_model
+
 __all__ = [
     "DECODING",
     "INPUT_OUTPUT",
@@ -35,7 +37,6 @@ __all__ = [
     "BatchSize",
     "BatchType",
     "BatchTypeChoice",
-    "Columns",
     "Device",
     "Errors",
     "ErrorsChoice",
@@ -43,8 +44,6 @@ __all__ = [
     "FormatChoice",
     "Html",
     "Input",
-    "InputFormat",
-    "InputFormatChoice",
     "Inputs",
     "Json",
     "LengthPenaltyChoice",
@@ -83,7 +82,6 @@ RUNTIME = "Runtime"
 
 ErrorsChoice = Literal["strict", "replace"]
 FormatChoice = Literal["text", "tsv", "jsonl"]
-InputFormatChoice = Literal["text", "tsv", "jsonl"]
 PrecisionChoice = Literal["auto", "fp32", "bf16", "fp16"]
 LengthPenaltyChoice = Literal["avg", "gnmt", "none"]
 BatchTypeChoice = Literal["tokens", "sentences"]
@@ -277,25 +275,6 @@ Format = Annotated[
     FormatChoice,
     typer.Option("--format", help="What a line of the results looks like.", rich_help_panel=INPUT_OUTPUT),
 ]
-InputFormat = Annotated[
-    InputFormatChoice,
-    typer.Option(
-        "--input-format",
-        help="What a line of the input is: text, a row of columns with tabs between them, or a JSON object.",
-        rich_help_panel=INPUT_OUTPUT,
-    ),
-]
-Columns = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--columns",
-        "--column",
-        metavar="NUMBER|KEY",
-        help="Of --input-format tsv the number of a column that holds text, from 1; of jsonl its key. Repeat it for "
-        "source and target. Default: 1, 2; text, translation.",
-        rich_help_panel=INPUT_OUTPUT,
-    ),
-]
 Json = Annotated[bool, typer.Option("--json", help="Write the results as JSON.", rich_help_panel=INPUT_OUTPUT)]
 Plot = Annotated[
     Path | None,
@@ -325,7 +304,15 @@ Overwrite = Annotated[
 
 Model = Annotated[
     Path,
-    typer.Option("--model", "-m", metavar="FOLDER", readable=False, help="Model folder.", rich_help_panel=MODEL),
+    typer.Option(
+        "--model",
+        "-m",
+        metavar="FOLDER",
+        readable=False,
+        autocompletion=complete_model,
+        help="Model folder.",
+        rich_help_panel=MODEL,
+    ),
 ]
 Models = Annotated[
     list[Path],

@@ -9,6 +9,7 @@ import typer
 
 from cli import options, settings
 from cli.commands.train import run_training, train
+from cli.completion import complete_model
 from cli.inherited_options import with_options_of
 from cli.training_options import file_option
 from transformer_core.experiments.config import TrainingRun
@@ -39,7 +40,13 @@ def _teacher_defaults(values: Mapping[str, Any]) -> Mapping[str, object]:
 def distill(
     context: typer.Context,
     teacher: Annotated[
-        Path, typer.Argument(metavar="TEACHER", readable=False, help="Model folder of the model that translates.")
+        Path,
+        typer.Argument(
+            metavar="TEACHER",
+            readable=False,
+            autocompletion=complete_model,
+            help="Model folder of the model that translates.",
+        ),
     ],
     train_src: Annotated[
         list[Path],

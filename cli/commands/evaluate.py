@@ -7,10 +7,10 @@ from typing import Annotated
 
 import typer
 
-from cli import console, options
+from cli import console, format_options, options
 from cli.evaluation_report import EvaluationReport
 from transformer_core.data.lines import STANDARD_STREAM
-from transformer_core.data.records import RecordForm, RecordReader
+from transformer_core.data.records import InputFormat, RecordForm, RecordReader
 from transformer_core.errors import ConfigError, DataError
 from transformer_core.evaluation.metrics import (
     METRICS,
@@ -44,7 +44,7 @@ def evaluate(
             rich_help_panel=options.INPUT_OUTPUT,
         ),
     ] = [options.STANDARD_STREAM],  # noqa: B006 - Typer copies it
-    input_format: options.InputFormat = "text",
+    input_format: format_options.InputFormat = "text",
     columns: Annotated[
         list[str] | None,
         typer.Option(
@@ -184,7 +184,7 @@ def evaluate(
         )
 
 
-def _input_form(input_format: options.InputFormatChoice, columns: Sequence[str], *, num_files: int) -> RecordForm:
+def _input_form(input_format: InputFormat, columns: Sequence[str], *, num_files: int) -> RecordForm:
     """What the files hold: the first column is that of the hypotheses, the others those of references.
 
     Raises:

@@ -6,12 +6,16 @@ from typing import Annotated
 import typer
 
 from cli import console, options
+from cli.completion import complete_model
 
 __all__ = ["inspect_model"]
 
 
 def inspect_model(
-    model: Annotated[Path, typer.Argument(metavar="MODEL", readable=False, help="Model folder to look at.")],
+    model: Annotated[
+        Path,
+        typer.Argument(metavar="MODEL", readable=False, autocompletion=complete_model, help="Model folder to look at."),
+    ],
     json: options.Json = False,
     verify: Annotated[
         bool,

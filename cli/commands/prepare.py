@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from cli import console, options, settings, training_options
+from cli import console, format_options, options, settings, training_options
 from cli.training_options import file_option
 from transformer_core.errors import ConfigError
 from transformer_core.experiments.text_config import DataConfig, RawTextConfig
@@ -48,8 +48,8 @@ def prepare(
     ] = [],  # noqa: B006 - Typer copies it
     valid_src: options.ValidSources = None,
     valid_tgt: options.ValidTargets = None,
-    input_format: options.InputFormat = DataConfig.input_format,
-    columns: options.Columns = None,
+    input_format: format_options.InputFormat = DataConfig.input_format,
+    columns: format_options.Columns = None,
     valid: Annotated[list[Path] | None, file_option("--valid", "--dev", help="Validation text beside --input.")] = None,
     valid_size: Annotated[
         int | None,

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from cli import options, settings
+from cli import format_options, options, settings
 from cli.decoding_options import (
     BUFFER_SIZE,
     BatchSize,
@@ -43,8 +43,8 @@ def score(
     source: options.Source,
     target: options.Target = None,
     output: options.Output = options.STANDARD_STREAM,
-    input_format: options.InputFormat = "text",
-    columns: options.Columns = None,
+    input_format: format_options.InputFormat = "text",
+    columns: format_options.Columns = None,
     normalize: Annotated[
         bool,
         typer.Option(

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from cli import console, options, training_options
+from cli import console, format_options, options, training_options
+from cli.completion import complete_model
 from cli.settings import build
 from cli.training_options import file_option
 from transformer_core.experiments.config import ArchitectureConfig, TrainingRun
@@ -37,8 +38,8 @@ def train(
     train_tgt: options.TrainTargets = [],  # noqa: B006 - Typer copies it
     valid_src: options.ValidSources = None,
     valid_tgt: options.ValidTargets = None,
-    input_format: options.InputFormat = DataConfig.input_format,
-    columns: options.Columns = None,
+    input_format: format_options.InputFormat = DataConfig.input_format,
+    columns: format_options.Columns = None,
     valid_size: Annotated[
         int | None,
         typer.Option(
@@ -97,6 +98,7 @@ def train(
             "--finetune-from-model",
             metavar="FOLDER",
             readable=False,
+            autocompletion=complete_model,
             help="Model whose weights, architecture and tokenizer to start from; of a pretrained encoder those of the "
             "encoder. With another --tokenizer, the entries that it knows keep their vectors.",
             rich_help_panel=FINE_TUNING,

@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from cli import options, settings
+from cli import format_options, options, settings
 from cli.decoding_options import (
     BUFFER_SIZE,
     BatchSize,
@@ -36,7 +36,7 @@ def translate(
     model: options.Model,
     input: options.Inputs = [options.STANDARD_STREAM],  # noqa: B006 - Typer copies it
     output: options.Output = options.STANDARD_STREAM,
-    input_format: options.InputFormat = "text",
+    input_format: format_options.InputFormat = "text",
     columns: Annotated[
         str | None,
         typer.Option(

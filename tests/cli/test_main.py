@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
@@ -17,14 +18,14 @@ LEAVES = [(entry,) for entry in COMMANDS if not entry.entries] + [
 ]
 
 
-def complete(words: str) -> list[str]:
+def complete(words: str, folder: Path | None = None) -> list[str]:
     """What bash offers for the last word."""
     variables = {
         "_TRANSDUCE_COMPLETE": "complete_bash",
         "COMP_WORDS": words,
         "COMP_CWORD": str(len(words.split(" ")) - 1),
     }
-    return run_program(variables=variables).stdout.decode().split()
+    return run_program(variables=variables, folder=folder).stdout.decode().split()
 
 
 @pytest.mark.parametrize("flag", ["--help", "-h"])
@@ -149,3 +150,22 @@ def test_completion() -> None:
     assert complete("transduce train --arch ") == ["tiny", "small", "base", "big"]
     assert complete("transduce translate --device c") == ["cpu", "cuda", "cuda:0"]
     assert "--beam-size" in complete("transduce translate --be")
+
+
+def test_models_and_their_checkpoints_are_completed(tmp_path: Path) -> None:
+    for name in ("en-de", "models/en-fr", "models/old/en-de", "a/b/c/d/too-deep", ".hidden", "models/old/en-de/inside"):
+        (tmp_path / name).mkdir(parents=True)
+        (tmp_path / name / "config.json").touch()
+    (tmp_path / "empty").mkdir()
+    for step in (500, 4000):
+        (tmp_path / f"en-de/checkpoints/step-{step:08d}").mkdir(parents=True)
+    assert complete("transduce translate -m ", tmp_path) == ["en-de", "models/en-fr", "models/old/en-de"]
+    assert complete("transduce translate -m e", tmp_path) == ["en-de"]
+    assert complete("transduce translate -m ./e", tmp_path) == ["./en-de"]
+    assert complete("transduce score -m models/", tmp_path) == ["models/en-fr", "models/old/en-de"]
+    assert complete("transduce inspect model models/o", tmp_path) == ["models/old/en-de"]
+    assert complete(f"transduce train --init-from {tmp_path}/en", tmp_path) == [f"{tmp_path}/en-de"]
+    assert complete("transduce translate -m missing/", tmp_path) == []
+    assert complete("transduce translate -m en-de --checkpoint ", tmp_path) == ["best", "last", "500", "4000"]
+    assert complete("transduce translate -m en-de --checkpoint 4", tmp_path) == ["4000"]
+    assert complete("transduce translate --checkpoint ", tmp_path) == ["best", "last"]

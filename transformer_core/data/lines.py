@@ -8,10 +8,11 @@ so is a byte order mark at the start of a file. The last line of a file may lack
 
 import errno
 import os
+import select
 import sys
 from collections import deque
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import BinaryIO, Literal, Self
@@ -201,7 +202,14 @@ class LineWriter:
         self._has_begun = True
         with _blaming(self.name):
             # Half a surrogate pair, which JSON can smuggle in, has no place in UTF-8: it becomes a question mark.
-            self._file.write(line.encode("utf-8", "replace") + b"\n")
+            data = line.encode("utf-8", "replace") + b"\n"
+            while data:
+                try:
+                    self._file.write(data)
+                    break
+                except BlockingIOError as error:  # another owner of the pipe has made it non-blocking
+                    data = data[error.characters_written :]
+                    select.select([], [self._file.fileno()], [])
 
     def flush(self) -> None:
         """Hand everything over to whoever reads.
@@ -210,7 +218,11 @@ class LineWriter:
             OSError: as for write_line.
         """
         with _blaming(self.name):
-            self._file.flush()
+            while True:
+                try:
+                    return self._file.flush()
+                except BlockingIOError:
+                    select.select([], [self._file.fileno()], [])
 
 
 @contextmanager
@@ -232,7 +244,12 @@ def open_output(path: str | Path) -> Iterator[LineWriter]:
         with _blaming(str(path)):
             file = stack.enter_context(_open_to_write(Path(path)))
             packed = stack.enter_context(open_compressor(file, path))
-        yield LineWriter(packed, str(path))
+        try:
+            yield LineWriter(packed, str(path))
+        except BaseException as error:
+            with suppress(OSError):  # of a full disk, say, closing fails too; what failed first is told
+                stack.__exit__(type(error), error, error.__traceback__)
+            raise
         with _blaming(str(path)):
             stack.close()
 
