@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from cli import edge, settings
+from cli import edge, foreign_options, settings
 from cli.command import Command
 from cli.lazy_group import Entry
 from cli.main import COMMANDS
@@ -214,6 +214,14 @@ def test_the_commands_about_large_corpora_run_and_leave_what_formats_says(tmp_pa
 
 
 @pytest.mark.slow
+def test_the_commands_for_those_who_come_from_elsewhere_run(tmp_path: Path) -> None:
+    work = Shell(tmp_path).run(REPOSITORY / "docs" / "coming-from.md")
+    assert (work / "test.hyp").read_bytes().count(b"\n") == 50
+    numbers = [int(line.split(b" ||| ")[0]) for line in (work / "test.nbest").read_bytes().splitlines()]
+    assert set(numbers) == set(range(50))
+
+
+@pytest.mark.slow
 def test_the_commands_about_scaling_run(tmp_path: Path) -> None:
     work = Shell(tmp_path).run(REPOSITORY / "docs" / "scaling.md")
     names = [sorted(path.name for path in (work / model).rglob("*")) for model in ("model", "large")]
@@ -223,7 +231,16 @@ def test_the_commands_about_scaling_run(tmp_path: Path) -> None:
 
 def test_only_these_documents_have_commands_to_run() -> None:
     with_commands = {document.name for document in DOCUMENTS if any(block.is_run for block in blocks(document))}
-    pages = ("fine-tuning", "inspecting", "large-corpora", "layers", "pretraining", "scaling", "tutorial")
+    pages = (
+        "coming-from",
+        "fine-tuning",
+        "inspecting",
+        "large-corpora",
+        "layers",
+        "pretraining",
+        "scaling",
+        "tutorial",
+    )
     assert with_commands == {"README.md", *(f"{page}.md" for page in pages)}
 
 
@@ -284,7 +301,8 @@ def test_every_command_and_option_that_is_named_exists(document: Path) -> None:
         given = {word.partition("=")[0] for word in words if re.match(r"--?[a-z]", word)}
         assert given <= option_names(name), f"transduce {name}"
     named = {word for span in code_spans(document) for word in re.findall(r"(?<![\w-])--[a-z][a-z-]*", span)}
-    assert named <= option_names() | FOREIGN_OPTIONS
+    others = set(foreign_options.FOREIGN_OPTIONS) if document.name == "coming-from.md" else set()
+    assert named <= option_names() | FOREIGN_OPTIONS | others
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)

@@ -14,9 +14,9 @@ import pytest
 from typer.core import TyperCommand, TyperGroup, TyperOption
 
 from cli.command import Command
+from cli.foreign_options import FOREIGN_OPTIONS
 from cli.lazy_group import Entry, load
 from cli.main import COMMANDS
-from cli.suggestions import FOREIGN_OPTIONS
 
 OPTIONS_FILE = Path(__file__).with_name("options.json")
 
