@@ -112,7 +112,8 @@ def generation_defaults(values: Mapping[str, Any]) -> Mapping[str, object]:
     """Read the decoding defaults that the model named in the parsed options was saved with."""
     from transformer_core.model_files import read_json
 
-    return read_json(Path(values["model"]) / "generation.json")
+    model = values["model"]
+    return read_json(Path(model[0] if isinstance(model, list) else model) / "generation.json")  # of several the first's
 
 
 def batch_config(values: Mapping[str, Any], generation: Mapping[str, Any]) -> BatchConfig:

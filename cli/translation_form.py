@@ -28,9 +28,13 @@ class TranslationForm:
     n_best: int = 1  # translations per line
     per_token: bool = False  # with every token and its log-probability
     column: int = 0  # of a row of TSV: the place of the text that was translated
+    has_alignments: bool = False  # with the alignment of every translation
+    chooses: bool = False  # of the n-best translations the first was chosen for what it is: text may give it alone
 
     def __post_init__(self) -> None:
-        if self.format == "text" and self.n_best > 1:
+        if self.has_alignments and self.format == "text":
+            raise ConfigError("--alignments needs --format tsv, jsonl or moses: text has no place for them")
+        if self.format == "text" and self.n_best > 1 and not self.chooses:
             raise ConfigError(
                 f"--n-best {self.n_best} needs --format tsv, jsonl or moses: text has one translation for each line"
             )
@@ -55,7 +59,8 @@ class TranslationForm:
                 yield join_object(record.members, self._fields(translation, record))
             case "moses":
                 for found in translation.hypotheses:
-                    yield _moses_line(found, number - 1)
+                    line = _moses_line(found, number - 1)
+                    yield f"{line} ||| {_pharaoh(found)}" if self.has_alignments else line
 
     def _cells(self, translation: "Translation", record: Record) -> Iterator[str]:
         """The row that was read with the translation in the place of its text, and behind it the numbers."""
@@ -67,6 +72,8 @@ class TranslationForm:
                 yield found.text
             yield f"{found.score:.{DIGITS}f}"
             yield f"{found.log_probability:.{DIGITS}f}"
+            if self.has_alignments:
+                yield _pharaoh(found)
 
     def _fields(self, translation: "Translation", record: Record) -> dict[str, object]:
         fields: dict[str, object] = {"columns": record.cells} if record.cells else {}
@@ -84,7 +91,16 @@ class TranslationForm:
             fields["translations"] = [found.text for found in translation.hypotheses]
             fields["scores"] = [round(found.score, DIGITS) for found in translation.hypotheses]
             fields["log_probabilities"] = [round(found.log_probability, DIGITS) for found in translation.hypotheses]
+        if self.has_alignments:
+            fields["alignments"] = [_pharaoh(found) for found in translation.hypotheses]
+        if translation.unmet:
+            fields["unmet"] = translation.unmet
         return fields
+
+
+def _pharaoh(found: "TargetText") -> str:
+    """Write an alignment as Pharaoh did: source and target words, counted from 0, with a hyphen between."""
+    return " ".join(f"{source}-{target}" for source, target in found.alignment)
 
 
 def _moses_line(found: "TargetText", number: int) -> str:

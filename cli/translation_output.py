@@ -45,6 +45,7 @@ class Tally:
     split: LineNumbers = field(default_factory=LineNumbers)
     source_cut: LineNumbers = field(default_factory=LineNumbers)
     truncated: LineNumbers = field(default_factory=LineNumbers)
+    unmet: LineNumbers = field(default_factory=LineNumbers)
     started_at: float = field(default_factory=time.monotonic)
 
     def add(self, translations: "Sequence[Translation]") -> None:
@@ -59,6 +60,8 @@ class Tally:
                 self.source_cut.add(self.num_lines)
             if translation.hypotheses[0].is_truncated:
                 self.truncated.add(self.num_lines)
+            if translation.unmet:
+                self.unmet.add(self.num_lines)
 
     def report(self, *, num_invalid: int, num_halvings: int, circumstances: str) -> None:
         """Warn of what happened, and with -v say how fast it went.
@@ -75,6 +78,11 @@ class Tally:
             console.warn(f"{self.source_cut} too long for the model: translated without the end")
         if self.truncated.count:
             console.warn(f"{self.truncated} cut off at the length limit: --max-length-ratio and --max-length move it")
+        if self.unmet.count:
+            console.warn(
+                f"{self.unmet} translated without a constraint, or with what was to be avoided; --format jsonl says "
+                "what it is, and a larger --beam-size may help"
+            )
         warn_of_halvings(num_halvings)
         seconds = time.monotonic() - self.started_at
         console.detail(

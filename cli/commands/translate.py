@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from cli import format_options, options, settings
+from cli import format_options, guidance_options, options, settings
 from cli.decoding_options import (
     BUFFER_SIZE,
     BatchSize,
@@ -17,14 +17,14 @@ from cli.decoding_options import (
     batch_config,
     chosen_format,
     generation_defaults,
-    load_for_decoding,
 )
+from cli.guidance_options import guide_of, load_ensemble
 from cli.prompt import input_windows, typed_input
 from cli.translation_form import TranslationForm, TranslationFormat
 from cli.translation_output import Tally
 from transformer_core.data.lines import open_output
 from transformer_core.data.records import SOURCE_KEYS, RecordForm, RecordReader
-from transformer_core.decoding.config import BatchConfig, LongInput, SearchConfig
+from transformer_core.decoding.config import BatchConfig, LineGuide, LongInput, SearchConfig
 from transformer_core.errors import ConfigError
 
 __all__ = ["translate"]
@@ -33,7 +33,7 @@ __all__ = ["translate"]
 @settings.model_defaults(generation_defaults)
 def translate(
     context: typer.Context,
-    model: options.Model,
+    model: options.Models,
     input: options.Inputs = [options.STANDARD_STREAM],  # noqa: B006 - Typer copies it
     output: options.Output = options.STANDARD_STREAM,
     input_format: format_options.InputFormat = "text",
@@ -56,6 +56,7 @@ def translate(
         ),
     ] = None,
     json: JsonLines = False,
+    alignments: guidance_options.Alignments = False,
     per_token: Annotated[
         bool,
         typer.Option(
@@ -154,6 +155,15 @@ def translate(
             rich_help_panel=options.DECODING,
         ),
     ] = SearchConfig.top_p,
+    beam_groups: guidance_options.BeamGroups = SearchConfig.beam_groups,
+    diversity_penalty: guidance_options.DiversityPenalty = SearchConfig.diversity_penalty,
+    mbr: guidance_options.MinimumBayesRisk = None,
+    target_prefix: guidance_options.TargetPrefix = LineGuide.prefix,
+    constraints: guidance_options.Constraint = None,
+    ordered_constraints: guidance_options.OrderedConstraints = LineGuide.is_ordered,
+    avoid: guidance_options.Avoid = None,
+    no_repeat_ngram: guidance_options.NoRepeatNgram = SearchConfig.no_repeat_ngram,
+    repetition_penalty: guidance_options.RepetitionPenalty = SearchConfig.repetition_penalty,
     ban_unk: Annotated[
         bool,
         typer.Option("--ban-unk", help="Never produce the unknown token.", rich_help_panel=options.DECODING),
@@ -175,7 +185,9 @@ def translate(
     tsv: the row that was read with the translation in the place of its text, then its score and its log-probability.
 
     jsonl: an object per line: the keys that were read, and translation, score, log_probability and truncated; with
-    --n-best also translations, scores and log_probabilities; with --per-token also tokens and token_log_probabilities.
+    --n-best also translations, scores and log_probabilities; with --per-token also tokens and token_log_probabilities;
+    with --alignments also alignments. In --input-format jsonl the keys target_prefix, constraints and avoid ask what
+    the options ask, for one line; unmet lists what could not be met.
 
     moses: line number, from 0, translation, log-probability and score, with three bars between; a line for each
     translation.
@@ -187,22 +199,27 @@ def translate(
     records = RecordForm.choose(input_format, [] if columns is None else [columns], SOURCE_KEYS)
     chosen = chosen_format(context, format, json=json)
     form = TranslationForm(
-        format=chosen or input_format, n_best=n_best, per_token=per_token, column=records.column_index
+        format=chosen or input_format,
+        n_best=n_best,
+        per_token=per_token,
+        column=records.column_index,
+        has_alignments=alignments,
+        chooses=mbr is not None,
     )
+    asked = settings.build(LineGuide, context.params, prefix=target_prefix, is_ordered=ordered_constraints)
     search = _search_config(context)
     source = typed_input(input, "type a line and press Enter for its translation; Ctrl-D ends")
     with RecordReader(input, records, errors=errors, source=source) as reader:
-        loaded = load_for_decoding(model, checkpoint, device, threads).tagged(tag)
+        models = load_ensemble(model, checkpoint, device, threads)
+        loaded = models[0].tagged(tag)
+        from cli.refinement import Refinement
         from transformer_core.decoding.translator import Translator
 
-        translator = Translator(
-            loaded.model,
-            loaded.source_tokenizer,
-            loaded.target_tokenizer,
-            search,
-            batch_config(context.params, loaded.generation),
-            reader.place,
-        )
+        tokenizers = loaded.source_tokenizer, loaded.target_tokenizer
+        batching = batch_config(context.params, loaded.generation)
+        networks = [each.model for each in models]
+        translator = Translator(networks, *tokenizers, search, batching, reader.place)
+        refinement = Refinement(networks[0], *tokenizers, batching, mbr, has_alignments=alignments)
         tally = Tally()
         with (
             open_output(output) as writer,
@@ -210,7 +227,8 @@ def translate(
         ):
             for window in windows:
                 first = tally.num_lines + 1
-                translations = translator.translate([record.text for record in window], first)
+                lines, guides = [record.text for record in window], [guide_of(record, asked) for record in window]
+                translations = refinement.refine(lines, translator.translate(lines, first, guides))
                 for number, (translation, record) in enumerate(zip(translations, window, strict=True), first):
                     for line in form.lines(translation, record, number):
                         writer.write_line(line)

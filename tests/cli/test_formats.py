@@ -119,7 +119,7 @@ def test_a_message_names_the_line_of_its_file(model: Path, tmp_path: Path) -> No
         ("jsonl", "{}", 'has no key "text"'),
         ("jsonl", '{"text": 5}', '"text" is a number, not text'),
         ("jsonl", '{"text": "a", "text": "b"}', 'has the key "text" twice'),
-        ("jsonl", '{"text": "a", "constraints": ["b"]}', 'has the key "constraints", which is not obeyed yet'),
+        ("jsonl", '{"text": "a", "constraints": "b"}', '"constraints" is no list of phrases'),
         ("jsonl", '{"text": ' + "[" * 200_000, "is nested too deeply"),
         ("jsonl", '{"text": Infinity}', "has Infinity, which is no JSON"),
         ("tsv", "a\tb", "has 2 columns, but the rows before have 3"),

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from json import JSONDecodeError, JSONDecoder, dumps, loads
 from typing import NamedTuple, NoReturn
 
-__all__ = ["Member", "join_object", "split_object", "text_of"]
+__all__ = ["Member", "join_object", "split_object", "text_of", "texts_of"]
 
 _WHITE_SPACE = re.compile(r"[ \t\n\r]*")
 _HALF_PAIR = re.compile("[\ud800-\udfff]")
@@ -78,6 +78,20 @@ def text_of(members: Mapping[str, Member], key: str) -> tuple[str, bool]:
     return whole, whole != text
 
 
+def texts_of(members: Mapping[str, Member], key: str) -> tuple[str, ...]:
+    """Give the texts in the list of a key; none where there is no such key.
+
+    Raises:
+        ValueError: its value is no list of texts; the message goes on after "file:line: ".
+    """
+    if key not in members:
+        return ()
+    value = _VALUE_DECODER.decode(members[key].value)
+    if not isinstance(value, list) or not all(isinstance(text, str) and text.strip() for text in value):
+        raise ValueError(f'{dumps(key)} is no list of phrases; write it as in ["one phrase", "another"]')
+    return tuple(_HALF_PAIR.sub("\ufffd", text) for text in value)
+
+
 def join_object(passed: Mapping[str, Member], own: Mapping[str, object]) -> str:
     """Write an object as one line, without its end: what is passed on as it was, and behind it our own members.
 
@@ -94,6 +108,7 @@ def _refuse(constant: str) -> NoReturn:
 
 # Numbers stay text: they may be longer than int() reads, and are passed on as they are.
 _DECODER = JSONDecoder(parse_int=str, parse_float=str, parse_constant=_refuse)
+_VALUE_DECODER = JSONDecoder(parse_int=float)  # what _DECODER has accepted, with numbers that are none of text
 
 
 def _decode(line: str, place: int) -> tuple[object, int]:

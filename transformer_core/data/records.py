@@ -15,7 +15,7 @@ from types import TracebackType
 from typing import Literal, NamedTuple, Self
 
 from transformer_core.data.byte_input import ByteSource
-from transformer_core.data.json_lines import Member, split_object, text_of
+from transformer_core.data.json_lines import Member, split_object, text_of, texts_of
 from transformer_core.data.lines import STANDARD_STREAM, Errors, LineReader
 from transformer_core.data.tsv import RowParser
 from transformer_core.errors import ConfigError, DataError
@@ -34,8 +34,7 @@ InputFormat = Literal["text", "tsv", "jsonl"]
 
 SOURCE_KEYS = ("text",)
 PAIR_KEYS = ("text", "translation")  # what `translate` reads, and what it adds
-# They ask something of the search that it cannot do yet: ignored, they would be broken promises.
-_REFUSED_KEYS = ("target_prefix", "constraints", "avoid")
+PREFIX_KEY = "target_prefix"
 
 
 class Record(NamedTuple):
@@ -44,6 +43,9 @@ class Record(NamedTuple):
     texts: tuple[str, ...]  # of the columns that were asked for
     cells: tuple[str, ...] = ()  # of TSV: the whole row
     members: Mapping[str, Member] = {}  # of a JSON object: all of it, by key
+    target_prefix: str = ""  # what a JSON object asks of the translation: its beginning,
+    constraints: tuple[str, ...] = ()  # what must stand in it,
+    avoid: tuple[str, ...] = ()  # and what must not
 
     @property
     def text(self) -> str:
@@ -214,15 +216,20 @@ class _Parser:
         members = split_object(line)
         if not members and not line.strip():
             return Record(("",) * len(self._form.columns))
-        for key in _REFUSED_KEYS:
-            if key in members:
-                raise ValueError(f'has the key "{key}", which is not obeyed yet; take it out')
-        found = [text_of(members, key) for key in self._form.columns]
+        wanted = [*self._form.columns, *((PREFIX_KEY,) if PREFIX_KEY in members else ())]
+        found = [text_of(members, key) for key in wanted]
         if any(is_mended for _, is_mended in found):
             if self._errors == "strict":
                 raise ValueError("has half a character (such as \\ud800); mend the text or pass --errors replace")
             self.num_invalid += 1
-        return Record(tuple(text for text, _ in found), (), members)
+        texts = tuple(text for text, _ in found)
+        return Record(
+            texts[: len(self._form.columns)],
+            members=members,
+            target_prefix=texts[-1] if PREFIX_KEY in members else "",
+            constraints=texts_of(members, "constraints"),
+            avoid=texts_of(members, "avoid"),
+        )
 
 
 def _check_exists(path: str | Path) -> None:

@@ -11,6 +11,7 @@ from transformer_core.errors import ConfigError
 
 __all__ = [
     "LENGTH_MARGIN",
+    "NOTHING_ASKED",
     "BatchConfig",
     "BatchType",
     "LengthPenaltyType",
@@ -165,6 +166,9 @@ class LineGuide:
         for name in ("avoid", "constraints"):
             if any(not phrase.strip() for phrase in getattr(self, name)):
                 raise ConfigError(f"{name}: a phrase is blank")
+
+
+NOTHING_ASKED = LineGuide()
 
 
 @dataclass(frozen=True, kw_only=True)

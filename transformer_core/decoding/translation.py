@@ -1,6 +1,10 @@
 """What became of an input line: its translations as text, and what there is to say of them."""
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Self
+
+from transformer_core.decoding.config import NOTHING_ASKED, LineGuide
 
 __all__ = ["TargetText", "Translation"]
 
@@ -17,6 +21,7 @@ class TargetText:
     is_truncated: bool  # the length limit ended it where the model would have gone on
     tokens: tuple[str, ...] = ()  # with per_token: as they were decoded, end tokens included
     token_log_probabilities: tuple[float, ...] = ()  # of each of them
+    alignment: tuple[tuple[int, int], ...] = ()  # if it was asked for: words of the line and of the text, from 0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,7 +32,7 @@ class Translation:
     is_blank: bool = False  # the line held nothing but white space, and the model was not asked
     is_split: bool = False  # the line was too long: translated in pieces and joined
     is_source_cut: bool = False  # the line was too long: its end is not translated
-    unmet: tuple[str, ...] = ()  # what was asked of the translation and is not so: constraints, and what to avoid
+    guide: LineGuide = NOTHING_ASKED  # what was asked of it
 
     @property
     def text(self) -> str:
@@ -48,3 +53,21 @@ class Translation:
     def is_truncated(self) -> bool:
         """Whether something is missing: the end of the line, or the end of its translation."""
         return self.is_source_cut or self.hypotheses[0].is_truncated
+
+    @property
+    def unmet(self) -> tuple[str, ...]:
+        """What was asked of the translation and is not so: phrases that are missing, and phrases that stand in it."""
+        missing = []
+        start = 0
+        for phrase in self.guide.constraints:
+            place = self.text.find(phrase, start)
+            if place < 0:
+                missing.append(phrase)
+            elif self.guide.is_ordered:
+                start = place + len(phrase)
+        return (*missing, *(phrase for phrase in self.guide.avoid if phrase in self.text))
+
+    def ordered_by(self, utilities: Sequence[float]) -> Self:
+        """The same with the hypothesis of the highest utility first, and so on; of equals the first goes first."""
+        order = sorted(range(len(self.hypotheses)), key=lambda rank: -utilities[rank])
+        return replace(self, hypotheses=tuple(self.hypotheses[rank] for rank in order))

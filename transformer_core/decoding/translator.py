@@ -10,7 +10,7 @@ from tokenizer import Tokenizer
 from transformer_core.data.lines import is_blank
 from transformer_core.decoding.batching import BatchRunner, pad
 from transformer_core.decoding.beam import BeamSearch
-from transformer_core.decoding.config import BatchConfig, LineGuide, SearchConfig
+from transformer_core.decoding.config import NOTHING_ASKED, BatchConfig, LineGuide, SearchConfig
 from transformer_core.decoding.constrained import ConstrainedBeamSearch, Constraints
 from transformer_core.decoding.diverse import DiverseBeamSearch
 from transformer_core.decoding.greedy import GreedySearch
@@ -128,7 +128,7 @@ class Translator:
             ModelError: the model computes no probabilities, but NaN.
         """
         encoded = self._source_tokenizer.encode_batch(["" if is_blank(line) else line for line in lines])
-        guides = guides or [LineGuide()] * len(lines)
+        guides = guides or [NOTHING_ASKED] * len(lines)
         numbers = range(first_line_number, first_line_number + len(lines))
         sources = list(map(self._source, lines, encoded, numbers, guides))
         with ExitStack() as modes:
@@ -297,7 +297,7 @@ class Translator:
     def _translation(self, source: _Source) -> Translation:
         """Turn the hypotheses of all pieces of a line into text and join them, first with first and so on."""
         if not source.pieces:
-            return _BLANK
+            return replace(_BLANK, guide=source.guide)
         hypotheses = [
             self._join(source.pieces, [of_piece[rank] for of_piece in source.found])
             for rank in range(min(len(of_piece) for of_piece in source.found))
@@ -306,7 +306,7 @@ class Translator:
             hypotheses=tuple(hypotheses),
             is_split=len(source.pieces) > 1,
             is_source_cut=source.is_cut,
-            unmet=_unmet(source.guide, hypotheses[0].text),
+            guide=source.guide,
         )
 
     def _join(self, pieces: Sequence[_Piece], hypotheses: Sequence[Hypothesis]) -> TargetText:
@@ -337,16 +337,3 @@ class Translator:
 def _asks(guide: Guide) -> bool:
     """Tell whether anything is asked of a translation but constraints."""
     return bool(guide.prefix or guide.avoid)
-
-
-def _unmet(guide: LineGuide, text: str) -> tuple[str, ...]:
-    """Name what was asked of a translation and is not so: phrases that are missing, and phrases that stand in it."""
-    missing = []
-    start = 0
-    for phrase in guide.constraints:
-        place = text.find(phrase, start)
-        if place < 0:
-            missing.append(phrase)
-        elif guide.is_ordered:
-            start = place + len(phrase)
-    return (*missing, *(phrase for phrase in guide.avoid if phrase in text))

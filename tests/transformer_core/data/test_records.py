@@ -108,10 +108,24 @@ def test_half_a_character_is_an_error_or_replaced_and_counted(tmp_path: Path) ->
         assert reader.num_invalid == 1
 
 
-@pytest.mark.parametrize("key", ["target_prefix", "constraints", "avoid"])
-def test_a_key_that_cannot_be_obeyed_is_refused(key: str, tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=f'in:1: has the key "{key}", which is not obeyed yet; take it out'):
-        texts(JSON_LINES, write(tmp_path / "in", json.dumps({"text": "a", key: []})))
+def test_what_is_asked_of_a_translation_is_read(tmp_path: Path) -> None:
+    asked = {"text": "a", "target_prefix": "b c", "constraints": ["d", "e f"], "avoid": ["g"]}
+    with RecordReader([write(tmp_path / "in", json.dumps(asked), json.dumps({"text": "h"}))], JSON_LINES) as reader:
+        first, second = reader
+    assert (first.text, first.target_prefix, first.constraints, first.avoid) == ("a", "b c", ("d", "e f"), ("g",))
+    assert (second.text, second.target_prefix, second.constraints, second.avoid) == ("h", "", (), ())
+
+
+@pytest.mark.parametrize("key", ["constraints", "avoid"])
+@pytest.mark.parametrize("value", ["a", [1], [[]], None, [" "], {"a": 1}])
+def test_phrases_are_a_list_of_texts(key: str, value: object, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=f'in:1: "{key}" is no list of phrases; write it as in'):
+        texts(JSON_LINES, write(tmp_path / "in", json.dumps({"text": "a", key: value})))
+
+
+def test_a_prefix_is_a_text(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match='in:1: "target_prefix" is a number, not text'):
+        texts(JSON_LINES, write(tmp_path / "in", json.dumps({"text": "a", "target_prefix": 5})))
 
 
 def test_files_are_looked_for_before_anything_is_read(tmp_path: Path) -> None:

@@ -1,0 +1,145 @@
+"""What can be asked of a translation beside that it be a good one: the options of `translate` for it."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from cli import options
+from cli.decoding_options import load_for_decoding
+from transformer_core.data.records import Record
+from transformer_core.decoding.config import LineGuide
+from transformer_core.errors import ConfigError
+from transformer_core.evaluation.minimum_bayes_risk import Utility
+
+if TYPE_CHECKING:
+    from transformer_core.model_directory import LoadedModel
+
+__all__ = [
+    "Alignments",
+    "Avoid",
+    "BeamGroups",
+    "Constraint",
+    "DiversityPenalty",
+    "MinimumBayesRisk",
+    "NoRepeatNgram",
+    "OrderedConstraints",
+    "RepetitionPenalty",
+    "TargetPrefix",
+    "guide_of",
+    "load_ensemble",
+]
+
+GUIDANCE = "Guidance"
+
+TargetPrefix = Annotated[
+    str,
+    typer.Option("--target-prefix", metavar="TEXT", help="What translations begin with.", rich_help_panel=GUIDANCE),
+]
+Constraint = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--constraint",
+        "--constraints",
+        metavar="PHRASE",
+        help="A phrase that stands in every translation; repeat it. Needs a beam.",
+        rich_help_panel=GUIDANCE,
+    ),
+]
+OrderedConstraints = Annotated[
+    bool,
+    typer.Option("--ordered-constraints", help="Constraints stand in the order given.", rich_help_panel=GUIDANCE),
+]
+Avoid = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--avoid", metavar="PHRASE", help="A phrase that stands in no translation; repeat it.", rich_help_panel=GUIDANCE
+    ),
+]
+NoRepeatNgram = Annotated[
+    int,
+    typer.Option(
+        "--no-repeat-ngram",
+        "--no-repeat-ngram-size",
+        min=0,
+        metavar="N",
+        help="Write no N tokens twice in a translation; 0 allows it.",
+        rich_help_panel=GUIDANCE,
+    ),
+]
+RepetitionPenalty = Annotated[
+    float,
+    typer.Option(
+        "--repetition-penalty",
+        help="Multiply the log-probability of a token that was written before; above 1 makes it rarer.",
+        rich_help_panel=GUIDANCE,
+    ),
+]
+BeamGroups = Annotated[
+    int,
+    typer.Option(
+        "--beam-groups",
+        "--num-beam-groups",
+        "--diverse-beam-groups",
+        min=1,
+        help="Equal parts of the beam that look for different translations.",
+        rich_help_panel=options.DECODING,
+    ),
+]
+DiversityPenalty = Annotated[
+    float,
+    typer.Option(
+        "--diversity-penalty",
+        "--diverse-beam-strength",
+        help="Of --beam-groups: how much less a token is worth for each hypothesis that has just chosen it.",
+        rich_help_panel=options.DECODING,
+    ),
+]
+MinimumBayesRisk = Annotated[
+    Utility | None,
+    typer.Option(
+        "--mbr",
+        help="Put the one of the --n-best translations first that is most like all others, by this measure: minimum "
+        "Bayes risk, best with --sample.",
+        rich_help_panel=options.DECODING,
+    ),
+]
+Alignments = Annotated[
+    bool,
+    typer.Option(
+        "--alignments",
+        help="Say which word of the line became which of the translation, as 0-0 1-2; not as text.",
+        rich_help_panel=options.INPUT_OUTPUT,
+    ),
+]
+
+
+def guide_of(record: Record, asked: LineGuide) -> LineGuide:
+    """Join what a record asks of its translation with what is asked of all; its own prefix takes the other's place."""
+    if not (record.target_prefix or record.constraints or record.avoid):
+        return asked
+    return LineGuide(
+        prefix=record.target_prefix or asked.prefix,
+        avoid=(*asked.avoid, *record.avoid),
+        constraints=(*asked.constraints, *record.constraints),
+        is_ordered=asked.is_ordered,
+    )
+
+
+def load_ensemble(folders: list[Path], checkpoint: str, device: str, threads: int | None) -> "list[LoadedModel]":
+    """Read models that decode together.
+
+    Raises:
+        ConfigError: two have not the same vocabularies.
+        ModelError: a model is missing, damaged or has no decoder.
+    """
+    models = [load_for_decoding(folder, checkpoint, device, threads) for folder in folders]
+    for folder, loaded in zip(folders, models, strict=True):
+        for side in ("source", "target"):
+            own, first = (getattr(each, f"{side}_tokenizer").sha256 for each in (loaded, models[0]))
+            if own != first:
+                raise ConfigError(
+                    f"{folder} has another {side} vocabulary than {folders[0]}; models decode together only with the "
+                    "same tokenizers: train them with --tokenizer"
+                )
+    return models
