@@ -114,7 +114,10 @@ def test_version_warns_of_a_package_that_is_not_ours(monkeypatch: pytest.MonkeyP
         (["translate", "-m"], "option '-m' requires an argument"),
         (["translate", "-m", "x", "-b", "many"], "--beam-size: must be a valid integer"),
         (["translate", "-m", "x", "-b", "0"], "--beam-size: must be greater than or equal to 1"),
-        (["translate", "-m", "x", "--format", "jsonn"], "--format: 'jsonn' is not one of text, tsv, jsonl; did you"),
+        (
+            ["translate", "-m", "x", "--format", "jsonn"],
+            "--format: 'jsonn' is not one of text, tsv, jsonl, moses; did you",
+        ),
         (["translate", "-m", "x", "--device", "gpu"], "--device: 'gpu' is no device; use auto, cpu, cuda"),
     ],
 )

@@ -2,7 +2,7 @@ import json
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from transformer_core.data.json_lines import join_object, split_object, text_of
@@ -15,6 +15,7 @@ VALUES: st.SearchStrategy[Any] = st.recursive(
 OBJECTS = st.dictionaries(st.text(), VALUES, max_size=5)
 
 
+@settings(deadline=None)
 @given(OBJECTS, st.booleans(), st.sampled_from([None, " ", 3]))
 def test_what_is_passed_on_is_untouched(content: dict[str, Any], is_ascii: bool, indent: str | int | None) -> None:
     line = json.dumps(content, ensure_ascii=is_ascii, indent=indent).replace("\n", " ")
@@ -25,6 +26,7 @@ def test_what_is_passed_on_is_untouched(content: dict[str, Any], is_ascii: bool,
     assert json.loads(join_object(members, {})) == content
 
 
+@settings(deadline=None)
 @given(OBJECTS, OBJECTS)
 def test_our_members_stand_behind_the_others_and_in_the_place_of_their_like(
     content: dict[str, Any], own: dict[str, Any]
@@ -36,6 +38,7 @@ def test_our_members_stand_behind_the_others_and_in_the_place_of_their_like(
     assert list(found)[len(found) - len(own) :] == list(own)
 
 
+@settings(deadline=None)
 @given(OBJECTS, st.data())
 def test_damage_anywhere_is_one_sentence_or_another_object(content: dict[str, Any], data: st.DataObject) -> None:
     line = json.dumps(content)
@@ -61,6 +64,7 @@ def _is_clean_object(line: str) -> bool:
     return has_object and len({key for key, _ in pairs}) == len(pairs)
 
 
+@settings(deadline=None)
 @given(st.text())
 def test_a_text_is_what_was_written_but_for_half_characters(text: str) -> None:
     found, is_mended = text_of(split_object(json.dumps({"text": text})), "text")

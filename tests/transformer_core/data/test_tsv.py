@@ -1,19 +1,22 @@
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from transformer_core.data.tsv import RowParser, join_row
 from transformer_core.errors import ConfigError
 
 CELLS = st.text(st.characters(exclude_characters="\n", exclude_categories=["Cs"]))
+CELLS_WITHOUT_TABS = st.text(st.characters(exclude_characters="\n\t", exclude_categories=["Cs"]))
 
 
-@given(st.lists(CELLS.filter(lambda cell: "\t" not in cell), min_size=1))
+@settings(deadline=None)
+@given(st.lists(CELLS_WITHOUT_TABS, min_size=1))
 def test_what_is_joined_is_cut_again(cells: list[str]) -> None:
     line = join_row(cells)
     assert list(RowParser(["1"]).parse(line)) == cells
 
 
+@settings(deadline=None)
 @given(st.lists(st.text(st.characters(exclude_categories=["Cs"])), min_size=1))
 def test_a_row_keeps_its_columns_whatever_the_cells_hold(cells: list[str]) -> None:
     line = join_row(cells)
@@ -21,6 +24,7 @@ def test_a_row_keeps_its_columns_whatever_the_cells_hold(cells: list[str]) -> No
     assert line.count("\t") == len(cells) - 1
 
 
+@settings(deadline=None)
 @given(st.lists(CELLS, max_size=8), st.integers(1, 4))
 def test_every_row_has_as_many_columns_as_the_first_or_is_an_error(lines: list[str], column: int) -> None:
     parser, width = RowParser([str(column)]), None
