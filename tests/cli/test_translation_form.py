@@ -40,7 +40,7 @@ def lines(format: TranslationFormat, *texts: str, record: Record, column: int = 
 
 
 @settings(deadline=None)
-@given(st.lists(TEXTS, min_size=1, max_size=3), st.lists(CELLS, min_size=2))
+@given(st.lists(TEXTS, min_size=1, max_size=3), st.lists(CELLS, min_size=2, max_size=5))
 def test_a_row_keeps_its_columns_in_place(texts: list[str], cells: list[str]) -> None:
     (line,) = lines("tsv", *texts, record=Record((cells[1],), tuple(cells)), column=1)
     found = line.split("\t")
@@ -54,7 +54,7 @@ def test_a_row_keeps_its_columns_in_place(texts: list[str], cells: list[str]) ->
 
 
 @settings(deadline=None)
-@given(st.lists(TEXTS, min_size=1, max_size=3), st.dictionaries(TEXTS, TEXTS))
+@given(st.lists(TEXTS, min_size=1, max_size=3), st.dictionaries(TEXTS, TEXTS, max_size=5))
 def test_an_object_keeps_its_keys(texts: list[str], content: dict[str, str]) -> None:
     record = Record(("",), (), split_object(json.dumps(content)))
     (line,) = lines("jsonl", *texts, record=record)
