@@ -48,20 +48,20 @@ class Tally:
     unmet: LineNumbers = field(default_factory=LineNumbers)
     started_at: float = field(default_factory=time.monotonic)
 
-    def add(self, translations: "Sequence[Translation]") -> None:
-        """Count the translations of the next lines."""
-        for translation in translations:
-            self.num_lines += 1
+    def add(self, translations: "Sequence[Translation]", first: int) -> None:
+        """Count translations; first: number of the first line in the whole input, from 1."""
+        self.num_lines += len(translations)
+        for number, translation in enumerate(translations, first):
             self.num_tokens += sum(found.num_tokens for found in translation.hypotheses)
             self.num_blank += translation.is_blank
             if translation.is_split:
-                self.split.add(self.num_lines)
+                self.split.add(number)
             if translation.is_source_cut:
-                self.source_cut.add(self.num_lines)
+                self.source_cut.add(number)
             if translation.hypotheses[0].is_truncated:
-                self.truncated.add(self.num_lines)
+                self.truncated.add(number)
             if translation.unmet:
-                self.unmet.add(self.num_lines)
+                self.unmet.add(number)
 
     def report(self, *, num_invalid: int, num_halvings: int, circumstances: str) -> None:
         """Warn of what happened, and with -v say how fast it went.

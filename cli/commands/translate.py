@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from cli import format_options, guidance_options, options, settings
+from cli import console, format_options, guidance_options, options, settings
 from cli.decoding_options import (
     BUFFER_SIZE,
     BatchSize,
@@ -18,11 +18,11 @@ from cli.decoding_options import (
     chosen_format,
     generation_defaults,
 )
-from cli.guidance_options import guide_of, load_ensemble
+from cli.guidance_options import load_ensemble
 from cli.prompt import input_windows, typed_input
 from cli.translation_form import TranslationForm, TranslationFormat
+from cli.translation_job import TranslationJob, describe_job, numbered_windows, open_job_output, shard_bounds
 from cli.translation_output import Tally
-from transformer_core.data.lines import open_output
 from transformer_core.data.records import SOURCE_KEYS, RecordForm, RecordReader
 from transformer_core.decoding.config import BatchConfig, LineGuide, LongInput, SearchConfig
 from transformer_core.errors import ConfigError
@@ -36,6 +36,23 @@ def translate(
     model: options.Models,
     input: options.Inputs = [options.STANDARD_STREAM],  # noqa: B006 - Typer copies it
     output: options.Output = options.STANDARD_STREAM,
+    resume: Annotated[
+        bool,
+        typer.Option(
+            "--resume",
+            help="Go on with the -o of a run that was killed, from the last window of --buffer-size lines.",
+            rich_help_panel=options.INPUT_OUTPUT,
+        ),
+    ] = False,
+    shard: Annotated[
+        str | None,
+        typer.Option(
+            "--shard",
+            metavar="K/N",
+            help="Translate the K-th of N equal parts of the input; the outputs in a row are that of the whole.",
+            rich_help_panel=options.INPUT_OUTPUT,
+        ),
+    ] = None,
     input_format: format_options.InputFormat = "text",
     columns: Annotated[
         str | None,
@@ -208,6 +225,8 @@ def translate(
     )
     asked = settings.build(LineGuide, context.params, prefix=target_prefix, is_ordered=ordered_constraints)
     search = _search_config(context)
+    begin, end = shard_bounds(shard, input)
+    described = describe_job(context.params, model, checkpoint, input) if resume else None
     source = typed_input(input, "type a line and press Enter for its translation; Ctrl-D ends")
     with RecordReader(input, records, errors=errors, source=source) as reader:
         models = load_ensemble(model, checkpoint, device, threads)
@@ -220,20 +239,16 @@ def translate(
         networks = [each.model for each in models]
         translator = Translator(networks, *tokenizers, search, batching, reader.place)
         refinement = Refinement(networks[0], *tokenizers, batching, mbr, has_alignments=alignments)
+        job = TranslationJob(translator, refinement, form, asked)
         tally = Tally()
         with (
-            open_output(output) as writer,
+            open_job_output(output, described) as writer,
             input_windows(reader, input, buffer_size, output, work="translating") as windows,
         ):
-            for window in windows:
-                first = tally.num_lines + 1
-                lines, guides = [record.text for record in window], [guide_of(record, asked) for record in window]
-                translations = refinement.refine(lines, translator.translate(lines, first, guides))
-                for number, (translation, record) in enumerate(zip(translations, window, strict=True), first):
-                    for line in form.lines(translation, record, number):
-                        writer.write_line(line)
-                writer.flush()
-                tally.add(translations)
+            if writer is None:
+                return console.info(f"{output} is complete")
+            for first, window in numbered_windows(windows, begin + writer.num_records, end):
+                tally.add(job.run(window, first, writer), first)
     tally.report(num_invalid=reader.num_invalid, num_halvings=translator.num_halvings, circumstances=str(search))
 
 

@@ -181,12 +181,16 @@ class LineWriter:
         file: receives the bytes.
         name: what messages call the output.
         has_begun: there are lines in the file already.
+
+    Attributes:
+        num_records: of the input, whose results are in the output.
     """
 
     def __init__(self, file: BinaryIO, name: str, *, has_begun: bool = False) -> None:
         self.name = name
         self._file = file
         self._has_begun = has_begun
+        self.num_records = 0
 
     def write_line(self, text: str) -> None:
         """Write one line.
@@ -210,6 +214,15 @@ class LineWriter:
                 except BlockingIOError as error:  # another owner of the pipe has made it non-blocking
                     data = data[error.characters_written :]
                     select.select([], [self._file.fileno()], [])
+
+    def commit(self, num_records: int) -> None:
+        """Hand everything over: the results of so many more records of the input are whole.
+
+        Raises:
+            OSError: as for write_line.
+        """
+        self.flush()
+        self.num_records += num_records
 
     def flush(self) -> None:
         """Hand everything over to whoever reads.

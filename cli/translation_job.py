@@ -1,0 +1,141 @@
+"""The work of `translate`: windows of the input become lines of the output, all of them or a part."""
+
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from cli.guidance_options import guide_of
+from cli.translation_form import TranslationForm
+from transformer_core.data.line_count import count_lines
+from transformer_core.data.lines import STANDARD_STREAM, LineWriter, open_output
+from transformer_core.data.records import Record
+from transformer_core.data.resumable_output import open_resumable
+from transformer_core.decoding.config import LineGuide
+from transformer_core.errors import ConfigError
+from transformer_core.model_files import checkpoint_path, hash_file
+
+if TYPE_CHECKING:
+    from cli.refinement import Refinement
+    from transformer_core.decoding.translation import Translation
+    from transformer_core.decoding.translator import Translator
+
+__all__ = ["TranslationJob", "describe_job", "numbered_windows", "open_job_output", "shard_bounds"]
+
+# Options that do not decide what is in the output.
+FREE_OPTIONS = ("output", "resume", "config", "print_config", "quiet", "verbose", "no_color", "debug")
+
+
+class TranslationJob:
+    """Translates windows of records."""
+
+    def __init__(
+        self, translator: "Translator", refinement: "Refinement", form: TranslationForm, asked: LineGuide
+    ) -> None:
+        """Prepare.
+
+        Args:
+            translator: finds translations.
+            refinement: works on them.
+            form: what they are written as.
+            asked: what is asked of every translation.
+        """
+        self._translator = translator
+        self._refinement = refinement
+        self._form = form
+        self._asked = asked
+
+    def run(self, window: Sequence[Record], first: int, writer: LineWriter) -> "list[Translation]":
+        """Translate the records of a window and write what became of them.
+
+        Args:
+            window: records, whose batches are made without a look beyond them.
+            first: number of the first one in the whole input, from 1.
+            writer: of the output.
+        """
+        lines, guides = [record.text for record in window], [guide_of(record, self._asked) for record in window]
+        translations = self._refinement.refine(lines, self._translator.translate(lines, first, guides))
+        for number, (translation, record) in enumerate(zip(translations, window, strict=True), first):
+            for line in self._form.lines(translation, record, number):
+                writer.write_line(line)
+        writer.commit(len(window))
+        return translations
+
+
+def shard_bounds(shard: str | None, inputs: Sequence[Path]) -> tuple[int, int | None]:
+    """Give the records that a shard begins and ends before, counted from 0; all of them where there is no shard.
+
+    Args:
+        shard: "K/N", the K-th of N parts that are as equal as can be, K from 1.
+        inputs: what is read.
+
+    Raises:
+        ConfigError: it is no such thing, or nobody knows how many lines there are.
+    """
+    if shard is None:
+        return 0, None
+    number, slash, count = shard.partition("/")
+    if not (slash and number.isdecimal() and count.isdecimal() and 1 <= int(number) <= int(count)):
+        raise ConfigError(f"--shard {shard}: write K/N, with K from 1 to N, such as 2/8")
+    total = None if any(str(path) == STANDARD_STREAM for path in inputs) else count_lines(inputs)
+    if total is None:
+        raise ConfigError(
+            "--shard needs plain files (-i): the lines of what is packed or piped cannot be counted before"
+        )
+    return total * (int(number) - 1) // int(count), total * int(number) // int(count)
+
+
+def numbered_windows(
+    windows: Iterable[list[Record]], begin: int, end: int | None
+) -> Iterator[tuple[int, list[Record]]]:
+    """Give the windows of a part of the input, each with the number of its first record in the whole, from 1.
+
+    Args:
+        windows: of the whole input.
+        begin: records before the part.
+        end: records before its end; None: it goes to the end of the input.
+    """
+    before = 0
+    for window in windows:
+        records = window[max(0, begin - before) : None if end is None else max(0, end - before)]
+        if records:
+            yield max(before, begin) + 1, records
+        before += len(window)
+        if end is not None and before >= end:
+            return
+
+
+def describe_job(
+    params: Mapping[str, Any], models: Sequence[Path], checkpoint: str, inputs: Sequence[Path]
+) -> dict[str, object]:
+    """Name all that decides about the output: options, the weights of the models, the size of the input.
+
+    Raises:
+        ConfigError: the input is no file.
+        ModelError: a model has no such checkpoint.
+    """
+    if any(not path.is_file() for path in inputs):
+        raise ConfigError("--resume needs files (-i): what was piped once cannot be read again")
+    values = {name.replace("_", "-"): value for name, value in params.items() if name not in FREE_OPTIONS}
+    weights = [hash_file(checkpoint_path(folder, checkpoint)) for folder in models]
+    described = {**values, "weights": weights, "input size": [path.stat().st_size for path in inputs]}
+    return dict(json.loads(json.dumps(described, default=str)))
+
+
+def open_job_output(output: Path, job: Mapping[str, object] | None) -> AbstractContextManager[LineWriter | None]:
+    """Open the output; with a job, go on where an earlier run of it stopped (None: it is complete).
+
+    Raises:
+        ConfigError: the output cannot be gone on with.
+        OSError: it cannot be written.
+    """
+    if job is None:
+        return open_output(output)
+    if str(output) == STANDARD_STREAM or (output.exists() and not output.is_file()):
+        raise ConfigError("--resume needs an ordinary file to write to: -o FILE")
+    if output.suffix in (".gz", ".xz", ".zst"):
+        raise ConfigError(
+            f"--resume cannot go on with a packed file: give -o {output.with_suffix('')} and pack it later"
+        )
+    return open_resumable(output, job)

@@ -1,0 +1,115 @@
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from transformer_core.data.resumable_output import open_resumable
+from transformer_core.errors import ConfigError
+
+JOB = {"model": "x", "beam_size": 5}
+WINDOWS = [["a", "b"], ["c", "ö"], ["e"]]
+
+
+class Killed(BaseException):
+    pass
+
+
+def write(path: Path, job: dict[str, object] = JOB, *, kill_after: int = 99) -> int:
+    """Write the windows that are missing; die after so many lines. Gives how many windows were written."""
+    written = num_lines = 0
+    with open_resumable(path, job) as writer:
+        if writer is None:
+            return 0
+        done = writer.num_records
+        for window in WINDOWS:
+            if done >= len(window):
+                done -= len(window)
+                continue
+            assert done == 0, "windows begin where they began"
+            for line in window:
+                if num_lines == kill_after:
+                    writer.flush()
+                    raise Killed
+                writer.write_line(line)
+                num_lines += 1
+            writer.commit(len(window))
+            written += 1
+    return written
+
+
+WHOLE = "a\nb\nc\nö\ne\n".encode()
+
+
+@pytest.mark.parametrize("kills", [[0], [1], [2], [3], [4], [1, 1, 1], [0, 3, 0, 1], [4, 0]], ids=str)
+def test_whatever_kills_it_the_output_is_the_same(tmp_path: Path, kills: list[int]) -> None:
+    path = tmp_path / "out"
+    for number in kills:
+        with pytest.raises(Killed):
+            write(path, kill_after=number)
+        assert not path.exists()
+    write(path)
+    assert path.read_bytes() == WHOLE
+    assert os.listdir(tmp_path) == ["out"]
+
+
+def test_windows_that_are_done_are_not_done_again(tmp_path: Path) -> None:
+    with pytest.raises(Killed):
+        write(tmp_path / "out", kill_after=3)
+    assert write(tmp_path / "out") == 2
+
+
+@pytest.mark.parametrize("cut", range(1, 40))
+def test_a_journal_that_was_cut_anywhere_is_good_up_to_its_last_whole_line(tmp_path: Path, cut: int) -> None:
+    path = tmp_path / "out"
+    with pytest.raises(Killed):
+        write(path, kill_after=4)
+    journal = tmp_path / "out.part.journal"
+    journal.write_bytes(journal.read_bytes()[:-cut])
+    write(path)
+    assert path.read_bytes() == WHOLE
+
+
+def test_a_kill_before_the_file_gets_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def die(self: Path, target: Path) -> Path:
+        raise Killed
+
+    with monkeypatch.context() as patch, pytest.raises(Killed):
+        patch.setattr(Path, "replace", die)
+        write(tmp_path / "out")
+    assert write(tmp_path / "out") == 0
+    assert (tmp_path / "out").read_bytes() == WHOLE
+
+
+def test_a_kill_after_it_has_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def die(self: Path) -> None:
+        raise Killed
+
+    with monkeypatch.context() as patch, pytest.raises(Killed):
+        patch.setattr(Path, "unlink", lambda self, missing_ok=False: None if missing_ok else die(self))
+        write(tmp_path / "out")
+    assert write(tmp_path / "out") == 0
+    assert (tmp_path / "out").read_bytes() == WHOLE
+    assert os.listdir(tmp_path) == ["out"]
+
+
+def test_another_job_does_not_go_on_with_it(tmp_path: Path) -> None:
+    with pytest.raises(Killed):
+        write(tmp_path / "out", kill_after=3)
+    with pytest.raises(
+        ConfigError, match=r"was begun with another beam_size; give the same to go on, or remove out\.part"
+    ):
+        write(tmp_path / "out", {**JOB, "beam_size": 4})
+    assert write(tmp_path / "out") == 2
+
+
+@pytest.fixture
+def at_work(tmp_path: Path) -> Iterator[Path]:
+    with open_resumable(tmp_path / "out", JOB) as writer:
+        assert writer is not None
+        yield tmp_path / "out"
+
+
+def test_two_processes_do_not_write_one_output(at_work: Path) -> None:
+    with pytest.raises(ConfigError, match="another process is writing it"), open_resumable(at_work, JOB):
+        pass

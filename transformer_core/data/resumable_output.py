@@ -1,0 +1,114 @@
+r"""An output that a killed program can go on with: nothing lost, nothing doubled, the same bytes in the end.
+
+    out.part          what has been written so far
+    out.part.journal  what it is of, and after every window of the input how far it had come: "records bytes\n"
+
+A window counts once its line of the journal is whole, which is written after the window. What stands behind the last
+counted window is cut off when the output is gone on with, and that window computed again. In the end out.part gets its
+name, and the journal goes.
+"""
+
+import fcntl
+import json
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import BinaryIO
+
+from tokenizer.atomic_file import sync_directory
+from transformer_core.data.lines import LineWriter
+from transformer_core.errors import ConfigError
+
+__all__ = ["ResumableWriter", "open_resumable"]
+
+COMPLETE = b"complete\n"  # the last line of the journal, before the file gets its name
+
+
+class ResumableWriter(LineWriter):
+    """Writes lines, and notes how far it has come."""
+
+    def __init__(self, file: BinaryIO, name: str, journal: BinaryIO, num_records: int) -> None:
+        super().__init__(file, name, has_begun=num_records > 0)
+        self.num_records = num_records
+        self._journal = journal
+        self._data = file
+
+    def commit(self, num_records: int) -> None:
+        """Count what has been written as the results of so many more records.
+
+        Raises:
+            OSError: the disk is full.
+        """
+        super().commit(num_records)
+        self._journal.write(f"{self.num_records} {self._data.tell()}\n".encode())
+        self._journal.flush()
+
+
+@contextmanager
+def open_resumable(path: Path, job: Mapping[str, object]) -> Iterator[ResumableWriter | None]:
+    """Open an output, or go on with what an earlier run has left of it.
+
+    Args:
+        path: of an ordinary file; it appears when the block ends without an error.
+        job: all that decides about the output, as JSON can hold it.
+
+    Yields:
+        The writer; None where the output is complete already.
+
+    Raises:
+        ConfigError: another job has begun this output, or is at it now.
+        OSError: it cannot be written.
+    """
+    part = path.with_name(f"{path.name}.part")
+    journal_path = path.with_name(f"{path.name}.part.journal")
+    with journal_path.open("a+b") as journal:
+        try:
+            fcntl.flock(journal, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise ConfigError(f"{path}: another process is writing it") from None
+        head = json.dumps(job, sort_keys=True).encode() + b"\n"
+        lines = _whole_lines(journal)
+        if not lines:
+            journal.truncate(0)
+            part.unlink(missing_ok=True)
+            journal.write(head)
+            journal.flush()
+        elif lines[0] != head:
+            raise ConfigError(_difference(path, part, journal_path, json.loads(lines[0]), job))
+        if lines[-1:] != [COMPLETE]:
+            num_records, num_bytes = (int(word) for word in lines[-1].split()) if len(lines) > 1 else (0, 0)
+            with part.open("ab") as file:
+                file.truncate(num_bytes)
+                file.seek(num_bytes)
+                yield ResumableWriter(file, str(path), journal, num_records)
+                file.flush()
+                os.fsync(file.fileno())
+            journal.write(COMPLETE)
+            journal.flush()
+        else:
+            yield None
+        if part.exists():
+            part.replace(path)
+            sync_directory(path.resolve().parent)
+        journal_path.unlink()
+
+
+def _whole_lines(journal: BinaryIO) -> list[bytes]:
+    """Read the lines of a journal, and cut off one that was not written to its end."""
+    journal.seek(0)
+    content = journal.read()
+    whole = content[: content.rfind(b"\n") + 1]
+    journal.truncate(len(whole))
+    return whole.splitlines(keepends=True)
+
+
+def _difference(
+    path: Path, part: Path, journal_path: Path, before: Mapping[str, object], now: Mapping[str, object]
+) -> str:
+    """Say what is not as it was when an output was begun."""
+    names = sorted(name for name in {*before, *now} if before.get(name) != now.get(name))
+    return (
+        f"{path}: was begun with another {' and '.join(names)}; give the same to go on, or remove {part.name} and "
+        f"{journal_path.name} to start anew"
+    )
