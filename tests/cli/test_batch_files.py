@@ -54,7 +54,7 @@ def interrupted_after(num_windows: int, monkeypatch: pytest.MonkeyPatch) -> None
 def test_a_run_goes_on_where_it_was_stopped(
     model: Path, source: Path, tmp_path: Path, stops: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    arguments = ["-m", model, "-i", source, "-o", tmp_path / "out", "--resume", *FLAGS]
+    arguments: list[str | Path] = ["-m", model, "-i", source, "-o", tmp_path / "out", "--resume", *FLAGS]
     for num_windows in stops:
         with monkeypatch.context() as patch:
             interrupted_after(num_windows, patch)
@@ -68,7 +68,7 @@ def test_a_run_goes_on_where_it_was_stopped(
 def test_it_says_on_which_options_an_output_depends(
     model: Path, source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    arguments = ["-m", model, "-i", source, "-o", tmp_path / "out", "--resume", *FLAGS]
+    arguments: list[str | Path] = ["-m", model, "-i", source, "-o", tmp_path / "out", "--resume", *FLAGS]
     with monkeypatch.context() as patch:
         interrupted_after(2, patch)
         invoke(*arguments)
@@ -135,7 +135,7 @@ def test_the_outputs_of_all_shards_are_that_of_the_whole(model: Path, source: Pa
 def test_shards_of_several_files_and_samples_are_those_of_the_whole(model: Path, source: Path, tmp_path: Path) -> None:
     other = tmp_path / "other"
     other.write_text("".join(f"{line}\n" for line in random_lines(21, seed=4)), encoding="utf-8")
-    flags = ["-m", model, "-i", source, "-i", other, "--sample", "--buffer-size", "8", *MAX_LENGTH]
+    flags: list[str | Path] = ["-m", model, "-i", source, "-i", other, "--sample", "--buffer-size", "8", *MAX_LENGTH]
     _, expected, _ = invoke(*flags)
     parts = [invoke(*flags, "--shard", f"{number}/3")[1] for number in (1, 2, 3)]
     assert "".join(parts) == expected
