@@ -34,8 +34,10 @@ def complete_model(incomplete: str) -> list[str]:
 def complete_checkpoint(context: typer.Context, incomplete: str) -> list[str]:
     """The names that every model has, and the steps that the model of the command has kept."""
     model = context.params.get("model")
+    if isinstance(model, list | tuple):  # of several the first
+        model = model[0] if model else None
     steps: list[int] = []
-    if model is not None and not isinstance(model, list | tuple):
+    if model is not None:
         names = (os.path.basename(path) for path in _folders(os.path.join(str(model), "checkpoints")))
         steps = sorted(int(name[5:]) for name in names if name.startswith("step-") and name[5:].isdecimal())
     return [name for name in ("best", "last", *map(str, steps)) if name.startswith(incomplete)]

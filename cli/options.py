@@ -322,6 +322,7 @@ Models = Annotated[
         "--models",
         metavar="FOLDER",
         readable=False,
+        autocompletion=complete_model,
         help="Model folder; repeat it for several.",
         rich_help_panel=MODEL,
     ),

@@ -63,12 +63,13 @@ def test_a_file_that_grows_is_answered_line_by_line(model: Path, tmp_path: Path)
     assert process.returncode == 0
 
 
-def test_pipes_that_do_not_block_lose_nothing(model: Path) -> None:
+@pytest.mark.parametrize("unbuffered", ["", "1"])  # PYTHONUNBUFFERED leaves standard output without a buffer
+def test_pipes_that_do_not_block_lose_nothing(model: Path, unbuffered: str) -> None:
     lines = random_lines(6000, longest=3)
     (their_input, our_output), (our_input, their_output) = os.pipe(), os.pipe()
     for descriptor in (their_input, their_output):
         os.set_blocking(descriptor, False)
-    process = start(model, *SILENT, stdin=their_input, stdout=their_output)
+    process = start(model, *SILENT, stdin=their_input, stdout=their_output, PYTHONUNBUFFERED=unbuffered)
     os.close(their_input)
     os.close(their_output)
     feeder = subprocess.Popen(["cat"], stdin=subprocess.PIPE, stdout=our_output)

@@ -7,6 +7,7 @@ so is a byte order mark at the start of a file. The last line of a file may lack
 """
 
 import errno
+import io
 import os
 import select
 import sys
@@ -249,7 +250,7 @@ def open_output(path: str | Path) -> Iterator[LineWriter]:
         OSError: it cannot be written to; `filename` says which. BrokenPipeError: nobody reads the pipe any more.
     """
     if str(path) == STANDARD_STREAM:
-        writer = LineWriter(sys.stdout.buffer, "standard output")
+        writer = LineWriter(_buffered(sys.stdout.buffer), "standard output")
         yield writer
         writer.flush()
         return
@@ -290,6 +291,15 @@ def _open_to_write(path: Path) -> AbstractContextManager[BinaryIO]:
     if path.exists() and not path.is_file():
         return path.open("wb")
     return open_atomic(os.path.realpath(path))  # the file that a link points to is replaced, not the link
+
+
+def _buffered(stream: BinaryIO) -> BinaryIO:
+    """Put a buffer before a stream that has none, as standard output where PYTHONUNBUFFERED is set.
+
+    What has none writes a part of a line, or nothing, when a pipe is full, and only its return value says so. The
+    buffer is before the same descriptor, which it leaves open when it goes.
+    """
+    return open(stream.fileno(), "wb", closefd=False) if isinstance(stream, io.RawIOBase) else stream
 
 
 @contextmanager
