@@ -60,21 +60,8 @@ def screen(data: Path, folder: Path, name: str, epochs: int, common: list[str]) 
     tokenizer = folder / f"{kind}.json"
     train, valid = ([str(data / side) for side in sides] for sides in (TASK.train, TASK.valid or ()))
     if not tokenizer.exists():
-        run(
-            [
-                "tokenizer",
-                "train",
-                "-i",
-                train[0],
-                "-i",
-                train[1],
-                "-o",
-                str(tokenizer),
-                "--kind",
-                kind,
-                *TASK.tokenizer,
-            ]
-        )
+        learned = ["-o", str(tokenizer), "--kind", kind, *TASK.tokenizer]
+        run(["tokenizer", "train", "-i", train[0], "-i", train[1], *learned])
     model = folder / "-".join([name.replace(", ", "-").replace(" ", "-"), str(epochs), common[-1]])
     pairs = ["-s", train[0], "-t", train[1], "--valid-src", valid[0], "--valid-tgt", valid[1]]
     options = ["--tokenizer", str(tokenizer), "--max-epochs", str(epochs), "--patience", "0", *TASK.options]

@@ -3,12 +3,9 @@
 from collections.abc import Sequence
 from dataclasses import replace
 
-from tokenizer import Tokenizer
 from transformer_core.decoding.alignment import Aligner
-from transformer_core.decoding.config import BatchConfig
 from transformer_core.decoding.translation import Translation
 from transformer_core.evaluation.minimum_bayes_risk import Utility, expected_utilities
-from transformer_core.model import Transformer
 
 __all__ = ["Refinement"]
 
@@ -16,31 +13,18 @@ __all__ = ["Refinement"]
 class Refinement:
     """Works on the translations of a window of lines."""
 
-    def __init__(
-        self,
-        model: Transformer,
-        source_tokenizer: Tokenizer,
-        target_tokenizer: Tokenizer,
-        batching: BatchConfig,
-        utility: Utility | None,
-        *,
-        has_alignments: bool,
-    ) -> None:
+    def __init__(self, utility: Utility | None, aligner: Aligner | None) -> None:
         """Prepare.
 
         Args:
-            model: whose attention aligns.
-            source_tokenizer: of the lines.
-            target_tokenizer: of the translations.
-            batching: size of the batches and precision.
             utility: by which the best is chosen; None: it stays the first.
-            has_alignments: whether words are aligned.
+            aligner: of words; None: they are not aligned.
         """
         self._utility = utility
-        self._aligner = Aligner(model, source_tokenizer, target_tokenizer, batching) if has_alignments else None
+        self._aligner = aligner
 
-    def refine(self, lines: Sequence[str], translations: Sequence[Translation]) -> list[Translation]:
-        """Do what was asked for with the translations of lines."""
+    def refine(self, lines: Sequence[str], translations: Sequence[Translation], first: int) -> list[Translation]:
+        """Do what was asked for with the translations of lines; first: number of the first line, from 1."""
         refined = list(translations)
         if (utility := self._utility) is not None:
             refined = [
@@ -49,10 +33,11 @@ class Refinement:
             ]
         if self._aligner is None:
             return refined
-        pairs = [
-            (line, found.token_ids) for line, each in zip(lines, refined, strict=True) for found in each.hypotheses
-        ]
-        alignments = iter(self._aligner.align(pairs))
+        pairs, numbers = [], []
+        for number, (line, each) in enumerate(zip(lines, refined, strict=True), first):
+            pairs += [(line, found.token_ids) for found in each.hypotheses]
+            numbers += [number] * len(each.hypotheses)
+        alignments = iter(self._aligner.align(pairs, numbers))
         return [
             replace(
                 each,

@@ -32,6 +32,8 @@ class TranslationForm:
     chooses: bool = False  # of the n-best translations the first was chosen for what it is: text may give it alone
 
     def __post_init__(self) -> None:
+        if self.chooses and self.n_best == 1:
+            raise ConfigError("--mbr chooses among several translations: give --n-best 2 or more")
         if self.has_alignments and self.format == "text":
             raise ConfigError("--alignments needs --format tsv, jsonl or moses: text has no place for them")
         if self.format == "text" and self.n_best > 1 and not self.chooses:

@@ -55,7 +55,7 @@ class TranslationJob:
             writer: of the output.
         """
         lines, guides = [record.text for record in window], [guide_of(record, self._asked) for record in window]
-        translations = self._refinement.refine(lines, self._translator.translate(lines, first, guides))
+        translations = self._refinement.refine(lines, self._translator.translate(lines, first, guides), first)
         for number, (translation, record) in enumerate(zip(translations, window, strict=True), first):
             for line in self._form.lines(translation, record, number):
                 writer.write_line(line)

@@ -232,14 +232,15 @@ def translate(
         models = load_ensemble(model, checkpoint, device, threads)
         loaded = models[0].tagged(tag)
         from cli.refinement import Refinement
+        from transformer_core.decoding.alignment import Aligner
         from transformer_core.decoding.translator import Translator
 
         tokenizers = loaded.source_tokenizer, loaded.target_tokenizer
         batching = batch_config(context.params, loaded.generation)
         networks = [each.model for each in models]
         translator = Translator(networks, *tokenizers, search, batching, reader.place)
-        refinement = Refinement(networks[0], *tokenizers, batching, mbr, has_alignments=alignments)
-        job = TranslationJob(translator, refinement, form, asked)
+        aligner = Aligner(networks[0], *tokenizers, batching, reader.place) if alignments else None
+        job = TranslationJob(translator, Refinement(mbr, aligner), form, asked)
         tally = Tally()
         with (
             open_job_output(output, described) as writer,

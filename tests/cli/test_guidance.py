@@ -101,7 +101,7 @@ def test_words_are_aligned(model: Path) -> None:
     for line, each in zip(LINES, found, strict=True):
         assert isinstance(each["translations"], list)
         ids = [word_tokenizer().encode(text) for text in each["translations"]]
-        expected = aligner.align([(line, of_text) for of_text in ids])
+        expected = aligner.align([(line, of_text) for of_text in ids], [1] * len(ids))
         assert each["alignments"] == [" ".join(f"{i}-{j}" for i, j in alignment) for alignment in expected]
     first = str(found[0]["alignments"][0])  # type: ignore[index]
     tsv = results("-m", model, "--alignments", "--format", "tsv", *MAX_LENGTH)
@@ -128,6 +128,7 @@ def test_several_models_decode_together(model: Path, tmp_path: Path) -> None:
         (["-b", "4", "--beam-groups", "3"], "beam_groups (3) must divide beam_size (4)"),
         (["--repetition-penalty", "0.5"], "repetition_penalty (0.5) must be at least 1"),
         (["--alignments"], "--alignments needs --format tsv, jsonl or moses"),
+        (["--mbr", "chrf"], "--mbr chooses among several translations: give --n-best 2 or more"),
         (["--avoid", " "], "avoid: a phrase is blank"),
     ],
     ids=str,

@@ -59,6 +59,7 @@ class RecordForm:
 
     format: InputFormat
     columns: tuple[str, ...]  # of TSV numbers from 1, of JSON lines keys; () of text
+    asks: bool = False  # an object may ask something of its translation; else keys with these names are like any other
 
     def __post_init__(self) -> None:
         if self.format == "tsv":
@@ -86,7 +87,7 @@ class RecordForm:
                 f"{' and '.join(default_keys)}"
             )
         defaults = default_keys if format == "jsonl" else [str(number + 1) for number in range(len(default_keys))]
-        return cls(format, tuple(columns or defaults))
+        return cls(format, tuple(columns or defaults), asks=default_keys == SOURCE_KEYS)
 
     @property
     def column_index(self) -> int:
@@ -216,17 +217,19 @@ class _Parser:
         members = split_object(line)
         if not members and not line.strip():
             return Record(("",) * len(self._form.columns))
-        wanted = [*self._form.columns, *((PREFIX_KEY,) if PREFIX_KEY in members else ())]
-        found = [text_of(members, key) for key in wanted]
+        has_prefix = self._form.asks and PREFIX_KEY in members
+        found = [text_of(members, key) for key in (*self._form.columns, *([PREFIX_KEY] if has_prefix else []))]
         if any(is_mended for _, is_mended in found):
             if self._errors == "strict":
                 raise ValueError("has half a character (such as \\ud800); mend the text or pass --errors replace")
             self.num_invalid += 1
         texts = tuple(text for text, _ in found)
+        if not self._form.asks:
+            return Record(texts, members=members)
         return Record(
             texts[: len(self._form.columns)],
             members=members,
-            target_prefix=texts[-1] if PREFIX_KEY in members else "",
+            target_prefix=texts[-1] if has_prefix else "",
             constraints=texts_of(members, "constraints"),
             avoid=texts_of(members, "avoid"),
         )

@@ -3,15 +3,16 @@ r"""An output that a killed program can go on with: nothing lost, nothing double
     out.part          what has been written so far
     out.part.journal  what it is of, and after every window of the input how far it had come: "records bytes\n"
 
-A window counts once its line of the journal is whole, which is written after the window. What stands behind the last
-counted window is cut off when the output is gone on with, and that window computed again. In the end out.part gets its
-name, and the journal goes.
+A window counts once its line of the journal is whole, which is written after the window, and the file is as long as it
+says (after a power failure, or where somebody has removed it, it may not be). What stands behind the last counted
+window is cut off when the output is gone on with, and that window computed again. In the end out.part gets its name,
+and the journal goes.
 """
 
 import fcntl
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
@@ -77,7 +78,7 @@ def open_resumable(path: Path, job: Mapping[str, object]) -> Iterator[ResumableW
         elif lines[0] != head:
             raise ConfigError(_difference(path, part, journal_path, json.loads(lines[0]), job))
         if lines[-1:] != [COMPLETE]:
-            num_records, num_bytes = (int(word) for word in lines[-1].split()) if len(lines) > 1 else (0, 0)
+            num_records, num_bytes = _last_place(lines[1:], part.stat().st_size if part.exists() else 0)
             with part.open("ab") as file:
                 file.truncate(num_bytes)
                 file.seek(num_bytes)
@@ -101,6 +102,12 @@ def _whole_lines(journal: BinaryIO) -> list[bytes]:
     whole = content[: content.rfind(b"\n") + 1]
     journal.truncate(len(whole))
     return whole.splitlines(keepends=True)
+
+
+def _last_place(lines: Sequence[bytes], size: int) -> tuple[int, int]:
+    """Give records and bytes of the last window that stands in a file of so many bytes."""
+    places = [(0, 0), *((int(records), int(num_bytes)) for records, num_bytes in map(bytes.split, lines))]
+    return next(place for place in reversed(places) if place[1] <= size)
 
 
 def _difference(

@@ -2,11 +2,11 @@
 
 The pair is computed once more as a whole, and the weights of one layer, the mean of its heads, say of every target
 token what it was made of. Of the layers the last but one is taken, whose mean has been found to align best (Garg et al.
-2019). A word's weight is the sum over its tokens, a target word's the mean over its own; each target word is aligned
-with the source word that has the most.
+2019). The weight between two words is the sum over their tokens; each target word is aligned with the source word that
+has the most.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
@@ -34,7 +34,7 @@ class Aligner:
         source_tokenizer: of the lines.
         target_tokenizer: of the translations.
         batching: size of the batches and precision; BatchConfig() if not given.
-        name: what messages call the input.
+        place: says where a line stands, by its number, for messages: "file:line".
 
     Raises:
         ModelError: the model has no decoder.
@@ -46,22 +46,22 @@ class Aligner:
         source_tokenizer: Tokenizer,
         target_tokenizer: Tokenizer,
         batching: BatchConfig | None = None,
-        name: str = "input",
+        place: Callable[[int], str] = "input:{}".format,
     ) -> None:
         require_decoder(model.config)
         self._model = model
         self._source_tokenizer = source_tokenizer
         self._target_tokenizer = target_tokenizer
         self._batching = batching or BatchConfig()
-        self._name = name
+        self._place = place
         self._runner = BatchRunner(self._batching)
 
-    def align(self, pairs: Sequence[tuple[str, Sequence[int]]], first_line_number: int = 1) -> list[Alignment]:
+    def align(self, pairs: Sequence[tuple[str, Sequence[int]]], line_numbers: Sequence[int]) -> list[Alignment]:
         """Align lines with the tokens of their translations; what the model cannot take at once is left out.
 
         Args:
             pairs: a line and the ids of its translation, end tokens aside.
-            first_line_number: place of the first line in the whole input, for messages.
+            line_numbers: of the lines in the whole input, for messages.
 
         Raises:
             OutOfMemoryError: there is no memory for one pair alone.
@@ -76,7 +76,7 @@ class Aligner:
             found = self._runner.run(
                 [len(ids[index][0]) + len(ids[index][1]) + 2 for index in places],
                 lambda batch: self._align([ids[places[index]] for index in batch]),
-                lambda place: f"{self._name}:{first_line_number + places[place]}",
+                lambda index: self._place(line_numbers[places[index]]),
             )
         alignments: list[Alignment] = [()] * len(pairs)
         for index, alignment in zip(places, found, strict=True):

@@ -78,6 +78,8 @@ class SearchConfig:
         search = "greedy"
         if self.beam_size > 1:
             search = f"beam {self.beam_size}" + (", early stopping" if self.early_stopping else "")
+        if self.beam_groups > 1:
+            search += f" in {self.beam_groups} groups, diversity penalty {self.diversity_penalty:g}"
         return f"{search}, length penalty {self.length_penalty_type} {self.length_penalty:g}"
 
     def length_limit(self, num_source_tokens: int) -> int:

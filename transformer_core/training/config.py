@@ -51,7 +51,7 @@ class TrainingConfig:
     final_dropout: float | None = None  # the model's dropout goes there in a line over max_steps; None: it stays
     ema_decay: float = 0.0  # of the moving average of the weights that is validated and kept; 0: the weights are
     clip_norm: float = 1.0  # gradients longer than this are scaled down to it; 0 leaves them
-    max_steps: int | None = None  # updates; with cosine and linear the rate reaches 0 there
+    max_steps: int | None = None  # updates; with cosine, linear and wsd the rate reaches 0 there
     max_epochs: int | None = None  # passes over the data
     max_time: float | None = None  # minutes; stops the run, never shapes weights or schedule; go on by the same command
     metric: Metric = "loss"  # what selects the best weights, on the validation pairs

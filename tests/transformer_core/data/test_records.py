@@ -159,3 +159,11 @@ def test_columns_that_do_not_fit(format: InputFormat, columns: list[str], keys: 
     with pytest.raises(ConfigError) as caught:
         RecordForm.choose(format, columns, keys)
     assert str(caught.value).startswith(message)
+
+
+def test_what_is_asked_is_read_only_where_something_is_translated(tmp_path: Path) -> None:
+    line = {"text": "a", "translation": "b", "constraints": None, "target_prefix": 5, "avoid": "c"}
+    with RecordReader([write(tmp_path / "in", json.dumps(line))], RecordForm.choose("jsonl", [], PAIR_KEYS)) as reader:
+        (record,) = reader
+    assert record.texts == ("a", "b")
+    assert (record.target_prefix, record.constraints, record.avoid) == ("", (), ())

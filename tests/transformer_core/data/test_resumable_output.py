@@ -70,6 +70,19 @@ def test_a_journal_that_was_cut_anywhere_is_good_up_to_its_last_whole_line(tmp_p
     assert path.read_bytes() == WHOLE
 
 
+@pytest.mark.parametrize("size", [None, 0, 1, 3, 4, 5, 8])
+def test_a_file_that_is_shorter_than_its_journal_says_has_lost_windows(tmp_path: Path, size: int | None) -> None:
+    path, part = tmp_path / "out", tmp_path / "out.part"
+    with pytest.raises(Killed):
+        write(path, kill_after=4)
+    if size is None:
+        part.unlink()
+    else:
+        os.truncate(part, size)
+    write(path)
+    assert path.read_bytes() == WHOLE
+
+
 def test_a_kill_before_the_file_gets_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def die(self: Path, target: Path) -> Path:
         raise Killed

@@ -45,10 +45,10 @@ def test_lines_are_aligned_by_the_last_layer_but_one_whatever_the_batch() -> Non
     lines = ["", *random_lines(20, seed=3)]
     found = Translator(model, tokenizer, tokenizer, SearchConfig(beam_size=1, max_length=9)).translate(lines)
     pairs = [(line, translation.hypotheses[0].token_ids) for line, translation in zip(lines, found, strict=True)]
-    together = Aligner(model, tokenizer, tokenizer, BatchConfig(batch_size=100)).align(pairs)
+    together = Aligner(model, tokenizer, tokenizer, BatchConfig(batch_size=100)).align(pairs, range(1, 22))
     assert together[0] == ()
     for (line, target), alignment in list(zip(pairs, together, strict=True))[1:]:
-        assert Aligner(model, tokenizer, tokenizer).align([(line, target)]) == [alignment]
+        assert Aligner(model, tokenizer, tokenizer).align([(line, target)], [1]) == [alignment]
         source = torch.tensor([[*tokenizer.encode(line), tokenizer.eos_id]])
         weights = walk(model, source, None, torch.tensor([[tokenizer.bos_id, *target]])).weights["cross"][0, 0]
         best = weights.mean(dim=0)[: len(target), :-1].argmax(dim=1)
