@@ -28,6 +28,7 @@ __all__ = [
     "Errors",
     "LineReader",
     "LineWriter",
+    "blaming",
     "is_blank",
     "open_output",
     "read_lines",
@@ -205,7 +206,7 @@ class LineWriter:
         if not self._has_begun and line.startswith("\ufeff"):
             line = "\ufeff" + line
         self._has_begun = True
-        with _blaming(self.name):
+        with blaming(self.name):
             # Half a surrogate pair, which JSON can smuggle in, has no place in UTF-8: it becomes a question mark.
             data = line.encode("utf-8", "replace") + b"\n"
             while data:
@@ -231,7 +232,7 @@ class LineWriter:
         Raises:
             OSError: as for write_line.
         """
-        with _blaming(self.name):
+        with blaming(self.name):
             while True:
                 try:
                     return self._file.flush()
@@ -255,7 +256,7 @@ def open_output(path: str | Path) -> Iterator[LineWriter]:
         writer.flush()
         return
     with ExitStack() as stack:
-        with _blaming(str(path)):
+        with blaming(str(path)):
             file = stack.enter_context(_open_to_write(Path(path)))
             packed = stack.enter_context(open_compressor(file, path))
         try:
@@ -264,7 +265,7 @@ def open_output(path: str | Path) -> Iterator[LineWriter]:
             with suppress(OSError):  # of a full disk, say, closing fails too; what failed first is told
                 stack.__exit__(type(error), error, error.__traceback__)
             raise
-        with _blaming(str(path)):
+        with blaming(str(path)):
             stack.close()
 
 
@@ -303,7 +304,7 @@ def _buffered(stream: BinaryIO) -> BinaryIO:
 
 
 @contextmanager
-def _blaming(name: str) -> Iterator[None]:
+def blaming(name: str) -> Iterator[None]:
     """Name the output in an OSError, which knows the temporary file or nothing."""
     try:
         yield

@@ -13,12 +13,12 @@ import fcntl
 import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
 from tokenizer.atomic_file import sync_directory
-from transformer_core.data.lines import LineWriter
+from transformer_core.data.lines import LineWriter, blaming
 from transformer_core.errors import ConfigError
 
 __all__ = ["ResumableWriter", "open_resumable"]
@@ -42,8 +42,9 @@ class ResumableWriter(LineWriter):
             OSError: the disk is full.
         """
         super().commit(num_records)
-        self._journal.write(f"{self.num_records} {self._data.tell()}\n".encode())
-        self._journal.flush()
+        with blaming(self.name):
+            self._journal.write(f"{self.num_records} {self._data.tell()}\n".encode())
+            self._journal.flush()
 
 
 @contextmanager
@@ -63,36 +64,55 @@ def open_resumable(path: Path, job: Mapping[str, object]) -> Iterator[ResumableW
     """
     part = path.with_name(f"{path.name}.part")
     journal_path = path.with_name(f"{path.name}.part.journal")
-    with journal_path.open("a+b") as journal:
-        try:
-            fcntl.flock(journal, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise ConfigError(f"{path}: another process is writing it") from None
-        head = json.dumps(job, sort_keys=True).encode() + b"\n"
-        lines = _whole_lines(journal)
-        if not lines:
-            journal.truncate(0)
-            part.unlink(missing_ok=True)
-            journal.write(head)
-            journal.flush()
-        elif lines[0] != head:
-            raise ConfigError(_difference(path, part, journal_path, json.loads(lines[0]), job))
-        if lines[-1:] != [COMPLETE]:
-            num_records, num_bytes = _last_place(lines[1:], part.stat().st_size if part.exists() else 0)
-            with part.open("ab") as file:
+    with ExitStack() as stack:
+        with blaming(str(path)):
+            journal = stack.enter_context(journal_path.open("a+b"))
+            lines = _begin(path, part, journal, job)
+            is_complete = lines[-1] == COMPLETE
+            if not is_complete:
+                num_records, num_bytes = _last_place(lines[1:], part.stat().st_size if part.exists() else 0)
+                file = stack.enter_context(part.open("ab"))
                 file.truncate(num_bytes)
                 file.seek(num_bytes)
-                yield ResumableWriter(file, str(path), journal, num_records)
+        try:
+            yield None if is_complete else ResumableWriter(file, str(path), journal, num_records)
+        except BaseException as error:
+            with suppress(OSError):  # of a full disk, say, closing fails too; what failed first is told
+                stack.__exit__(type(error), error, error.__traceback__)
+            raise
+        with blaming(str(path)):
+            if not is_complete:
                 file.flush()
                 os.fsync(file.fileno())
-            journal.write(COMPLETE)
-            journal.flush()
-        else:
-            yield None
-        if part.exists():
-            part.replace(path)
-            sync_directory(path.resolve().parent)
-        journal_path.unlink()
+                journal.write(COMPLETE)
+                journal.flush()
+            if part.exists():
+                part.replace(path)
+                sync_directory(path.resolve().parent)
+            journal_path.unlink()
+            stack.close()
+
+
+def _begin(path: Path, part: Path, journal: BinaryIO, job: Mapping[str, object]) -> list[bytes]:
+    """Lock a journal and give its lines; a new one is begun.
+
+    Raises:
+        ConfigError: another job has begun this output, or is at it now.
+    """
+    try:
+        fcntl.flock(journal, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise ConfigError(f"{path}: another process is writing it") from None
+    head = json.dumps(job, sort_keys=True).encode() + b"\n"
+    lines = _whole_lines(journal)
+    if not lines:
+        part.unlink(missing_ok=True)
+        journal.write(head)
+        journal.flush()
+        return [head]
+    if lines[0] != head:
+        raise ConfigError(_difference(path, part, Path(journal.name), json.loads(lines[0]), job))
+    return lines
 
 
 def _whole_lines(journal: BinaryIO) -> list[bytes]:

@@ -1,3 +1,4 @@
+import errno
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -114,6 +115,23 @@ def test_another_job_does_not_go_on_with_it(tmp_path: Path) -> None:
     ):
         write(tmp_path / "out", {**JOB, "beam_size": 4})
     assert write(tmp_path / "out") == 2
+
+
+def test_what_cannot_be_written_is_named_for_the_output(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(OSError, match="missing/out") as caught:
+        write(tmp_path / "missing" / "out")
+    assert caught.value.filename == str(tmp_path / "missing" / "out")
+
+    def full(descriptor: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError) as caught:
+        write(tmp_path / "out")
+    assert (caught.value.errno, caught.value.filename) == (errno.ENOSPC, str(tmp_path / "out"))
+    monkeypatch.undo()
+    write(tmp_path / "out")
+    assert (tmp_path / "out").read_bytes() == WHOLE
 
 
 @pytest.fixture
