@@ -24,6 +24,7 @@ __all__ = [
     "JsonLines",
     "LengthPenalty",
     "LengthPenaltyType",
+    "Precision",
     "batch_config",
     "chosen_format",
     "generation_defaults",
@@ -78,6 +79,15 @@ LengthPenaltyType = Annotated[
         "--length-penalty-type",
         help="avg: divide by length^alpha; gnmt: Wu et al. 2016, equation 14; none.",
         rich_help_panel=options.DECODING,
+    ),
+]
+Precision = Annotated[
+    Literal["auto", "fp32", "bf16", "fp16", "int8"],
+    typer.Option(
+        "--precision",
+        "--dtype",
+        help="Numbers to compute with: auto is fp32 on a CPU and bf16 on a GPU; int8, of a CPU, is the fastest there.",
+        rich_help_panel=options.RUNTIME,
     ),
 ]
 BatchSize = Annotated[

@@ -44,6 +44,11 @@ class TranslationForm:
         if self.per_token and self.format != "jsonl":
             raise ConfigError("--per-token needs --format jsonl: no other has a place for tokens")
 
+    @property
+    def shows_scores(self) -> bool:
+        """Whether there is a place for log-probabilities and scores."""
+        return self.format != "text"
+
     def lines(self, translation: "Translation", record: Record, number: int) -> Iterator[str]:
         """Write a translation: as one line, without its end, or one for each hypothesis in Moses' form.
 

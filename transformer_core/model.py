@@ -276,6 +276,11 @@ class Transformer(nn.Module):
             if isinstance(module, (Residual, SequenceEmbedding)):
                 module.dropout.share = share
 
+    @property
+    def device(self) -> torch.device:
+        """Where the model computes."""
+        return self.source_embedding.token_embedding.weight.device
+
     def num_parameters(self) -> int:
         """Count the weights, each shared one once."""
         return sum(parameter.numel() for parameter in self.parameters())

@@ -14,6 +14,7 @@ from cli.decoding_options import (
     BufferSize,
     Checkpoint,
     JsonLines,
+    Precision,
     batch_config,
     chosen_format,
     load_for_decoding,
@@ -57,7 +58,7 @@ def fill(
     batch_size: BatchSize = BatchConfig.batch_size,
     batch_type: options.BatchType = BatchConfig.batch_type,
     buffer_size: BufferSize = BUFFER_SIZE,
-    precision: options.Precision = BatchConfig.precision,
+    precision: Precision = BatchConfig.precision,
     device: options.Device = "auto",
     threads: options.Threads = None,
 ) -> None:

@@ -16,6 +16,7 @@ from cli.decoding_options import (
     Checkpoint,
     LengthPenalty,
     LengthPenaltyType,
+    Precision,
     batch_config,
     generation_defaults,
     load_for_decoding,
@@ -78,7 +79,7 @@ def score(
     batch_size: BatchSize = BatchConfig.batch_size,
     batch_type: options.BatchType = BatchConfig.batch_type,
     buffer_size: BufferSize = BUFFER_SIZE,
-    precision: options.Precision = BatchConfig.precision,
+    precision: Precision = BatchConfig.precision,
     device: options.Device = "auto",
     threads: options.Threads = None,
 ) -> None:

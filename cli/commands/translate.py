@@ -14,6 +14,7 @@ from cli.decoding_options import (
     JsonLines,
     LengthPenalty,
     LengthPenaltyType,
+    Precision,
     batch_config,
     chosen_format,
     generation_defaults,
@@ -189,7 +190,7 @@ def translate(
     batch_size: BatchSize = BatchConfig.batch_size,
     batch_type: options.BatchType = BatchConfig.batch_type,
     buffer_size: BufferSize = BUFFER_SIZE,
-    precision: options.Precision = BatchConfig.precision,
+    precision: Precision = BatchConfig.precision,
     device: options.Device = "auto",
     threads: options.Threads = None,
 ) -> None:
@@ -224,7 +225,7 @@ def translate(
         chooses=mbr is not None,
     )
     asked = settings.build(LineGuide, context.params, prefix=target_prefix, is_ordered=ordered_constraints)
-    search = _search_config(context)
+    search = _search_config(context, scores=form.shows_scores)
     begin, end = shard_bounds(shard, input)
     described = describe_job(context.params, model, checkpoint, input) if resume else None
     source = typed_input(input, "type a line and press Enter for its translation; Ctrl-D ends")
@@ -253,8 +254,8 @@ def translate(
     tally.report(num_invalid=reader.num_invalid, num_halvings=translator.num_halvings, circumstances=str(search))
 
 
-def _search_config(context: typer.Context) -> SearchConfig:
-    """Make the search of the options; --greedy and --sample keep no beam.
+def _search_config(context: typer.Context, *, scores: bool) -> SearchConfig:
+    """Make the search of the options; --greedy and --sample keep no beam, and scores are computed where they show.
 
     Raises:
         ConfigError: options contradict each other.
@@ -273,7 +274,7 @@ def _search_config(context: typer.Context) -> SearchConfig:
                 values["beam_size"] = 1
             case _:  # a beam asked for on the command line overrules a greedy configuration file
                 values[chosen[0]] = False
-    return settings.build(SearchConfig, values)
+    return settings.build(SearchConfig, values, scores=scores)
 
 
 def _level(context: typer.Context, name: str) -> int:

@@ -16,7 +16,8 @@ from tokenizer.word_edges import Edge
 from transformer_core.attention_walk import walk
 from transformer_core.decoding.batching import BatchRunner, pad
 from transformer_core.decoding.config import BatchConfig
-from transformer_core.decoding.step import decoding_mode, device_of
+from transformer_core.decoding.linear import for_decoding
+from transformer_core.decoding.step import decoding_mode
 from transformer_core.model import Transformer
 from transformer_core.model_files import require_decoder
 
@@ -49,10 +50,10 @@ class Aligner:
         place: Callable[[int], str] = "input:{}".format,
     ) -> None:
         require_decoder(model.config)
-        self._model = model
         self._source_tokenizer = source_tokenizer
         self._target_tokenizer = target_tokenizer
         self._batching = batching or BatchConfig()
+        self._model = for_decoding(model, self._batching.precision)
         self._place = place
         self._runner = BatchRunner(self._batching)
 
@@ -72,7 +73,7 @@ class Aligner:
         sources = self._source_tokenizer.encode_batch([line for line, _ in pairs])
         ids = [(source[:limit], list(target[:limit])) for source, (_, target) in zip(sources, pairs, strict=True)]
         places = [index for index, (source, target) in enumerate(ids) if source and target]
-        with decoding_mode(self._model, self._batching.precision):
+        with decoding_mode(self._model.device, self._batching.precision):
             found = self._runner.run(
                 [len(ids[index][0]) + len(ids[index][1]) + 2 for index in places],
                 lambda batch: self._align([ids[places[index]] for index in batch]),
@@ -85,7 +86,7 @@ class Aligner:
 
     def _align(self, pairs: Sequence[tuple[list[int], list[int]]]) -> list[Alignment]:
         """Align token ids, all at once."""
-        tokenizer, device = self._target_tokenizer, device_of(self._model)
+        tokenizer, device = self._target_tokenizer, self._model.device
         source, mask = pad([[*ids, tokenizer.eos_id] for ids, _ in pairs], tokenizer.pad_id, device)
         target_input, _ = pad([[tokenizer.bos_id, *ids] for _, ids in pairs], tokenizer.pad_id, device)
         of_layers = walk(self._model, source, mask, target_input).weights["cross"]

@@ -24,7 +24,7 @@ __all__ = [
 LengthPenaltyType = Literal["avg", "gnmt", "none"]
 BatchType = Literal["tokens", "sentences"]
 LongInput = Literal["split", "truncate", "error"]
-Precision = Literal["auto", "fp32", "bf16", "fp16"]
+Precision = Literal["auto", "fp32", "bf16", "fp16", "int8"]
 
 # A translation may always be this many tokens longer than max_length_ratio allows: a ratio says little about one word.
 LENGTH_MARGIN = 10
@@ -38,6 +38,7 @@ class SearchConfig:
     beam_size: int = 5  # live hypotheses per sentence; 1 is greedy
     n_best: int = 1  # hypotheses to give per sentence: the best of a beam, or so many samples
     per_token: bool = False  # keep the log-probability of every token
+    scores: bool = True  # compute log-probabilities and scores; greedy search finds the same without, and is faster
     length_penalty: float = 1.0  # the exponent of the length penalty
     length_penalty_type: LengthPenaltyType = "avg"  # score = log_probability / penalty, see `penalty`
     early_stopping: bool = False  # end a sentence when beam_size hypotheses have, though a live one might beat them
@@ -61,6 +62,8 @@ class SearchConfig:
         for name in ("beam_size", "n_best"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"{name} ({getattr(self, name)}) must be at least 1")
+        if self.per_token and not self.scores:
+            raise ConfigError("per_token needs scores: it keeps the log-probability of every token")
         if self.length_penalty_type not in get_args(LengthPenaltyType):
             choices = ", ".join(get_args(LengthPenaltyType))
             raise ConfigError(f"length_penalty_type ({self.length_penalty_type!r}) must be one of {choices}")
@@ -81,6 +84,11 @@ class SearchConfig:
         if self.beam_groups > 1:
             search += f" in {self.beam_groups} groups, diversity penalty {self.diversity_penalty:g}"
         return f"{search}, length penalty {self.length_penalty_type} {self.length_penalty:g}"
+
+    @property
+    def has_scores(self) -> bool:
+        """Whether what is found has a log-probability and a score: all searches but a greedy one need them."""
+        return self.scores or self.beam_size > 1 or self.sample
 
     def length_limit(self, num_source_tokens: int) -> int:
         """Count the tokens that the translation of so many source tokens may have, both without their end token."""

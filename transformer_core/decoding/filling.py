@@ -19,7 +19,8 @@ from tokenizer.special_tokens import SPECIAL_TOKENS
 from tokenizer.word_edges import Edge
 from transformer_core.decoding.batching import BatchRunner, pad
 from transformer_core.decoding.config import BatchConfig, SearchConfig
-from transformer_core.decoding.step import best_candidates, decoding_mode, device_of
+from transformer_core.decoding.linear import for_decoding
+from transformer_core.decoding.step import best_candidates, decoding_mode
 from transformer_core.decoding.translator import Translator
 from transformer_core.errors import ModelError
 from transformer_core.model import Transformer
@@ -74,10 +75,10 @@ class Filler:
             raise ModelError(
                 "the model was not pretrained to predict masked tokens; `transduce pretrain` makes one that is"
             )
-        self._model = model
         self._tokenizer = tokenizer
         self._top_k = top_k
         self._batching = batching or BatchConfig()
+        self._model = for_decoding(model, self._batching.precision)
         self._name = name
         self._runner = BatchRunner(self._batching)
         self._max_length = self._batching.max_source_length
@@ -104,7 +105,7 @@ class Filler:
         pieces = [  # the index of the line, the tokens that are seen at once, and what fits their masks
             (index, token_ids, fits) for index, line in enumerate(encoded) for token_ids, fits in self._cut(line)
         ]
-        with decoding_mode(self._model, self._batching.precision):
+        with decoding_mode(self._model.device, self._batching.precision):
             found = self._runner.run(
                 [len(token_ids) + 1 for _, token_ids, _ in pieces],
                 lambda batch: self._predict([pieces[place][1:] for place in batch]),
@@ -234,5 +235,5 @@ def masked_hidden(model: Transformer, tokenizer: Tokenizer, rows: Sequence[Seque
     Returns:
         (masks, d_model), row by row; `model.project` makes logits of it.
     """
-    source, source_mask = pad([[*row, tokenizer.eos_id] for row in rows], tokenizer.pad_id, device_of(model))
+    source, source_mask = pad([[*row, tokenizer.eos_id] for row in rows], tokenizer.pad_id, model.device)
     return model.encode(source, source_mask)[source == tokenizer.mask_id]

@@ -24,6 +24,11 @@ class Guide:
     prefix: tuple[int, ...] = ()  # it begins with these
     avoid: tuple[tuple[int, ...], ...] = ()  # none of these stands in it
 
+    @property
+    def asks_anything(self) -> bool:
+        """Whether there is anything to heed."""
+        return bool(self.prefix or self.avoid)
+
 
 class Written:
     """What every row has written so far; goes along with the rows when a search reorders and drops them."""

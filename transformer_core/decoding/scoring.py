@@ -10,7 +10,8 @@ from tokenizer import Tokenizer
 from transformer_core.data.lines import is_blank
 from transformer_core.decoding.batching import BatchRunner, pad
 from transformer_core.decoding.config import BatchConfig, SearchConfig
-from transformer_core.decoding.step import decoding_mode, device_of
+from transformer_core.decoding.linear import for_decoding
+from transformer_core.decoding.step import decoding_mode
 from transformer_core.errors import DataError
 from transformer_core.model import Transformer
 from transformer_core.model_files import require_decoder
@@ -63,11 +64,11 @@ class Scorer:
         name: str = "input",
     ) -> None:
         require_decoder(model.config)
-        self._model = model
         self._source_tokenizer = source_tokenizer
         self._target_tokenizer = target_tokenizer
         self._config = config or SearchConfig()
         self._batching = batching or BatchConfig()
+        self._model = for_decoding(model, self._batching.precision)
         self._name = name
         self._runner = BatchRunner(self._batching)
 
@@ -87,7 +88,7 @@ class Scorer:
         places = [index for index in range(len(pairs)) if sources[index] or targets[index]]
         for index in places:
             self._check_length(max(len(sources[index]), len(targets[index])), first_line_number + index)
-        with decoding_mode(self._model, self._batching.precision):
+        with decoding_mode(self._model.device, self._batching.precision):
             found = self._runner.run(
                 [len(sources[index]) + len(targets[index]) + 2 for index in places],
                 lambda batch: self._score_batch([(sources[places[i]], targets[places[i]]) for i in batch]),
@@ -108,7 +109,7 @@ class Scorer:
 
     def _score_batch(self, pairs: Sequence[tuple[list[int], list[int]]]) -> list[PairScore]:
         """Score pairs of token ids, all at once."""
-        tokenizer, device = self._target_tokenizer, device_of(self._model)
+        tokenizer, device = self._target_tokenizer, self._model.device
         source, source_mask = pad([[*ids, tokenizer.eos_id] for ids, _ in pairs], tokenizer.pad_id, device)
         target_input, _ = pad([[tokenizer.bos_id, *ids] for _, ids in pairs], tokenizer.pad_id, device)
         target_output, _ = pad([[*ids, tokenizer.eos_id] for _, ids in pairs], tokenizer.pad_id, device)

@@ -16,7 +16,7 @@ from typing import NamedTuple, Protocol, TypeVar
 import torch
 from torch import Tensor
 
-__all__ = ["Candidates", "Hypothesis", "Move", "SearchState", "Step", "Strategy", "search", "should_compact"]
+__all__ = ["Candidates", "Hypothesis", "Move", "SearchState", "Step", "Strategy", "go_on", "search", "should_compact"]
 
 # Dropping finished sentences copies the state of all others, so it waits until this share of them has finished.
 COMPACTION_SHARE = 0.125
@@ -92,17 +92,43 @@ def search(step: Step[State], state: State, strategy: Strategy, device: torch.de
     Returns:
         The hypotheses of every sentence, best first.
     """
-    token_ids = strategy.start()
+    go_on(step, state, strategy, strategy.start(), device)
+    return strategy.hypotheses()
+
+
+def go_on(
+    step: Step[State],
+    state: State,
+    strategy: Strategy,
+    token_ids: Tensor,
+    device: torch.device,
+    until: int = 0,
+) -> Tensor:
+    """Step at least once, and until no more than `until` rows are left.
+
+    Args:
+        step: as in `search`.
+        state: of the step, at any point.
+        strategy: at the same point.
+        token_ids: (rows,) int64, what is fed next.
+        device: where the step computes.
+        until: rows.
+
+    Returns:
+        What is to be fed next, (rows,) int64; empty when the search has ended.
+    """
     while True:
         candidates, state = step(token_ids.to(device), state)
         move = strategy.advance(candidates)
         token_ids = move.token_ids
         if not token_ids.numel():
-            return strategy.hypotheses()
+            return token_ids
         if move.sentence_indices is not None:
             state.keep_sentences(move.sentence_indices.to(device))
         if move.row_indices is not None:
             state.select(move.row_indices.to(device))
+        if token_ids.numel() <= until:
+            return token_ids
 
 
 def should_compact(is_live: Tensor) -> bool:

@@ -3,17 +3,18 @@
 import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from typing import Self
 
 import torch
 from torch import Tensor
 
 from transformer_core.decoding.config import Precision
 from transformer_core.decoding.guidance import Guidance, Written
+from transformer_core.decoding.linear import compute_dtype
 from transformer_core.decoding.search import Candidates
-from transformer_core.device import has_fast_bf16
 from transformer_core.model import DecoderState, Transformer
 
-__all__ = ["ModelStep", "StepState", "best_candidates", "compute_dtype", "decoding_mode", "device_of"]
+__all__ = ["ModelStep", "StepState", "best_candidates", "decoding_mode"]
 
 # Tokens per chunk of the two-stage selection: the fastest of 16, 32, 64 and 128 for 10 and 32 thousand tokens.
 CHUNK_TOKENS = 64
@@ -46,6 +47,12 @@ class StepState:
             rows = sentence_indices[:, None] * beam + torch.arange(beam, device=sentence_indices.device)
             self.written.select(rows.flatten())
 
+    def merge(self, other: Self) -> None:
+        """Put the sentences of another state after these; neither may follow rules."""
+        assert self.written is None and other.written is None
+        for decoder, other_decoder in zip(self.decoders, other.decoders, strict=True):
+            decoder.merge(other_decoder)
+
 
 class ModelStep:
     """Feed one token per row to a model and pick the best continuations beside its output projection.
@@ -58,6 +65,8 @@ class ModelStep:
         banned_ids: tokens that are never produced; the probabilities of the others stay as they are.
         num_candidates: how many continuations to give per row; None for all, ordered by id.
         guidance: rules on the next token; it bans, too.
+        is_normalized: give log-probabilities. Without, of one model alone, its logits: they are in the same order, and
+            the sum over the vocabulary is saved.
     """
 
     def __init__(
@@ -67,12 +76,15 @@ class ModelStep:
         banned_ids: Sequence[int],
         num_candidates: int | None,
         guidance: Guidance | None = None,
+        *,
+        is_normalized: bool = True,
     ) -> None:
         self._models = models
+        self._is_normalized = is_normalized or len(models) > 1
         self._eos_id = eos_id
         self._num_candidates = num_candidates
         self._guidance = guidance
-        device = device_of(models[0])
+        device = models[0].device
         self._banned_ids = torch.tensor(banned_ids, dtype=torch.int64, device=device)
         logits_at_once = CPU_LOGITS_AT_ONCE if device.type == "cpu" else DEVICE_LOGITS_AT_ONCE
         self._rows_at_once = max(1, logits_at_once // models[0].config.target_vocabulary_size)
@@ -118,6 +130,8 @@ class ModelStep:
 
     def _log_probabilities(self, hidden: Sequence[Tensor]) -> Tensor:
         """(rows, d_model) of each model -> (rows, vocabulary) float32, the logarithm of the mean probability."""
+        if not self._is_normalized:
+            return self._models[0].project(hidden[0]).float()
         of_models = [
             torch.log_softmax(model.project(of_model), dim=-1, dtype=torch.float32)
             for model, of_model in zip(self._models, hidden, strict=True)
@@ -127,30 +141,13 @@ class ModelStep:
         return torch.logsumexp(torch.stack(of_models), dim=0) - math.log(len(of_models))
 
 
-def device_of(model: Transformer) -> torch.device:
-    """Where a model computes."""
-    return model.output_projection.weight.device
-
-
-def compute_dtype(precision: Precision, device: torch.device) -> torch.dtype:
-    """The numbers in which matrix products are computed; "auto" is fp32 on a CPU, where it is exact and fast enough."""
-    if precision == "auto":
-        precision = "bf16" if device.type == "cuda" and has_fast_bf16(device) else "fp32"
-    return {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[precision]
-
-
 @contextmanager
-def decoding_mode(model: Transformer, precision: Precision) -> Iterator[None]:
-    """Let a model decode while the block runs: no dropout, no gradients, the precision asked for."""
-    was_training = model.training
-    device = device_of(model)
+def decoding_mode(device: torch.device, precision: Precision) -> Iterator[None]:
+    """Let a model that was made ready by `for_decoding` compute while the block runs: no gradients."""
     dtype = compute_dtype(precision, device)
-    model.eval()
-    try:
-        with torch.inference_mode(), torch.autocast(device.type, dtype=dtype, enabled=dtype != torch.float32):
-            yield
-    finally:
-        model.train(was_training)
+    is_cast = device.type != "cpu" and dtype != torch.float32
+    with torch.inference_mode(), torch.autocast(device.type, dtype=dtype, enabled=is_cast):
+        yield
 
 
 def best_candidates(log_probabilities: Tensor, width: int) -> tuple[Tensor, Tensor]:
@@ -188,8 +185,12 @@ def _ordered_top(values: Tensor, width: int) -> tuple[Tensor, Tensor]:
     if width == 1:
         best, places = values.max(dim=1, keepdim=True)  # the first of equals, says its documentation
         return places, best
-    # `topk` promises no order among equals, so no two may be equal: the value's bits, made to order like an integer, go
-    # in front of the place counted from the end.
+    # `topk` promises no order among equals. Mostly there are none among the best and the one after them.
+    best, places = values.topk(min(width + 1, values.size(1)), dim=1)
+    if not bool((best[:, :-1] == best[:, 1:]).any()):
+        return places[:, :width], best[:, :width]
+    # Else no two may be equal: the value's bits, made to order like an integer, go in front of the place counted from
+    # the end.
     bits = (values + 0.0).view(torch.int32)  # + 0.0 turns -0.0 into 0.0
     ordered = torch.where(bits < 0, bits ^ 0x7FFFFFFF, bits).to(torch.int64)
     keys = (ordered << 32) | torch.arange(values.size(1) - 1, -1, -1, device=values.device)

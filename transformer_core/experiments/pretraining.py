@@ -11,6 +11,7 @@ from transformer_core.data.lines import is_blank, read_lines
 from transformer_core.data.masking import MaskingVocabulary, corruption_source, infill, mask_tokens
 from transformer_core.decoding.config import SearchConfig
 from transformer_core.decoding.filling import masked_hidden
+from transformer_core.decoding.linear import for_decoding
 from transformer_core.decoding.step import decoding_mode
 from transformer_core.decoding.translator import Translator
 from transformer_core.experiments.config import PretrainingConfig, TrainingRun
@@ -57,8 +58,9 @@ class SampleDecoder:
         if model.config.is_encoder_only:
             _, chosen = mask_tokens(row[None], np.ones((1, len(row)), dtype=np.bool_), self.vocabulary, random)
             corrupted = np.where(chosen[0], self.vocabulary.mask_id, row)
-            with decoding_mode(model, "fp32"):
-                logits = model.project(masked_hidden(model, self.tokenizer, [corrupted.tolist()]))
+            ready = for_decoding(model, "fp32")
+            with decoding_mode(ready.device, "fp32"):
+                logits = ready.project(masked_hidden(ready, self.tokenizer, [corrupted.tolist()]))
             predicted = logits.argmax(dim=1).tolist()
             sample = self._show(corrupted.tolist()), self._show(predicted), self._show(row[chosen[0]].tolist())
         else:

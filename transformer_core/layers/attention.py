@@ -1,4 +1,4 @@
-"""Scaled dot-product attention and its multi-head form (Vaswani et al. 2017, sections 3.2.1 and 3.2.2).
+"""Multi-head attention, of a sequence to itself and to another (Vaswani et al. 2017, section 3.2.2).
 
 Every position asks with a query, every position answers with a key and a value, and all of it happens at once: any two
 positions are one step apart, however far they stand from each other.
@@ -18,68 +18,10 @@ from transformer_core.layers.key_value_cache import KeyValueCache
 from transformer_core.layers.mixer import MixerState, SequenceMixer
 from transformer_core.layers.norm import new_norm
 from transformer_core.layers.rotary import rotate
+from transformer_core.layers.scaled_dot_product import attention_weights, scaled_dot_product_attention
+from transformer_core.layers.step_attention import attend_to_past, attend_to_source
 
-__all__ = ["CrossAttention", "CrossMemory", "SelfAttention", "attention_weights", "scaled_dot_product_attention"]
-
-
-def scaled_dot_product_attention(
-    query: Tensor,
-    key: Tensor,
-    value: Tensor,
-    mask: Tensor | None = None,
-    *,
-    causal: bool = False,
-    dropout: float = 0.0,
-) -> Tensor:
-    """Average the values, weighted by how well each key answers the query: softmax(query keyᵀ / √d_head) value.
-
-    Why √d_head: with independent components of mean 0 and variance 1, the dot product of a query and a key is a sum of
-    d_head such products, so its variance is d_head. Without the scale the scores grow with the width of the head, one
-    of them wins, softmax saturates, and where softmax is saturated its gradient is almost zero. Dividing by √d_head
-    brings the variance of the score back to 1 whatever the width.
-
-    Args:
-        query: (batch, num_heads, target_length, d_head).
-        key: (batch, key_heads, source_length, d_head); with fewer heads than queries, neighbouring queries share one
-            (grouped-query attention, Ainslie et al. 2023).
-        value: (batch, key_heads, source_length, d_head).
-        mask: broadcast to (batch, num_heads, target_length, source_length), bool, True = may be attended to.
-        causal: query t may attend to keys 0..t only; goes with no mask.
-        dropout: share of the attention weights zeroed.
-
-    Returns:
-        (batch, num_heads, target_length, d_head).
-    """
-    dtype = query.dtype
-    if query.requires_grad and query.device.type == "cpu":
-        # torch's backward kernel for bf16 on a CPU takes 20 times as long as the one for fp32 (torch 2.13)
-        query, key, value = query.float(), key.float(), value.float()
-    with torch.autocast(query.device.type, enabled=False):
-        attended = functional.scaled_dot_product_attention(
-            query,
-            key,
-            value,
-            attn_mask=mask,
-            dropout_p=dropout,
-            is_causal=causal,
-            enable_gqa=key.size(1) != query.size(1),
-        )
-    return attended.to(dtype)
-
-
-def attention_weights(query: Tensor, key: Tensor, mask: Tensor | None = None, *, causal: bool = False) -> Tensor:
-    """Give the weights by which `scaled_dot_product_attention` averages, to look at; the same arguments.
-
-    Returns:
-        (batch, num_heads, target_length, source_length) float32; each row sums to 1.
-    """
-    key = key.repeat_interleave(query.size(1) // key.size(1), dim=1)
-    scores = query.float() @ key.float().transpose(2, 3) / math.sqrt(query.size(3))
-    if causal:
-        mask = torch.ones(scores.shape[2:], dtype=torch.bool, device=scores.device).tril()
-    if mask is not None:
-        scores = scores.masked_fill(~mask, -torch.inf)
-    return scores.softmax(dim=-1)
+__all__ = ["CrossAttention", "CrossMemory", "SelfAttention"]
 
 
 class _MultiHead(nn.Module):
@@ -161,8 +103,9 @@ class SelfAttention(_MultiHead, SequenceMixer):
         """Attend from one new position to itself and all before it; shapes as in `SequenceMixer.step`."""
         assert isinstance(state, KeyValueCache)
         query, key, value = self._heads(position, state.lengths)
-        key, value = state.append(key, value)
-        return self._attend(query, key, value, state.mask())
+        key, value = state.append(key.squeeze(2), value.squeeze(2))
+        heads = attend_to_past(query.squeeze(2), key, value, state.mask())
+        return self.output_projection(heads.flatten(1)[:, None])  # type: ignore[no-any-return]
 
     def _heads(self, sequence: Tensor, first_position: int | Tensor = 0) -> tuple[Tensor, Tensor, Tensor]:
         """(batch, length, d_model) -> query, key and value, each (batch, heads, length, d_head)."""
@@ -256,4 +199,5 @@ class CrossAttention(_MultiHead):
         """
         # the beams of a sentence are queries side by side: (batch * beam, 1, d_model) -> (batch, beam, d_model)
         beams = position.view(memory.key.size(0), -1, position.size(-1))
-        return self._attend(self._query(beams), memory.key, memory.value, mask).view_as(position)
+        heads = attend_to_source(self._query(beams).transpose(1, 2), memory.key, memory.value, mask)
+        return self.output_projection(heads.flatten(2)).view_as(position)  # type: ignore[no-any-return]

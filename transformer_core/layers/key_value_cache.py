@@ -22,9 +22,9 @@ class KeyValueCache(MixerState):
 
     def __init__(self, num_rows: int, num_heads: int, d_head: int, like: Tensor) -> None:
         self.length = 0
-        # (key or value, rows, num_heads, capacity, d_head): one block, so that reordering by beam is one copy, into
-        # the spare one, which then takes its place
-        self._buffer = like.new_empty(2, num_rows, num_heads, FIRST_CAPACITY, d_head)
+        # (key or value, capacity, rows, num_heads, d_head): the positions in front, so that what is in use is one block
+        # for each; both together, so that reordering by beam is one copy, into the spare one, which takes its place
+        self._buffer = like.new_empty(2, FIRST_CAPACITY, num_rows, num_heads, d_head)
         self._spare = self._buffer.new_empty(0)
         self._first_places: Tensor | None = None  # (rows,) int64, where each row begins; None where all begin at 0
 
@@ -34,39 +34,39 @@ class KeyValueCache(MixerState):
         return self.length if self._first_places is None else self.length - self._first_places
 
     def mask(self) -> Tensor | None:
-        """What may be attended to, (rows, 1, 1, length) bool; None where all may."""
+        """What may be attended to, (length, rows) bool; None where all may."""
         if self._first_places is None:
             return None
         places = torch.arange(self.length, device=self._buffer.device)
-        return (places >= self._first_places[:, None])[:, None, None, :]
+        return places[:, None] >= self._first_places
 
     def append(self, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
         """Add one position and give all of them.
 
         Args:
-            key: (rows, num_heads, 1, d_head).
-            value: (rows, num_heads, 1, d_head).
+            key: (rows, num_heads, d_head).
+            value: (rows, num_heads, d_head).
 
         Returns:
-            Keys and values, each (rows, num_heads, length, d_head), views of the buffers.
+            Keys and values, each (length, rows, num_heads, d_head), views of the buffers.
         """
-        capacity = self._buffer.size(3)
+        capacity = self._buffer.size(1)
         if self.length == capacity:
-            grown = self._buffer.new_empty(*self._buffer.shape[:3], 2 * capacity, self._buffer.size(4))
-            grown[:, :, :, :capacity] = self._buffer
+            grown = self._buffer.new_empty(2, 2 * capacity, *self._buffer.shape[2:])
+            grown[:, :capacity] = self._buffer
             self._buffer = grown
-        self._buffer[0, :, :, self.length : self.length + 1] = key
-        self._buffer[1, :, :, self.length : self.length + 1] = value
+        self._buffer[0, self.length] = key
+        self._buffer[1, self.length] = value
         self.length += 1
-        return self._buffer[0, :, :, : self.length], self._buffer[1, :, :, : self.length]
+        return self._buffer[0, : self.length], self._buffer[1, : self.length]
 
     def select(self, row_indices: Tensor) -> None:
         """Replace the rows by those at `row_indices`, (new_rows,) int64."""
-        shape = (2, row_indices.size(0), *self._buffer.shape[2:])
+        shape = (*self._buffer.shape[:2], row_indices.size(0), *self._buffer.shape[3:])
         if self._spare.shape != shape:
             self._spare = self._buffer.new_empty(shape)
         held = slice(0, self.length)
-        torch.index_select(self._buffer[:, :, :, held], 1, row_indices, out=self._spare[:, :, :, held])
+        torch.index_select(self._buffer[:, held], 2, row_indices, out=self._spare[:, held])
         self._buffer, self._spare = self._spare, self._buffer
         if self._first_places is not None:
             self._first_places = self._first_places.index_select(0, row_indices)
@@ -76,15 +76,15 @@ class KeyValueCache(MixerState):
         assert isinstance(other, KeyValueCache)
         caches = (self, other)
         length = max(cache.length for cache in caches)
-        num_rows = sum(cache._buffer.size(1) for cache in caches)
-        capacity = max(cache._buffer.size(3) for cache in caches)
-        merged = self._buffer.new_zeros(2, num_rows, self._buffer.size(2), capacity, self._buffer.size(4))
+        num_rows = sum(cache._buffer.size(2) for cache in caches)
+        capacity = max(cache._buffer.size(1) for cache in caches)
+        merged = self._buffer.new_zeros(2, capacity, num_rows, *self._buffer.shape[3:])
         first_places = torch.zeros(num_rows, dtype=torch.int64, device=self._buffer.device)
         first_row = 0
         for cache in caches:
-            rows = slice(first_row, first_row + cache._buffer.size(1))
+            rows = slice(first_row, first_row + cache._buffer.size(2))
             shift = length - cache.length
-            merged[:, rows, :, shift:length] = cache._buffer[:, :, :, : cache.length]
+            merged[:, shift:length, rows] = cache._buffer[:, : cache.length]
             first_places[rows] = shift if cache._first_places is None else shift + cache._first_places
             first_row = rows.stop
         self._buffer, self.length = merged, length

@@ -20,7 +20,7 @@ from transformer_core.decoding.beam import BeamSearch
 from transformer_core.decoding.config import SearchConfig
 from transformer_core.decoding.greedy import GreedySearch
 from transformer_core.decoding.search import Hypothesis, search
-from transformer_core.decoding.step import ModelStep, best_candidates, compute_dtype, decoding_mode
+from transformer_core.decoding.step import ModelStep, best_candidates
 from transformer_core.model import Transformer
 
 BANNED = [0, BOS, 4]  # pad, bos, mask
@@ -130,25 +130,6 @@ def test_banned_tokens_keep_the_probabilities_of_the_others() -> None:
     others = [token_id for token_id in range(VOCABULARY) if token_id not in BANNED]
     assert torch.equal(free.log_probabilities[0, others], bound.log_probabilities[0, others])
     assert free.end_log_probabilities[0] == free.log_probabilities[0, EOS]
-
-
-def test_auto_precision_is_exact_on_a_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(step_module, "has_fast_bf16", lambda device: True)
-    assert compute_dtype("auto", torch.device("cpu")) == torch.float32
-    assert compute_dtype("bf16", torch.device("cpu")) == torch.bfloat16
-    assert compute_dtype("auto", torch.device("cuda")) == torch.bfloat16
-    assert compute_dtype("fp32", torch.device("cuda")) == torch.float32
-
-
-def test_decoding_mode_gives_the_model_back_as_it_was() -> None:
-    model = random_model(VOCABULARY).train()
-    with decoding_mode(model, "auto"):
-        assert not model.training
-        memory = model.encode(torch.tensor([[7, 8, EOS]]), None)
-        assert not memory.requires_grad
-    assert model.training
-    # positions that decoding has tabulated serve training, too
-    model(torch.tensor([[7, 8, EOS]]), None, torch.tensor([[BOS, 9]])).sum().backward()
 
 
 def test_references_agree_with_each_other() -> None:

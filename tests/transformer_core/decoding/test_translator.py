@@ -11,6 +11,7 @@ from tokenizer import TokenizerConfig, train_tokenizer
 from transformer_core.config import Positions
 from transformer_core.decoding.config import BatchConfig, LineGuide, SearchConfig
 from transformer_core.decoding.scoring import Scorer
+from transformer_core.decoding.step import StepState
 from transformer_core.decoding.translation import Translation
 from transformer_core.decoding.translator import Translator
 from transformer_core.errors import ConfigError, DataError, ModelError, OutOfMemoryError
@@ -224,19 +225,32 @@ def test_ban_unk_leaves_the_unknown_token_out() -> None:
     bound = make(SearchConfig(beam_size=1, max_length=12, ban_unk=True), model)
 
     def count_unknown(translator: Translator) -> int:
-        pieces = [
-            piece
-            for line in lines
-            for piece in translator._source(line, word_tokenizer().encode(line), 1, LineGuide()).pieces
-        ]
-        return sum(row.token_ids.count(unk_id) for found in translator._decode(pieces) for row in found)
+        return sum(line.hypotheses[0].token_ids.count(unk_id) for line in translator.translate(lines))
 
-    with torch.no_grad():
-        assert count_unknown(free) > 0
-        assert count_unknown(bound) == 0
+    assert count_unknown(free) > 0
+    assert count_unknown(bound) == 0
 
 
-@pytest.mark.parametrize("precision", ["bf16", "fp16"])
+def test_greedy_search_finds_the_same_without_scores() -> None:
+    lines = ["", *random_lines(40)]
+    scored = make(GREEDY).translate(lines)
+    bare = make(replace(GREEDY, scores=False)).translate(lines)
+    assert [line.hypotheses[0].token_ids for line in bare] == [line.hypotheses[0].token_ids for line in scored]
+    assert math.isnan(bare[1].score) and math.isnan(bare[1].log_probability)
+    assert_same(make(replace(BEAM, scores=False)).translate(lines), make(BEAM).translate(lines))  # a beam needs them
+
+
+def test_what_does_not_fit_together_is_decoded_apart(monkeypatch: pytest.MonkeyPatch) -> None:
+    def run_out(self: StepState, other: StepState) -> None:
+        raise MemoryError
+
+    lines = random_lines(40)
+    expected = make(BEAM, batch_size=40).translate(lines)
+    monkeypatch.setattr(StepState, "merge", run_out)
+    assert_same(make(BEAM, batch_size=40).translate(lines), expected)
+
+
+@pytest.mark.parametrize("precision", ["bf16", "fp16", "int8"])
 def test_half_precision_stays_near(precision: str) -> None:
     lines = random_lines(20)
     exact, rough = make(BEAM).translate(lines), make(BEAM, precision=precision).translate(lines)

@@ -5,13 +5,9 @@ import torch
 from torch import Tensor
 
 from tests.transformer_core.small_config import small_config, small_stack
-from transformer_core.layers.attention import (
-    CrossAttention,
-    SelfAttention,
-    attention_weights,
-    scaled_dot_product_attention,
-)
+from transformer_core.layers.attention import CrossAttention, SelfAttention
 from transformer_core.layers.key_value_cache import FIRST_CAPACITY, KeyValueCache
+from transformer_core.layers.scaled_dot_product import attention_weights, scaled_dot_product_attention
 
 
 def explicit_attention(query: Tensor, key: Tensor, value: Tensor, allowed: Tensor) -> Tensor:
@@ -244,14 +240,14 @@ def test_stepping_is_the_whole_sequence_while_the_cache_grows(variant: str) -> N
 
 def test_a_cache_keeps_what_was_appended_and_selects_rows() -> None:
     cache = KeyValueCache(3, num_heads=2, d_head=4, like=torch.zeros(1))
-    keys = torch.randn(3, 2, FIRST_CAPACITY + 5, 4)
-    for place in range(keys.size(2)):
-        found_keys, found_values = cache.append(keys[:, :, place : place + 1], -keys[:, :, place : place + 1])
+    keys = torch.randn(FIRST_CAPACITY + 5, 3, 2, 4)
+    for key in keys:
+        found_keys, found_values = cache.append(key, -key)
     assert torch.equal(found_keys, keys)
     assert torch.equal(found_values, -keys)
     cache.select(torch.tensor([2, 0, 0, 1]))
-    found_keys, _ = cache.append(torch.zeros(4, 2, 1, 4), torch.zeros(4, 2, 1, 4))
-    assert torch.equal(found_keys[:, :, :-1], keys[[2, 0, 0, 1]])
+    found_keys, _ = cache.append(torch.zeros(4, 2, 4), torch.zeros(4, 2, 4))
+    assert torch.equal(found_keys[:-1], keys[:, [2, 0, 0, 1]])
     assert cache.length == FIRST_CAPACITY + 6
 
 
