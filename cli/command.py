@@ -17,6 +17,7 @@ import typer
 from typer.core import TyperArgument, TyperCommand, TyperOption
 
 from cli import console, settings
+from cli.plain_values import take_plain_values
 
 if TYPE_CHECKING:  # Typer's own signatures speak of these; no name of its inside is needed to run
     from typer._click.core import Context, Parameter
@@ -107,6 +108,7 @@ class Command(TyperCommand):
             if isinstance(parameter, TyperOption):
                 self._tidy(parameter)
             tidy_help(parameter)
+            take_plain_values(parameter)
         own_names = {name for item in self.params for name in (*item.opts, *item.secondary_opts)}
         for parameter in _general_options():
             if not own_names.intersection(parameter.opts):
@@ -123,6 +125,7 @@ class Command(TyperCommand):
         option = super().get_help_option(ctx)
         if option is not None:
             option.rich_help_panel, option.metavar = GENERAL, ""
+            take_plain_values(option)
         return option
 
     def make_parser(self, ctx: "Context") -> "_OptionParser":
@@ -252,4 +255,5 @@ def _general_options() -> "list[Parameter]":
     options = typer.main.get_command(app).params
     for option in options:
         tidy_help(option)
+        take_plain_values(option)
     return options

@@ -13,7 +13,6 @@ progress bar or the training display is first shown, not before: most commands e
 """
 
 import os
-import shlex
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -163,6 +162,8 @@ def error(text: str) -> None:
 
 def command_line() -> str:
     """Give the command as it was typed, for records of where a model comes from."""
+    import shlex
+
     return shlex.join([PROGRAM, *sys.argv[1:]])
 
 

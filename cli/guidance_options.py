@@ -1,19 +1,13 @@
 """What can be asked of a translation beside that it be a good one: the options of `translate` for it."""
 
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from cli import options
-from cli.decoding_options import load_for_decoding
 from transformer_core.data.records import Record
 from transformer_core.decoding.config import LineGuide
-from transformer_core.errors import ConfigError
 from transformer_core.evaluation.minimum_bayes_risk import Utility
-
-if TYPE_CHECKING:
-    from transformer_core.model_directory import LoadedModel
 
 __all__ = [
     "Alignments",
@@ -27,7 +21,6 @@ __all__ = [
     "RepetitionPenalty",
     "TargetPrefix",
     "guide_of",
-    "load_ensemble",
 ]
 
 GUIDANCE = "Guidance"
@@ -124,22 +117,3 @@ def guide_of(record: Record, asked: LineGuide) -> LineGuide:
         constraints=(*asked.constraints, *record.constraints),
         is_ordered=asked.is_ordered,
     )
-
-
-def load_ensemble(folders: list[Path], checkpoint: str, device: str, threads: int | None) -> "list[LoadedModel]":
-    """Read models that decode together.
-
-    Raises:
-        ConfigError: two have not the same vocabularies.
-        ModelError: a model is missing, damaged or has no decoder.
-    """
-    models = [load_for_decoding(folder, checkpoint, device, threads) for folder in folders]
-    for folder, loaded in zip(folders, models, strict=True):
-        for side in ("source", "target"):
-            own, first = (getattr(each, f"{side}_tokenizer").sha256 for each in (loaded, models[0]))
-            if own != first:
-                raise ConfigError(
-                    f"{folder} has another {side} vocabulary than {folders[0]}; models decode together only with the "
-                    "same tokenizers: train them with --tokenizer"
-                )
-    return models

@@ -10,6 +10,7 @@ from typer.core import TyperCommand, TyperGroup
 
 from cli.command import Command, tidy_help
 from cli.edge import error_edge
+from cli.plain_values import take_plain_values
 
 if TYPE_CHECKING:  # Typer's own signatures speak of these; no name of its inside is needed to run
     from typer._click.core import Command as AnyCommand
@@ -55,10 +56,11 @@ class EdgeGroup(TyperGroup):
             return super().invoke(ctx)
 
     def get_params(self, ctx: "Context") -> "list[Parameter]":
-        """Tidy the options, Typer's own among them."""
+        """Tidy the options, Typer's own among them, and let them take plain values."""
         options = super().get_params(ctx)
         for option in options:
             tidy_help(option)
+            take_plain_values(option)
         return options
 
 

@@ -48,6 +48,7 @@ COMMANDS = (
     Entry("decode", "The same as translate.", RESULTS, alias_of="translate"),
     Entry("predict", "The same as translate.", RESULTS, alias_of="translate", is_hidden=True),
     Entry("generate", "The same as translate.", RESULTS, alias_of="translate", is_hidden=True),
+    Entry("serve", "Keep a model warm behind a socket, for many short calls of translate.", RESULTS),
     Entry("score", "Log-probability of given pairs; for BLEU and the like, see evaluate.", RESULTS),
     Entry("fill", "Fill the masks of lines with what a pretrained model expects.", RESULTS),
     Entry("evaluate", "BLEU, chrF, TER, WER, CER and exact match against references.", RESULTS),

@@ -9,7 +9,6 @@
 `to_toml` writes every value with its origin, in a form that -c reads; --print-config prints it.
 """
 
-import tomllib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from enum import Enum
@@ -114,6 +113,8 @@ def load_config(context: "Context", path: Path) -> None:
     Raises:
         ConfigError: the file cannot be read, is not TOML, or has a key that is no option of the command.
     """
+    import tomllib
+
     try:
         values = tomllib.loads(path.read_bytes().decode("utf-8-sig"))
     except OSError as error:

@@ -7,19 +7,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cli.guidance_options import guide_of
+from cli.line_translator import LineTranslator, weights_of
 from cli.translation_form import TranslationForm
 from transformer_core.data.line_count import count_lines
 from transformer_core.data.lines import STANDARD_STREAM, LineWriter, open_output
 from transformer_core.data.records import Record
-from transformer_core.data.resumable_output import open_resumable
 from transformer_core.decoding.config import LineGuide
 from transformer_core.errors import ConfigError
-from transformer_core.model_files import checkpoint_path, hash_file
 
 if TYPE_CHECKING:
-    from cli.refinement import Refinement
     from transformer_core.decoding.translation import Translation
-    from transformer_core.decoding.translator import Translator
 
 __all__ = ["TranslationJob", "describe_job", "numbered_windows", "open_job_output", "shard_bounds"]
 
@@ -30,19 +27,15 @@ FREE_OPTIONS = ("output", "resume", "config", "print_config", "quiet", "verbose"
 class TranslationJob:
     """Translates windows of records."""
 
-    def __init__(
-        self, translator: "Translator", refinement: "Refinement", form: TranslationForm, asked: LineGuide
-    ) -> None:
+    def __init__(self, translator: LineTranslator, form: TranslationForm, asked: LineGuide) -> None:
         """Prepare.
 
         Args:
             translator: finds translations.
-            refinement: works on them.
             form: what they are written as.
             asked: what is asked of every translation.
         """
         self._translator = translator
-        self._refinement = refinement
         self._form = form
         self._asked = asked
 
@@ -55,7 +48,7 @@ class TranslationJob:
             writer: of the output.
         """
         lines, guides = [record.text for record in window], [guide_of(record, self._asked) for record in window]
-        translations = self._refinement.refine(lines, self._translator.translate(lines, first, guides), first)
+        translations = self._translator.translate(lines, first, guides)
         for number, (translation, record) in enumerate(zip(translations, window, strict=True), first):
             for line in self._form.lines(translation, record, number):
                 writer.write_line(line)
@@ -106,20 +99,17 @@ def numbered_windows(
             return
 
 
-def describe_job(
-    params: Mapping[str, Any], models: Sequence[Path], checkpoint: str, inputs: Sequence[Path]
-) -> dict[str, object]:
+def describe_job(params: Mapping[str, Any], inputs: Sequence[Path]) -> dict[str, object]:
     """Name all that decides about the output: options, the weights of the models, the size of the input.
 
     Raises:
         ConfigError: the input is no file.
-        ModelError: a model has no such checkpoint.
+        ModelError: a model has no such checkpoint, or no server listens.
     """
     if any(not path.is_file() for path in inputs):
         raise ConfigError("--resume needs files (-i): what was piped once cannot be read again")
     values = {name.replace("_", "-"): value for name, value in params.items() if name not in FREE_OPTIONS}
-    weights = [hash_file(checkpoint_path(folder, checkpoint)) for folder in models]
-    described = {**values, "weights": weights, "input size": [path.stat().st_size for path in inputs]}
+    described = {**values, "weights": weights_of(params), "input size": [path.stat().st_size for path in inputs]}
     return dict(json.loads(json.dumps(described, default=str)))
 
 
@@ -138,4 +128,6 @@ def open_job_output(output: Path, job: Mapping[str, object] | None) -> AbstractC
         raise ConfigError(
             f"--resume cannot go on with a packed file: give -o {output.with_suffix('')} and pack it later"
         )
+    from transformer_core.data.resumable_output import open_resumable
+
     return open_resumable(output, job)

@@ -5,11 +5,11 @@ Imports no torch, so that the command line can offer its presets and defaults wi
 
 import json
 import reprlib
-from dataclasses import asdict, dataclass, field, fields, replace
-from types import NoneType, UnionType
-from typing import Literal, Self, TypeVar, get_args, get_origin
+from dataclasses import asdict, dataclass, field, replace
+from typing import Literal, Self, get_args
 
 from transformer_core.errors import ConfigError, ModelError
+from transformer_core.json_record import build_record
 
 __all__ = [
     "FORMAT_VERSION",
@@ -48,9 +48,6 @@ MAX_LAYERS = 512
 MAX_WIDTH = 1 << 16
 MAX_VOCABULARY = 1 << 24
 MAX_POSITIONS = 1 << 20
-
-_Record = TypeVar("_Record")
-
 
 @dataclass(frozen=True, kw_only=True)
 class StackConfig:
@@ -196,8 +193,8 @@ class ModelConfig:
                 f"{FORMAT_VERSION}; use the version that wrote it (metadata.json names it)"
             )
         try:
-            stacks = {side: _build(StackConfig, values.pop(side, None), side) for side in ("encoder", "decoder")}
-            return _build(cls, {**values, **stacks}, "the top level")
+            stacks = {side: build_record(StackConfig, values.pop(side, None), side) for side in ("encoder", "decoder")}
+            return build_record(cls, {**values, **stacks}, "the top level")
         except ConfigError as error:
             raise ModelError(f"{name}: {error}") from None
 
@@ -206,41 +203,6 @@ class ModelConfig:
         return replace(
             self, source_vocabulary_size=source_vocabulary_size, target_vocabulary_size=target_vocabulary_size
         )
-
-
-def _build(record: type[_Record], values: object, where: str) -> _Record:
-    """Make a config record from parsed JSON, which may hold anything.
-
-    Raises:
-        ConfigError: a key is unknown or missing, or a value has another type than its field.
-    """
-    if not isinstance(values, dict):
-        raise ConfigError(f"{where} must be a JSON object")
-    known = {item.name: item.type for item in fields(record)}  # type: ignore[arg-type]
-    if unknown := sorted(set(values) - set(known)):
-        raise ConfigError(f"unknown key {reprlib.repr(unknown[0])} in {where}")
-    for key, value in values.items():
-        if not _fits(value, known[key]):
-            raise ConfigError(f"{key} is {reprlib.repr(value)}, which is not of its kind")
-    try:
-        return record(**values)
-    except TypeError as error:  # a required key is missing
-        raise ConfigError(f"{where}: {error}") from None
-
-
-def _fits(value: object, kind: object) -> bool:
-    """Tell whether a JSON value has the type of a field."""
-    if isinstance(kind, UnionType):
-        return any(_fits(value, choice) for choice in get_args(kind))
-    if kind is NoneType:
-        return value is None
-    if get_origin(kind) is Literal:
-        return isinstance(value, str)
-    if kind is float:
-        return isinstance(value, int | float) and not isinstance(value, bool)
-    if kind is int:
-        return isinstance(value, int) and not isinstance(value, bool)
-    return isinstance(kind, type) and isinstance(value, kind)
 
 
 def _require_range(name: str, value: int, low: int, high: int) -> None:

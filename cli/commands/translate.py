@@ -15,11 +15,9 @@ from cli.decoding_options import (
     LengthPenalty,
     LengthPenaltyType,
     Precision,
-    batch_config,
     chosen_format,
-    generation_defaults,
 )
-from cli.guidance_options import load_ensemble
+from cli.line_translator import ServerSocket, check_choice, line_translator, translation_defaults
 from cli.prompt import input_windows, typed_input
 from cli.translation_form import TranslationForm, TranslationFormat
 from cli.translation_job import TranslationJob, describe_job, numbered_windows, open_job_output, shard_bounds
@@ -31,10 +29,10 @@ from transformer_core.errors import ConfigError
 __all__ = ["translate"]
 
 
-@settings.model_defaults(generation_defaults)
+@settings.model_defaults(translation_defaults)
 def translate(
     context: typer.Context,
-    model: options.Models,
+    model: options.Models = [],  # noqa: B006 - Typer copies it
     input: options.Inputs = [options.STANDARD_STREAM],  # noqa: B006 - Typer copies it
     output: options.Output = options.STANDARD_STREAM,
     resume: Annotated[
@@ -93,6 +91,7 @@ def translate(
         ),
     ] = BatchConfig.long_input,
     checkpoint: Checkpoint = "best",
+    socket: ServerSocket = None,
     tag: options.Tag = None,
     greedy: Annotated[
         bool, typer.Option("--greedy", help="Take the best token at every step.", rich_help_panel=options.DECODING)
@@ -214,6 +213,7 @@ def translate(
 
     On a terminal with nothing piped in, type a line and read its translation; Ctrl-D ends.
     """
+    check_choice(context)
     records = RecordForm.choose(input_format, [] if columns is None else [columns], SOURCE_KEYS)
     chosen = chosen_format(context, format, json=json)
     form = TranslationForm(
@@ -227,21 +227,13 @@ def translate(
     asked = settings.build(LineGuide, context.params, prefix=target_prefix, is_ordered=ordered_constraints)
     search = _search_config(context, scores=form.shows_scores)
     begin, end = shard_bounds(shard, input)
-    described = describe_job(context.params, model, checkpoint, input) if resume else None
+    described = describe_job(context.params, input) if resume else None
     source = typed_input(input, "type a line and press Enter for its translation; Ctrl-D ends")
-    with RecordReader(input, records, errors=errors, source=source) as reader:
-        models = load_ensemble(model, checkpoint, device, threads)
-        loaded = models[0].tagged(tag)
-        from cli.refinement import Refinement
-        from transformer_core.decoding.alignment import Aligner
-        from transformer_core.decoding.translator import Translator
-
-        tokenizers = loaded.source_tokenizer, loaded.target_tokenizer
-        batching = batch_config(context.params, loaded.generation)
-        networks = [each.model for each in models]
-        translator = Translator(networks, *tokenizers, search, batching, reader.place)
-        aligner = Aligner(networks[0], *tokenizers, batching, reader.place) if alignments else None
-        job = TranslationJob(translator, Refinement(mbr, aligner), form, asked)
+    with (
+        RecordReader(input, records, errors=errors, source=source) as reader,
+        line_translator(context, search, reader.place) as translator,
+    ):
+        job = TranslationJob(translator, form, asked)
         tally = Tally()
         with (
             open_job_output(output, described) as writer,

@@ -18,7 +18,6 @@ from pathlib import Path
 from types import TracebackType
 from typing import BinaryIO, Literal, Self
 
-from tokenizer.atomic_file import open_atomic
 from transformer_core.data.byte_input import STANDARD_STREAM, ByteInput, ByteSource
 from transformer_core.data.compression import open_compressor
 from transformer_core.errors import DataError
@@ -291,6 +290,8 @@ def _open_to_write(path: Path) -> AbstractContextManager[BinaryIO]:
         raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
     if path.exists() and not path.is_file():
         return path.open("wb")
+    from tokenizer.atomic_file import open_atomic  # with it the tokenizers are loaded, which a filter may not need
+
     return open_atomic(os.path.realpath(path))  # the file that a link points to is replaced, not the link
 
 

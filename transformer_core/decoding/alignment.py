@@ -37,6 +37,9 @@ class Aligner:
         batching: size of the batches and precision; BatchConfig() if not given.
         place: says where a line stands, by its number, for messages: "file:line".
 
+    Attributes:
+        runner: puts pairs into batches.
+
     Raises:
         ModelError: the model has no decoder.
     """
@@ -55,7 +58,7 @@ class Aligner:
         self._batching = batching or BatchConfig()
         self._model = for_decoding(model, self._batching.precision)
         self._place = place
-        self._runner = BatchRunner(self._batching)
+        self.runner = BatchRunner(self._batching)
 
     def align(self, pairs: Sequence[tuple[str, Sequence[int]]], line_numbers: Sequence[int]) -> list[Alignment]:
         """Align lines with the tokens of their translations; what the model cannot take at once is left out.
@@ -74,7 +77,7 @@ class Aligner:
         ids = [(source[:limit], list(target[:limit])) for source, (_, target) in zip(sources, pairs, strict=True)]
         places = [index for index, (source, target) in enumerate(ids) if source and target]
         with decoding_mode(self._model.device, self._batching.precision):
-            found = self._runner.run(
+            found = self.runner.run(
                 [len(ids[index][0]) + len(ids[index][1]) + 2 for index in places],
                 lambda batch: self._align([ids[places[index]] for index in batch]),
                 lambda index: self._place(line_numbers[places[index]]),

@@ -1,6 +1,7 @@
 """Sentences of similar length together, as many as the batch size and the memory allow."""
 
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import TypeVar
 
 import torch
@@ -25,11 +26,13 @@ class BatchRunner:
     Attributes:
         batch_size: in the units of `config.batch_type`; shrinks when memory runs out.
         num_halvings: how often that happened.
+        turn: entered for every batch; whoever shares a model with others waits for it there.
     """
 
     def __init__(self, config: BatchConfig, rows_per_sentence: int = 1) -> None:
         self.batch_size = config.effective_batch_size
         self.num_halvings = 0
+        self.turn: Callable[[], AbstractContextManager[object]] = nullcontext
         self._counts_tokens = config.batch_type == "tokens"
         self._rows_per_sentence = rows_per_sentence
 
@@ -58,7 +61,8 @@ class BatchRunner:
         while start < len(order):
             batch = order[start : start + self._num_fitting(lengths[order[start]])]
             try:
-                results.update(zip(batch, work(batch), strict=True))
+                with self.turn():
+                    results.update(zip(batch, work(batch), strict=True))
                 start += len(batch)
             except (MemoryError, RuntimeError) as error:
                 if not is_out_of_memory(error):

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Literal, get_args
 
 from transformer_core.errors import ConfigError
+from transformer_core.evaluation.minimum_bayes_risk import Utility
 
 __all__ = [
     "LENGTH_MARGIN",
@@ -19,6 +20,7 @@ __all__ = [
     "LongInput",
     "Precision",
     "SearchConfig",
+    "TranslationConfig",
 ]
 
 LengthPenaltyType = Literal["avg", "gnmt", "none"]
@@ -204,3 +206,14 @@ class BatchConfig:
     def effective_batch_size(self) -> int:
         """The batch size, or the default of its type."""
         return DEFAULT_BATCH_SIZES[self.batch_type] if self.batch_size is None else self.batch_size
+
+
+@dataclass(frozen=True, kw_only=True)
+class TranslationConfig:
+    """All that decides what becomes of a line, beside the models and what is asked of the line itself."""
+
+    search: SearchConfig = SearchConfig()  # noqa: RUF009 - it is frozen
+    batching: BatchConfig = BatchConfig()  # noqa: RUF009 - it is frozen
+    tag: str | None = None  # into what a model of several directions translates
+    utility: Utility | None = None  # by which the best of n_best translations is chosen; None: it stays the first
+    has_alignments: bool = False  # words are aligned

@@ -27,7 +27,7 @@ MIN_PACKED_OUTPUTS = 4096
 
 
 def for_decoding(model: Transformer, precision: Precision) -> Transformer:
-    """Give a model that computes the same in another precision or layout, in evaluation mode.
+    """Give a model that computes the same in another precision or layout, in evaluation mode; one that is ready, itself.
 
     On a CPU the projections are laid out anew; all other weights are shared with the model that is given. An
     accelerator computes with the weights as they are, under autocast.
@@ -37,6 +37,8 @@ def for_decoding(model: Transformer, precision: Precision) -> Transformer:
     """
     model = plain_model(model)
     device = model.device
+    if not isinstance(model.output_projection, nn.Linear):
+        return model
     if device.type != "cpu" and precision == "int8":
         raise ConfigError(f"int8 is computed on a CPU, not on {device.type}; use --precision bf16 there")
     # a copy of the modules; the memo makes it share the parameters

@@ -44,6 +44,9 @@ class PieceSearch:
         batching: size of the batches, precision.
         place: says where a line stands, by its number, for messages.
 
+    Attributes:
+        runner: puts pieces into batches, and counts how often memory ran out.
+
     Raises:
         ConfigError: the device does not compute in the precision asked for.
     """
@@ -67,17 +70,12 @@ class PieceSearch:
             self._banned_ids.append(tokenizer.unk_id)
         # what is decoded as if it were a sentence of its own: samples, for each ends at its own time, and beam groups
         self._copies = config.n_best if config.sample else config.beam_groups
-        self._runner = BatchRunner(batching, max(config.beam_size, self._copies))
+        self.runner = BatchRunner(batching, max(config.beam_size, self._copies))
         self._is_merging = True  # of what is left of batches
         self._max_target_length = math.inf
         for model in models:
             if model.config.positions == "learned":  # a hard limit; one position is the first token's
                 self._max_target_length = min(self._max_target_length, model.config.max_positions - 1)
-
-    @property
-    def num_halvings(self) -> int:
-        """How often memory ran out and the batches were made smaller."""
-        return self._runner.num_halvings
 
     def find(self, pieces: Sequence[Piece]) -> dict[tuple[int, int], list[Hypothesis]]:
         """Decode pieces, all with constraints or all without.
@@ -101,13 +99,14 @@ class PieceSearch:
                 self._step(num_candidates, None), self._device, self._config.beam_size // self._config.beam_groups
             )
         try:
-            begun = self._runner.run(
+            begun = self.runner.run(
                 [len(piece.token_ids) + 1 for piece in pieces],
                 lambda indices: self._begin([pieces[index] for index in indices], cohorts),
                 lambda index: self._place(pieces[index].line_number),
             )
             if cohorts is not None:
-                cohorts.finish()
+                with self.runner.turn():
+                    cohorts.finish()
         except NoRoomError:
             self._is_merging = False
             return self._find(pieces)

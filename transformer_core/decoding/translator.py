@@ -57,6 +57,9 @@ class Translator:
         batching: size of the batches, long lines, precision; BatchConfig() if not given.
         place: says where a line stands, by its number, for messages: "file:line".
 
+    Attributes:
+        runner: puts lines into batches, and counts how often memory ran out.
+
     Raises:
         ConfigError: the device does not compute in the precision asked for.
         ModelError: a model has no decoder.
@@ -80,6 +83,7 @@ class Translator:
         self._batching = batching or BatchConfig()
         self._place = place
         self._search = PieceSearch(models, target_tokenizer, self._config, self._batching, place)
+        self.runner = self._search.runner
         self._max_source_length = self._batching.max_source_length
         for each in models:
             if each.config.positions == "learned":  # a hard limit; one position is the end token's
@@ -88,7 +92,7 @@ class Translator:
     @property
     def num_halvings(self) -> int:
         """How often memory ran out and the batches were made smaller."""
-        return self._search.num_halvings
+        return self.runner.num_halvings
 
     def translate(
         self, lines: Sequence[str], first_line_number: int = 1, guides: Sequence[LineGuide] | None = None

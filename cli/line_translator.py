@@ -1,0 +1,150 @@
+"""Who translates: a model that is loaded here, or one that a server keeps warm behind a socket."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Protocol
+
+import typer
+
+from cli import options, settings
+from cli.decoding_options import batch_config, generation_defaults, load_for_decoding
+from cli.garbage import without_collections
+from transformer_core.decoding.config import LineGuide, SearchConfig, TranslationConfig
+from transformer_core.errors import ConfigError
+
+if TYPE_CHECKING:
+    from transformer_core.decoding.translation import Translation
+    from transformer_core.model_directory import LoadedModel
+
+__all__ = [
+    "LineTranslator",
+    "ServerSocket",
+    "check_choice",
+    "line_translator",
+    "load_ensemble",
+    "translation_defaults",
+    "weights_of",
+]
+
+ServerSocket = Annotated[
+    Path | None,
+    typer.Option(
+        "--socket",
+        metavar="PATH",
+        readable=False,
+        help="Let the model of `transduce serve` translate that listens there, without loading one.",
+        rich_help_panel=options.MODEL,
+    ),
+]
+SERVERS_CHOICE = ("model", "checkpoint", "device", "threads")  # options that say nothing to a model loaded elsewhere
+
+
+class LineTranslator(Protocol):
+    """Turns lines into translations."""
+
+    @property
+    def num_halvings(self) -> int:
+        """How often memory ran out."""
+
+    def translate(
+        self, lines: Sequence[str], first: int, guides: Sequence[LineGuide], /
+    ) -> "list[Translation]":
+        """Translate lines, of which the first has the number `first` in the whole input."""
+
+
+@contextmanager
+def line_translator(
+    context: typer.Context, search: SearchConfig, place: Callable[[int], str]
+) -> Iterator[LineTranslator]:
+    """Load the models that the options name, or connect to a server; the block translates with them.
+
+    Raises:
+        ConfigError: the options do not go together.
+        ModelError: a model is missing, damaged or has no decoder; or no server listens.
+    """
+    params = context.params
+    if params["socket"] is None:
+        with without_collections():
+            from transformer_core.decoding.refinement import RefiningTranslator
+
+            models = load_ensemble(*(params[name] for name in SERVERS_CHOICE))
+        yield RefiningTranslator(models, _config(params, search, models[0].generation), place)
+    else:
+        from transformer_core.serving.client import RemoteModel, RemoteTranslator
+
+        with RemoteModel(params["socket"]) as model:
+            yield RemoteTranslator(model, _config(params, search, model.generation), place)
+
+
+def check_choice(context: typer.Context) -> None:
+    """See that there is a model: a folder or a server, not both.
+
+    Raises:
+        ConfigError: there is none, or what is the server's to choose is chosen here.
+    """
+    if context.params["socket"] is None:
+        if not context.params["model"]:
+            raise ConfigError("--model is missing: name a model folder (-m), or the --socket of `transduce serve`")
+        return
+    for name in SERVERS_CHOICE:
+        if settings.is_given(context, name):
+            raise ConfigError(
+                f"--{name} ({settings.origin_of(context, name)}) says nothing to the server at --socket, "
+                "which has its model already; leave out one of them"
+            )
+
+
+def translation_defaults(values: Mapping[str, Any]) -> Mapping[str, object]:
+    """Read the decoding defaults of the model that is loaded, or of the server's."""
+    if values["socket"] is None:
+        return generation_defaults(values) if values["model"] else {}
+    from transformer_core.serving.client import RemoteModel
+
+    with RemoteModel(values["socket"]) as model:
+        return model.generation
+
+
+def weights_of(params: Mapping[str, Any]) -> list[str]:
+    """Hash the weights of the models, or ask the server for the hashes.
+
+    Raises:
+        ModelError: a model has no such checkpoint, or no server listens.
+    """
+    if params["socket"] is None:
+        from transformer_core.model_files import checkpoint_path, hash_file
+
+        return [hash_file(checkpoint_path(folder, params["checkpoint"])) for folder in params["model"]]
+    from transformer_core.serving.client import RemoteModel
+
+    with RemoteModel(params["socket"]) as model:
+        return list(model.weights)
+
+
+def load_ensemble(folders: list[Path], checkpoint: str, device: str, threads: int | None) -> "list[LoadedModel]":
+    """Read models that decode together.
+
+    Raises:
+        ConfigError: two have not the same vocabularies.
+        ModelError: a model is missing, damaged or has no decoder.
+    """
+    models = [load_for_decoding(folder, checkpoint, device, threads) for folder in folders]
+    for folder, loaded in zip(folders, models, strict=True):
+        for side in ("source", "target"):
+            own, first = (getattr(each, f"{side}_tokenizer").sha256 for each in (loaded, models[0]))
+            if own != first:
+                raise ConfigError(
+                    f"{folder} has another {side} vocabulary than {folders[0]}; models decode together only with the "
+                    "same tokenizers: train them with --tokenizer"
+                )
+    return models
+
+
+def _config(params: Mapping[str, Any], search: SearchConfig, generation: Mapping[str, Any]) -> TranslationConfig:
+    return TranslationConfig(
+        search=search,
+        batching=batch_config(params, generation),
+        tag=params["tag"],
+        utility=params["mbr"],
+        has_alignments=params["alignments"],
+    )
