@@ -47,9 +47,7 @@ class LineTranslator(Protocol):
     def num_halvings(self) -> int:
         """How often memory ran out."""
 
-    def translate(
-        self, lines: Sequence[str], first: int, guides: Sequence[LineGuide], /
-    ) -> "list[Translation]":
+    def translate(self, lines: Sequence[str], first: int, guides: Sequence[LineGuide], /) -> "list[Translation]":
         """Translate lines, of which the first has the number `first` in the whole input."""
 
 

@@ -81,7 +81,9 @@ def plain_value(value: object, kind: object, choices: Sequence[object], info: "P
         return _plain_number(value, kind, info)
     if kind is str:
         return value if isinstance(value, str) else _NOT_PLAIN
-    is_checked = info.exists or info.readable or info.writable or info.resolve_path or not (info.file_okay and info.dir_okay)
+    is_checked = (
+        info.exists or info.readable or info.writable or info.resolve_path or not (info.file_okay and info.dir_okay)
+    )
     if kind is Path and isinstance(value, str | Path) and not is_checked:
         return Path(value)
     return _NOT_PLAIN

@@ -93,7 +93,9 @@ class Shell:
         python = shlex.quote(sys.executable)
         log = shlex.quote(str(self.log))
         for name, script in {
-            "transduce": f'{python} -m cli "$@"\ncode=$?\necho $code "$@" >> {log}\nexit $code',
+            # a server is ended by its process id, so it takes the place of the script
+            "transduce": f'test "$1" != serve || exec {python} -m cli "$@"\n'
+            f'{python} -m cli "$@"\ncode=$?\necho $code "$@" >> {log}\nexit $code',
             "python": f'exec {python} "$@"',
             "torchrun": f'exec {python} -m torch.distributed.run "$@"',
         }.items():
@@ -229,6 +231,12 @@ def test_the_commands_about_scaling_run(tmp_path: Path) -> None:
     assert "model.safetensors" in names[0]
 
 
+@pytest.mark.slow
+def test_the_commands_about_serving_run(tmp_path: Path) -> None:
+    work = Shell(tmp_path).run(REPOSITORY / "docs" / "serving.md")
+    assert not (work / "en-de.sock").exists()
+
+
 def test_only_these_documents_have_commands_to_run() -> None:
     with_commands = {document.name for document in DOCUMENTS if any(block.is_run for block in blocks(document))}
     pages = (
@@ -239,6 +247,7 @@ def test_only_these_documents_have_commands_to_run() -> None:
         "layers",
         "pretraining",
         "scaling",
+        "serving",
         "tutorial",
     )
     assert with_commands == {"README.md", *(f"{page}.md" for page in pages)}

@@ -19,6 +19,7 @@ FLOORS = {
     "transformer_core": 0,  # the package itself holds a docstring
     "transformer_core.config": 1,
     "transformer_core.device": 1,
+    "transformer_core.json_record": 1,
     "transformer_core.out_of_memory": 1,
     "transformer_core.data": 1,
     "transformer_core.evaluation": 1,
@@ -41,6 +42,8 @@ SIDE_BY_SIDE = {5}  # on these floors none imports its neighbour
 HEAVY = ("torch", "numpy", "sacrebleu", "tokenizers", "safetensors", "rapidfuzz", "pydantic")
 LIGHT_MODULES = {
     "cli.main": HEAVY,
+    "cli.commands.translate": HEAVY,
+    "transformer_core.serving.client": HEAVY,
     "transformer_core.errors": HEAVY,
     "transformer_core.out_of_memory": HEAVY,
     "transformer_core.config": HEAVY,

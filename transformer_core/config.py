@@ -49,6 +49,7 @@ MAX_WIDTH = 1 << 16
 MAX_VOCABULARY = 1 << 24
 MAX_POSITIONS = 1 << 20
 
+
 @dataclass(frozen=True, kw_only=True)
 class StackConfig:
     """Depth and width of the encoder or the decoder.

@@ -212,8 +212,8 @@ class BatchConfig:
 class TranslationConfig:
     """All that decides what becomes of a line, beside the models and what is asked of the line itself."""
 
-    search: SearchConfig = SearchConfig()  # noqa: RUF009 - it is frozen
-    batching: BatchConfig = BatchConfig()  # noqa: RUF009 - it is frozen
+    search: SearchConfig = SearchConfig()
+    batching: BatchConfig = BatchConfig()
     tag: str | None = None  # into what a model of several directions translates
     utility: Utility | None = None  # by which the best of n_best translations is chosen; None: it stays the first
     has_alignments: bool = False  # words are aligned

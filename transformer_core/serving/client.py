@@ -84,7 +84,9 @@ class RemoteModel:
         try:
             message = self._connection.receive(expected)
         except ProtocolError as error:
-            raise ModelError(f"{self._path}: is no socket of `transduce serve`, or of another version ({error})") from None
+            raise ModelError(
+                f"{self._path}: is no socket of `transduce serve`, or of another version ({error})"
+            ) from None
         except OSError:
             message = None
         if message is None:

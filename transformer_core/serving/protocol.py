@@ -14,10 +14,10 @@ The client parses options, reads lines and writes results; the server translates
 
 import json
 import socket
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from transformer_core.decoding.config import LineGuide, TranslationConfig
 from transformer_core.decoding.translation import Translation

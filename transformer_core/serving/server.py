@@ -8,11 +8,11 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 
-from tokenizer import TokenizerConfigError
+from tokenizer import TokenizerConfigError, TokenizerDataError, TokenizerError
 from transformer_core.decoding.config import BatchConfig, SearchConfig, TranslationConfig
 from transformer_core.decoding.refinement import RefiningTranslator
 from transformer_core.decoding.translator import Translator
-from transformer_core.errors import ConfigError, OutOfMemoryError, TransduceError
+from transformer_core.errors import ConfigError, DataError, OutOfMemoryError, TransduceError
 from transformer_core.model_directory import LoadedModel
 from transformer_core.out_of_memory import is_out_of_memory
 from transformer_core.serving.protocol import (
@@ -134,8 +134,8 @@ class Server:
         except ProtocolError as error:
             self._say(f"a client was sent away: {error}")
             self._send_fault(session, error)
-        except TransduceError as error:
-            self._send_fault(session, error)
+        except (TransduceError, TokenizerError) as error:
+            self._send_fault(session, _of_ours(error))
         except Exception as error:
             if is_out_of_memory(error):
                 fault: TransduceError = OutOfMemoryError("the server is out of memory; make the --batch-size smaller")
@@ -156,10 +156,7 @@ class Server:
         if max(config.search.beam_size, config.search.n_best) > MAX_HYPOTHESES:
             raise ConfigError(f"a server looks for at most {MAX_HYPOTHESES} translations of a line at once")
         window: Window | None = None
-        try:
-            translator = RefiningTranslator(self._models, config, lambda number: _place(window, number))
-        except TokenizerConfigError as error:
-            raise ConfigError(str(error)) from None
+        translator = RefiningTranslator(self._models, config, lambda number: _place(window, number))
         translator.take_turns(lambda: self._turn(session))
         self._send(session, pack(Ready()))
         while (window := session.connection.receive(Window)) is not None:
@@ -207,3 +204,16 @@ def _place(window: Window | None, number: int) -> str:
         return f"input:{number}"
     name, _, line = window.place.rpartition(":")
     return f"{name}:{int(line) + number - window.first}" if line.isdecimal() else f"{window.place}+{number}"
+
+
+def _of_ours(error: TransduceError | TokenizerError) -> TransduceError:
+    """Give a fault of the tokenizer as the fault of its kind that can cross the socket."""
+    match error:
+        case TransduceError():
+            return error
+        case TokenizerConfigError():
+            return ConfigError(str(error))
+        case TokenizerDataError():
+            return DataError(str(error))
+        case _:
+            return TransduceError(str(error))
