@@ -18,6 +18,7 @@ def without_collections() -> Iterator[None]:
     try:
         yield
     finally:
-        gc.freeze()
+        if not gc.get_freeze_count():  # the second time there is something to free, perhaps, of the first
+            gc.freeze()
         if was_enabled:
             gc.enable()

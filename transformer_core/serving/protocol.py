@@ -16,7 +16,7 @@ import json
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, is_dataclass
 from typing import TypeVar
 
 from transformer_core.decoding.config import LineGuide, TranslationConfig
@@ -131,7 +131,7 @@ def _plain(value: object) -> object:
     """Give a field in the types that JSON has."""
     if isinstance(value, tuple):
         return [_plain(item) for item in value]
-    return asdict(value) if hasattr(value, "__dataclass_fields__") else value  # type: ignore[call-overload]
+    return asdict(value) if is_dataclass(value) and not isinstance(value, type) else value
 
 
 class Connection:
