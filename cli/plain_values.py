@@ -55,14 +55,15 @@ class _PlainFirst:
             return _NOT_PLAIN
         if (parser := kind.parameter_info.parser) is not None:
             try:
-                return _NOT_PLAIN if is_many else parser(value)
+                return parser(value) if isinstance(value, str) and not is_many else _NOT_PLAIN
             except Exception:
                 return _NOT_PLAIN
-        if get_origin(kind.annotation) is list and is_many and isinstance(value, list | tuple):
-            item_kind = get_args(kind.annotation)[0]
+        annotation: Any = kind.annotation
+        if get_origin(annotation) is list and is_many and isinstance(value, list | tuple):
+            item_kind = get_args(annotation)[0]
             items = [plain_value(item, item_kind, kind.choices or (), kind.parameter_info) for item in value]
             return _NOT_PLAIN if _NOT_PLAIN in items else items
-        return plain_value(value, kind.annotation, kind.choices or (), kind.parameter_info)
+        return plain_value(value, annotation, kind.choices or (), kind.parameter_info)
 
 
 def plain_value(value: object, kind: object, choices: Sequence[object], info: "ParameterInfo") -> object:

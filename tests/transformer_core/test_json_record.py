@@ -26,7 +26,14 @@ class Outer:
 
 
 def test_records_and_tuples_inside_are_built() -> None:
-    values = {"inner": {"size": 3}, "names": ["x"], "pairs": [[0, 1]], "kind": "a", "limit": None, "rest": {"k": []}}
+    values: object = {
+        "inner": {"size": 3},
+        "names": ["x"],
+        "pairs": [[0, 1]],
+        "kind": "a",
+        "limit": None,
+        "rest": {"k": []},
+    }
     expected = Outer(inner=Inner(size=3), names=("x",), pairs=((0, 1),), kind="a", rest={"k": []})
     assert build_record(Outer, values, "it") == expected
 
