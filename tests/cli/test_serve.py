@@ -10,8 +10,10 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
-from tests.program import Outcome, program_environment, run_program
+from cli.main import app
+from tests.program import program_environment, run_program
 from tests.transformer_core.decoding.random_model import random_lines, save_word_model
 
 TEXT = "".join(f"{line}\n" for line in [*random_lines(30), "", "ba " * 30]).encode() + b"ba \xff be\n"
@@ -46,12 +48,10 @@ def warm(model: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path
         yield path
 
 
-def both(model: Path, warm: Path, *flags: str, stdin: bytes = TEXT) -> tuple[Outcome, Outcome]:
-    """What `translate` leaves with a model, and with a server."""
-    return (
-        run_program("translate", "-m", model, *flags, stdin=stdin),
-        run_program("translate", "--socket", warm, *flags, stdin=stdin),
-    )
+def invoke(*arguments: str | Path, stdin: bytes) -> tuple[int, str, str]:
+    """Exit code, standard output and standard error of `translate`, in this process."""
+    run = CliRunner().invoke(app, ["translate", *map(str, arguments)], input=stdin)
+    return run.exit_code, run.stdout, run.stderr
 
 
 JSON_LINES = b'{"text": "ba be", "avoid": ["du"], "id": 7}\n{"text": "da", "target_prefix": "ba"}\n'
@@ -73,9 +73,9 @@ JSON_LINES = b'{"text": "ba be", "avoid": ["du"], "id": 7}\n{"text": "da", "targ
     ],
 )
 def test_the_same_output_warnings_and_code(model: Path, warm: Path, flags: list[str], stdin: bytes) -> None:
-    here, there = both(model, warm, *flags, stdin=stdin)
-    assert there == here
-    assert here.stdout or here.stderr
+    here = invoke("-m", model, *flags, stdin=stdin)
+    assert invoke("--socket", warm, *flags, stdin=stdin) == here
+    assert here[1] or here[2]
 
 
 def test_it_loads_neither_torch_nor_anything_else_that_takes_time(warm: Path) -> None:
@@ -114,9 +114,9 @@ def test_each_line_is_answered_at_once(warm: Path) -> None:
 def test_a_run_is_resumed_by_the_weights_that_the_server_has(model: Path, warm: Path, tmp_path: Path) -> None:
     (tmp_path / "in").write_bytes(TEXT)
     for _ in range(2):
-        run = run_program("translate", "--socket", warm, "--resume", "-i", "in", "-o", "out", folder=tmp_path)
-        assert run.code == 0, run.stderr
-    assert (tmp_path / "out").read_bytes() == both(model, warm)[0].stdout
+        code, _, said = invoke("--socket", warm, "--resume", "-i", tmp_path / "in", "-o", tmp_path / "out", stdin=b"")
+        assert code == 0, said
+    assert (tmp_path / "out").read_text() == invoke("-m", model, stdin=TEXT)[1]
 
 
 @pytest.mark.parametrize(
@@ -131,10 +131,10 @@ def test_a_run_is_resumed_by_the_weights_that_the_server_has(model: Path, warm: 
     ],
 )
 def test_fault_is_one_line_and_a_code(warm: Path, flags: list[str], code: int, message: str) -> None:
-    run = run_program("translate", *[flag.format(warm=warm) for flag in flags], stdin=b"ba\n")
-    assert run.code == code
-    assert message in run.stderr
-    assert run.stderr.count("\n") == 1
+    found, _, said = invoke(*[flag.format(warm=warm) for flag in flags], stdin=b"ba\n")
+    assert found == code
+    assert message in said
+    assert said.count("\n") == 1
 
 
 @pytest.mark.parametrize(("sent", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
@@ -153,11 +153,12 @@ def test_a_signal_ends_it_and_its_socket(model: Path, tmp_path: Path, sent: sign
 
 def test_what_serve_refuses(model: Path, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("precious")
-    for arguments, code, message in (
+    refused: list[tuple[list[str | Path], int, str]] = [
         ([model, "--socket", tmp_path / "file"], 2, "is there already and is no socket"),
         ([model, "--socket", tmp_path / "s", "--permissions", "rw"], 2, "is no set of permission bits"),
         ([tmp_path / "none", "--socket", tmp_path / "s"], 4, "does not exist"),
-    ):
+    ]
+    for arguments, code, message in refused:
         run = run_program("serve", *arguments)
         assert run.code == code, run.stderr
         assert message in run.stderr

@@ -17,7 +17,6 @@ from transformer_core.serving.protocol import (
     Answer,
     Connection,
     Greeting,
-    Message,
     ProtocolError,
     Ready,
     Window,
@@ -27,7 +26,7 @@ from transformer_core.serving.unix_socket import connect
 
 __all__ = ["RemoteModel", "RemoteTranslator"]
 
-_Expected = TypeVar("_Expected", bound=Message)
+_Expected = TypeVar("_Expected", Greeting, Ready, Answer)
 
 
 class RemoteModel:

@@ -118,7 +118,7 @@ NAMES: dict[type[Message], str] = {
     Fault: "fault",
 }
 
-_Expected = TypeVar("_Expected", bound=Message)
+_Expected = TypeVar("_Expected", Greeting, TranslationConfig, Ready, Window, Answer)
 
 
 def pack(message: Message) -> bytes:
@@ -171,7 +171,7 @@ class Connection:
             if not isinstance(content, dict) or len(content) != 1:
                 raise ProtocolError("what came over the socket is no message of transduce")
             name, values = next(iter(content.items()))
-            if name == NAMES[Fault] and expected is not Fault:
+            if name == NAMES[Fault]:
                 fault = build_record(Fault, values, name).to_error()
             elif name == NAMES[expected]:
                 return build_record(expected, values, name)
