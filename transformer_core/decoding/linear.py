@@ -27,7 +27,9 @@ MIN_PACKED_OUTPUTS = 4096
 
 
 def for_decoding(model: Transformer, precision: Precision) -> Transformer:
-    """Give a model that computes the same in another precision or layout, in evaluation mode; one that is ready, itself.
+    """Give a model that computes the same in another precision or layout, in evaluation mode.
+
+    What this function gave comes back as it is.
 
     On a CPU the projections are laid out anew; all other weights are shared with the model that is given. An
     accelerator computes with the weights as they are, under autocast.

@@ -1,6 +1,5 @@
 """The warm process: a thread for each client, one model for all, and an orderly end."""
 
-import select
 import socket
 import threading
 import time
@@ -9,7 +8,8 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 
 from tokenizer import TokenizerConfigError, TokenizerDataError, TokenizerError
-from transformer_core.decoding.config import BatchConfig, SearchConfig, TranslationConfig
+from transformer_core.decoding.config import BatchConfig, Precision, SearchConfig, TranslationConfig
+from transformer_core.decoding.linear import for_decoding
 from transformer_core.decoding.refinement import RefiningTranslator
 from transformer_core.decoding.translator import Translator
 from transformer_core.errors import ConfigError, DataError, OutOfMemoryError, TransduceError
@@ -66,6 +66,7 @@ class Server:
 
     def __init__(self, models: Sequence[LoadedModel], weights: Sequence[str], say: Callable[[str], None]) -> None:
         self._models = models
+        self._ready: dict[Precision, list[LoadedModel]] = {}  # made ready to compute, once for all clients
         self._say = say
         self._greeting = pack(Greeting(version=VERSION, generation=models[0].generation, weights=tuple(weights)))
         self._turns = Turns()
@@ -77,12 +78,7 @@ class Server:
     def run(self, listener: socket.socket, interruption: Interruption) -> None:
         """Accept clients until a signal comes; then answer what has been asked, and return."""
         listener.setblocking(False)
-        while True:
-            try:
-                with interruption.immediate():
-                    select.select([listener], [], [])
-            except KeyboardInterrupt:
-                break
+        while not interruption.wait(listener):
             try:
                 stream, _ = listener.accept()
             except OSError:  # the client has changed its mind, or there are too many open files
@@ -156,7 +152,8 @@ class Server:
         if max(config.search.beam_size, config.search.n_best) > MAX_HYPOTHESES:
             raise ConfigError(f"a server looks for at most {MAX_HYPOTHESES} translations of a line at once")
         window: Window | None = None
-        translator = RefiningTranslator(self._models, config, lambda number: _place(window, number))
+        models = self._ready_for(config.batching.precision)
+        translator = RefiningTranslator(models, config, lambda number: _place(window, number))
         translator.take_turns(lambda: self._turn(session))
         self._send(session, pack(Ready()))
         while (window := session.connection.receive(Window)) is not None:
@@ -191,11 +188,23 @@ class Server:
 
     def _warm_up(self) -> None:
         """Translate something short: what torch makes when it is first asked is there before the first client."""
-        first = self._models[0]
-        tokenizers = first.source_tokenizer, first.target_tokenizer
-        networks = [each.model for each in self._models]
+        models = self._ready_for(BatchConfig.precision)
+        tokenizers = models[0].source_tokenizer, models[0].target_tokenizer
         search = replace(SearchConfig(), max_length=2)
-        Translator(networks, *tokenizers, search, BatchConfig()).translate(["a"])
+        Translator([each.model for each in models], *tokenizers, search, BatchConfig()).translate(["a"])
+
+    def _ready_for(self, precision: Precision) -> list[LoadedModel]:
+        """Give the models in the layout that a precision computes with.
+
+        Raises:
+            ConfigError: the device does not compute in it.
+        """
+        with self._turns.turn():
+            if precision not in self._ready:
+                self._ready[precision] = [
+                    replace(each, model=for_decoding(each.model, precision)) for each in self._models
+                ]
+            return self._ready[precision]
 
 
 def _place(window: Window | None, number: int) -> str:

@@ -1,6 +1,8 @@
 """Turn SIGINT and SIGTERM into a wish that the training loop fulfils between two updates."""
 
+import select
 import signal
+import socket
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -34,6 +36,24 @@ class Interruption:
             yield
         finally:
             self._is_immediate = False
+
+    def wait(self, source: socket.socket) -> bool:
+        """Wait until there is something to take from `source`; tell whether a signal came in its place, now or before.
+
+        A signal that comes just before the wait begins ends it, too: it leaves a byte in a pipe that is waited for.
+        """
+        receiver, sender = socket.socketpair()
+        with receiver, sender:
+            sender.setblocking(False)
+            is_main = threading.current_thread() is threading.main_thread()  # no other gets signals
+            previous = signal.set_wakeup_fd(sender.fileno(), warn_on_full_buffer=False) if is_main else -1
+            try:
+                if self.signal_number is None:
+                    select.select([source, receiver], [], [])
+            finally:
+                if is_main:
+                    signal.set_wakeup_fd(previous)
+        return self.signal_number is not None
 
     def _note(self, signal_number: int, frame: FrameType | None) -> None:
         if self.signal_number is not None:  # asked a second time: do not wait for the save

@@ -1,5 +1,6 @@
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -8,6 +9,19 @@ import pytest
 
 from tests.program import program_environment
 from transformer_core.training.interruption import interruptible
+
+
+def test_a_wait_ends_by_a_signal_whenever_it_comes_or_by_what_there_is_to_take() -> None:
+    mine, theirs = socket.socketpair()
+    with mine, theirs, interruptible() as interruption:
+        theirs.send(b"!")
+        assert not interruption.wait(mine)
+        assert mine.recv(1) == b"!"
+        timer = threading.Timer(0.1, os.kill, (os.getpid(), signal.SIGTERM))
+        timer.start()
+        assert interruption.wait(mine)
+        assert interruption.wait(mine)  # it came before
+        timer.join()
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
