@@ -172,4 +172,4 @@ def load_for_decoding(
 
     if threads is not None:
         torch.set_num_threads(threads)
-    return load_model(folder, checkpoint, choose_device(device))
+    return load_model(folder, checkpoint, choose_device(device), is_mapped=True)

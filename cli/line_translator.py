@@ -18,11 +18,10 @@ if TYPE_CHECKING:
     from transformer_core.model_directory import LoadedModel
 
 __all__ = [
-    "LineTranslator",
     "ServerSocket",
     "check_choice",
-    "line_translator",
     "load_ensemble",
+    "translation_config",
     "translation_defaults",
     "weights_of",
 ]
@@ -37,42 +36,7 @@ ServerSocket = Annotated[
         rich_help_panel=options.MODEL,
     ),
 ]
-SERVERS_CHOICE = ("model", "checkpoint", "device", "threads")  # options that say nothing to a model loaded elsewhere
-
-
-class LineTranslator(Protocol):
-    """Turns lines into translations."""
-
-    @property
-    def num_halvings(self) -> int:
-        """How often memory ran out."""
-
-    def translate(self, lines: Sequence[str], first: int, guides: Sequence[LineGuide], /) -> "list[Translation]":
-        """Translate lines, of which the first has the number `first` in the whole input."""
-
-
-@contextmanager
-def line_translator(
-    context: typer.Context, search: SearchConfig, place: Callable[[int], str]
-) -> Iterator[LineTranslator]:
-    """Load the models that the options name, or connect to a server; the block translates with them.
-
-    Raises:
-        ConfigError: the options do not go together.
-        ModelError: a model is missing, damaged or has no decoder; or no server listens.
-    """
-    params = context.params
-    if params["socket"] is None:
-        with without_collections():
-            from transformer_core.decoding.refinement import RefiningTranslator
-
-            models = load_ensemble(*(params[name] for name in SERVERS_CHOICE))
-        yield RefiningTranslator(models, _config(params, search, models[0].generation), place)
-    else:
-        from transformer_core.serving.client import RemoteModel, RemoteTranslator
-
-        with RemoteModel(params["socket"]) as model:
-            yield RemoteTranslator(model, _config(params, search, model.generation), place)
+SERVERS_CHOICE = ("model", "checkpoint", "device", "threads", "workers", "engine")  # options that say nothing to a model loaded elsewhere
 
 
 def check_choice(context: typer.Context) -> None:
@@ -138,10 +102,17 @@ def load_ensemble(folders: list[Path], checkpoint: str, device: str, threads: in
     return models
 
 
-def _config(params: Mapping[str, Any], search: SearchConfig, generation: Mapping[str, Any]) -> TranslationConfig:
+def translation_config(context: typer.Context, search: SearchConfig) -> TranslationConfig:
+    """Say all that is to be done with a line, by the options and by what the model was saved with.
+
+    Raises:
+        ConfigError: an option has a value that cannot work.
+        ModelError: generation.json is damaged, or no server listens.
+    """
+    params = context.params
     return TranslationConfig(
         search=search,
-        batching=batch_config(params, generation),
+        batching=batch_config(params, translation_defaults(params)),
         tag=params["tag"],
         utility=params["mbr"],
         has_alignments=params["alignments"],

@@ -10,45 +10,30 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Protocol, TypeVar
 
 from cli import console, options
 from transformer_core.data.line_count import count_lines
 
-__all__ = ["TypedInput", "input_windows", "typed_input"]
+__all__ = ["TypedInput", "line_count", "typed_input"]
 
 PROMPT = "> "
 HISTORY_LINES = 1000
 
-_Item = TypeVar("_Item")
-
-
-class WindowReader(Protocol[_Item]):
-    """Reads lines or records in groups."""
-
-    def windows(self, max_items: int, /) -> Iterator[list[_Item]]:
-        """Hand over what there is, at most so many at once."""
-
 
 @contextmanager
-def input_windows(
-    reader: WindowReader[_Item], inputs: Sequence[Path], buffer_size: int, output: Path, *, work: str
-) -> Iterator[Iterator[list[_Item]]]:
-    """Read windows of lines, with a count on the terminal if nothing else goes there.
+def line_count(inputs: Sequence[Path], output: Path, *, work: str) -> Iterator[Callable[[int], None]]:
+    """Count lines on the terminal if nothing else goes there; yields a function that is told how many were just done.
 
     Args:
-        reader: of the inputs.
         inputs: what is read.
-        buffer_size: lines of a window.
         output: where the results go.
         work: what is done with the lines, to stand beside the count.
     """
-    windows = reader.windows(buffer_size)
     if not _is_typed(inputs) and console.is_terminal() and not console.is_quiet() and _goes_to_file(output):
         with console.progress(work, total=count_lines(inputs), unit="lines") as advance:
-            yield _counted(windows, advance)
+            yield advance
     else:
-        yield windows
+        yield lambda count: None
 
 
 def typed_input(inputs: Sequence[Path], invitation: str) -> "TypedInput | None":
@@ -144,12 +129,6 @@ def _is_typed(inputs: Sequence[Path]) -> bool:
 def _goes_to_file(output: Path) -> bool:
     """Tell results that go into a file from those that may come out on the terminal, at the end of a pipe perhaps."""
     return output != options.STANDARD_STREAM or stat.S_ISREG(os.fstat(sys.stdout.fileno()).st_mode)
-
-
-def _counted(windows: Iterator[list[_Item]], advance: Callable[[int], None]) -> Iterator[list[_Item]]:
-    for window in windows:
-        yield window
-        advance(len(window))
 
 
 def _say(text: str) -> None:

@@ -1,59 +1,34 @@
-"""The work of `translate`: windows of the input become lines of the output, all of them or a part."""
+"""What `translate` is asked to do: all of its input or a part, anew or from where an earlier run of it stopped."""
 
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from cli.guidance_options import guide_of
-from cli.line_translator import LineTranslator, weights_of
-from cli.translation_form import TranslationForm
+from cli.line_translator import weights_of
+from cli.translation_work import Window
 from transformer_core.data.line_count import count_lines
 from transformer_core.data.lines import STANDARD_STREAM, LineWriter, open_output
-from transformer_core.data.records import Record
-from transformer_core.decoding.config import LineGuide
+from transformer_core.data.records import RecordReader
 from transformer_core.errors import ConfigError
 
-if TYPE_CHECKING:
-    from transformer_core.decoding.translation import Translation
-
-__all__ = ["TranslationJob", "describe_job", "numbered_windows", "open_job_output", "shard_bounds"]
+from cli.line_translator import weights_of
+__all__ = ["describe_job", "numbered_windows", "open_job_output", "shard_bounds"]
 
 # Options that do not decide what is in the output.
-FREE_OPTIONS = ("output", "resume", "config", "print_config", "quiet", "verbose", "no_color", "debug")
-
-
-class TranslationJob:
-    """Translates windows of records."""
-
-    def __init__(self, translator: LineTranslator, form: TranslationForm, asked: LineGuide) -> None:
-        """Prepare.
-
-        Args:
-            translator: finds translations.
-            form: what they are written as.
-            asked: what is asked of every translation.
-        """
-        self._translator = translator
-        self._form = form
-        self._asked = asked
-
-    def run(self, window: Sequence[Record], first: int, writer: LineWriter) -> "list[Translation]":
-        """Translate the records of a window and write what became of them.
-
-        Args:
-            window: records, whose batches are made without a look beyond them.
-            first: number of the first one in the whole input, from 1.
-            writer: of the output.
-        """
-        lines, guides = [record.text for record in window], [guide_of(record, self._asked) for record in window]
-        translations = self._translator.translate(lines, first, guides)
-        for number, (translation, record) in enumerate(zip(translations, window, strict=True), first):
-            for line in self._form.lines(translation, record, number):
-                writer.write_line(line)
-        writer.commit(len(window))
-        return translations
+FREE_OPTIONS = (
+    "output",
+    "resume",
+    "workers",
+    "engine",
+    "config",
+    "print_config",
+    "quiet",
+    "verbose",
+    "no_color",
+    "debug",
+)
 
 
 def shard_bounds(shard: str | None, inputs: Sequence[Path]) -> tuple[int, int | None]:
@@ -79,21 +54,24 @@ def shard_bounds(shard: str | None, inputs: Sequence[Path]) -> tuple[int, int | 
     return total * (int(number) - 1) // int(count), total * int(number) // int(count)
 
 
-def numbered_windows(
-    windows: Iterable[list[Record]], begin: int, end: int | None
-) -> Iterator[tuple[int, list[Record]]]:
-    """Give the windows of a part of the input, each with the number of its first record in the whole, from 1.
+def numbered_windows(reader: RecordReader, buffer_size: int, begin: int, end: int | None) -> Iterator[Window]:
+    """Give the windows of a part of the input.
+
+    They begin where those of the whole do, so that its batches are the same.
 
     Args:
-        windows: of the whole input.
+        reader: of the input.
+        buffer_size: records of a window.
         begin: records before the part.
         end: records before its end; None: it goes to the end of the input.
     """
     before = 0
-    for window in windows:
+    for window in reader.windows(buffer_size):
         records = window[max(0, begin - before) : None if end is None else max(0, end - before)]
         if records:
-            yield max(before, begin) + 1, records
+            first = max(before, begin) + 1
+            file, line = reader.place(first)
+            yield Window(records=records, first=first, file=file, line=line)
         before += len(window)
         if end is not None and before >= end:
             return

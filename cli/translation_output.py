@@ -28,6 +28,11 @@ class LineNumbers:
         if len(self.first) < NAMED_LINES:
             self.first.append(number)
 
+    def merge(self, later: "LineNumbers") -> None:
+        """Count lines that come behind these."""
+        self.count += later.count
+        self.first = (self.first + later.first)[:NAMED_LINES]
+
     def __str__(self) -> str:
         if self.count == 1:
             return f"line {self.first[0]}"
@@ -42,6 +47,7 @@ class Tally:
     num_lines: int = 0
     num_tokens: int = 0
     num_blank: int = 0
+    num_halvings: int = 0  # how often memory ran out
     split: LineNumbers = field(default_factory=LineNumbers)
     source_cut: LineNumbers = field(default_factory=LineNumbers)
     truncated: LineNumbers = field(default_factory=LineNumbers)
@@ -63,12 +69,18 @@ class Tally:
             if translation.unmet:
                 self.unmet.add(number)
 
-    def report(self, *, num_invalid: int, num_halvings: int, circumstances: str) -> None:
+    def merge(self, later: "Tally") -> None:
+        """Count what was counted of lines behind these."""
+        for name in ("num_lines", "num_tokens", "num_blank", "num_halvings"):
+            setattr(self, name, getattr(self, name) + getattr(later, name))
+        for name in ("split", "source_cut", "truncated", "unmet"):
+            getattr(self, name).merge(getattr(later, name))
+
+    def report(self, *, num_invalid: int, circumstances: str) -> None:
         """Warn of what happened, and with -v say how fast it went.
 
         Args:
             num_invalid: lines with bytes that were not UTF-8.
-            num_halvings: how often memory ran out.
             circumstances: how it was translated.
         """
         warn_of_input(num_invalid)
@@ -83,7 +95,7 @@ class Tally:
                 f"{self.unmet} translated without a constraint, or with what was to be avoided; --format jsonl says "
                 "what it is, and a larger --beam-size may help"
             )
-        warn_of_halvings(num_halvings)
+        warn_of_halvings(self.num_halvings)
         seconds = time.monotonic() - self.started_at
         console.detail(
             f"{self.num_lines:,} lines ({self.num_blank:,} blank), {self.num_tokens:,} tokens in {seconds:.1f} s: "

@@ -21,6 +21,8 @@ FLOORS = {
     "transformer_core.device": 1,
     "transformer_core.json_record": 1,
     "transformer_core.out_of_memory": 1,
+    "transformer_core.worker_processes": 1,
+    "transformer_core.ray_workers": 1,
     "transformer_core.data": 1,
     "transformer_core.evaluation": 1,
     "transformer_core.model_files": 2,

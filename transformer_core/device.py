@@ -4,7 +4,7 @@ import torch
 
 from transformer_core.errors import ConfigError
 
-__all__ = ["choose_device", "has_fast_bf16"]
+__all__ = ["choose_device", "device_in_turn", "has_fast_bf16"]
 
 CPU_BF16_CAPABILITIES = ("avx512_bf16", "amx_bf16", "arm_bf16", "bf16")
 
@@ -29,6 +29,12 @@ def choose_device(name: str) -> torch.device:
     ):
         raise ConfigError(f"this machine has no device {name!r} that torch can use; try --device cpu")
     return device
+
+
+def device_in_turn(name: str, worker: int) -> str:
+    """Name the device of one of several workers: where none of the machine's GPUs is named, they take them in turn."""
+    count = torch.cuda.device_count() if name in ("auto", "cuda") else 0
+    return f"cuda:{worker % count}" if count > 1 else name
 
 
 def has_fast_bf16(device: torch.device) -> bool:

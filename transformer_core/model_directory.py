@@ -59,13 +59,16 @@ class LoadedModel:
         return replace(self, source_tokenizer=self.source_tokenizer.tagged(tag))
 
 
-def load_model(folder: str | Path, checkpoint: str = "best", device: str | torch.device = "cpu") -> LoadedModel:
+def load_model(
+    folder: str | Path, checkpoint: str = "best", device: str | torch.device = "cpu", *, is_mapped: bool = False
+) -> LoadedModel:
     """Read a model folder.
 
     Args:
         folder: the folder that `train` wrote.
         checkpoint: "best" (the folder's own weights), "last", or the number of a step.
         device: where the weights go.
+        is_mapped: as for read_weights.
 
     Raises:
         ModelError: a file is missing or damaged, or does not fit the others.
@@ -76,7 +79,7 @@ def load_model(folder: str | Path, checkpoint: str = "best", device: str | torch
     weights_path = checkpoint_path(folder, checkpoint)
     with torch.device("meta"):
         model = Transformer(config)
-    weights = read_weights(weights_path, expected_shapes(model))
+    weights = read_weights(weights_path, expected_shapes(model), is_mapped=is_mapped)
     _assign(model, {name: weight.to(device) for name, weight in weights.items()})
     return LoadedModel(
         model=model.eval(),
@@ -92,8 +95,16 @@ def write_weights(path: Path, weights: Mapping[str, Tensor]) -> None:
     write_bytes(path, serialize({name: weight.detach().cpu().contiguous() for name, weight in weights.items()}))
 
 
-def read_weights(path: Path, expected_shapes: Mapping[str, tuple[int, ...]]) -> dict[str, Tensor]:
+def read_weights(
+    path: Path, expected_shapes: Mapping[str, tuple[int, ...]], *, is_mapped: bool = False
+) -> dict[str, Tensor]:
     """Read a safetensors file after its header is found to hold exactly the expected tensors.
+
+    Args:
+        path: of the file.
+        expected_shapes: by the names of the tensors.
+        is_mapped: let the tensors be the file itself, memory-mapped: processes that read the same have it in memory
+            once. The file may be replaced meanwhile, but not written to.
 
     Raises:
         ModelError: the file is missing, damaged, or holds other names, shapes or dtypes.
@@ -114,7 +125,8 @@ def read_weights(path: Path, expected_shapes: Mapping[str, tuple[int, ...]]) -> 
                     raise ModelError(f"{path}: {name} has shape {found}, config.json asks for {shape}")
                 if header.get_dtype() not in WEIGHT_DTYPES:
                     raise ModelError(f"{path}: {name} is stored as {header.get_dtype()}, not as {WEIGHT_DTYPES[0]}")
-            return {name: file.get_tensor(name).clone() for name in expected_shapes}
+            tensors = {name: file.get_tensor(name) for name in expected_shapes}
+            return tensors if is_mapped else {name: tensor.clone() for name, tensor in tensors.items()}
     except (SafetensorError, OSError, ValueError) as error:
         raise ModelError(f"{path}: is damaged or no safetensors file ({error})") from None
 

@@ -19,7 +19,7 @@ from cli.decoding_options import (
     chosen_format,
     load_for_decoding,
 )
-from cli.prompt import input_windows, typed_input
+from cli.prompt import line_count, typed_input
 from cli.translation_output import LineNumbers, warn_of_halvings, warn_of_input
 from transformer_core.data.lines import LineReader, open_output
 from transformer_core.decoding.config import BatchConfig, SearchConfig
@@ -82,11 +82,8 @@ def fill(
         loaded = load_for_decoding(model, checkpoint, device, threads, needs_decoder=False)
         filler = _filler(loaded, model, form, batch_config(context.params, loaded.generation), reader.name)
         num_lines, cut, truncated = 0, LineNumbers(), LineNumbers()
-        with (
-            open_output(output) as writer,
-            input_windows(reader, [input], buffer_size, output, work="filling") as windows,
-        ):
-            for window in windows:
+        with open_output(output) as writer, line_count([input], output, work="filling") as advance:
+            for window in reader.windows(buffer_size):
                 for line in filler.fill(window, num_lines + 1):
                     num_lines += 1
                     writer.write_line(form.line(line))
@@ -95,6 +92,7 @@ def fill(
                     if line.is_truncated:
                         truncated.add(num_lines)
                 writer.flush()
+                advance(len(window))
     warn_of_input(reader.num_invalid)
     warn_of_halvings(filler.num_halvings)
     if cut.count:

@@ -106,9 +106,9 @@ def prepare(
     if threads is not None:
         os.environ.setdefault("RAYON_NUM_THREADS", str(threads))
     data = settings.build(RawTextConfig, context.params) if is_raw else settings.build(DataConfig, context.params)
-    from transformer_core.data.encoding_processes import num_cores
     from transformer_core.experiments.corpus_preparation import report_data
     from transformer_core.experiments.prepared_folder import Preparation, prepare_folder
+    from transformer_core.worker_processes import num_cores
 
     task = Preparation(
         folder=output,

@@ -1,5 +1,6 @@
 """`transduce translate`: lines in, lines out."""
 
+from contextlib import closing
 from typing import Annotated
 
 import typer
@@ -17,14 +18,17 @@ from cli.decoding_options import (
     Precision,
     chosen_format,
 )
-from cli.line_translator import ServerSocket, check_choice, line_translator, translation_defaults
-from cli.prompt import input_windows, typed_input
+from cli.line_translator import ServerSocket, check_choice, translation_config, translation_defaults
+from cli.prompt import line_count, typed_input
+from cli.translation_engine import Engine, Workers, translation_engine
 from cli.translation_form import TranslationForm, TranslationFormat
-from cli.translation_job import TranslationJob, describe_job, numbered_windows, open_job_output, shard_bounds
+from cli.translation_job import describe_job, numbered_windows, open_job_output, shard_bounds
 from cli.translation_output import Tally
+from cli.translation_work import TranslationSetup
 from transformer_core.data.records import SOURCE_KEYS, RecordForm, RecordReader
 from transformer_core.decoding.config import BatchConfig, LineGuide, LongInput, SearchConfig
 from transformer_core.errors import ConfigError
+from transformer_core.model_files import read_json
 
 __all__ = ["translate"]
 
@@ -192,6 +196,8 @@ def translate(
     precision: Precision = BatchConfig.precision,
     device: options.Device = "auto",
     threads: options.Threads = None,
+    workers: Workers = None,
+    engine: Engine = "processes",
 ) -> None:
     """Translate lines: one line out for every line in, in order, blank for blank.
 
@@ -224,26 +230,37 @@ def translate(
         has_alignments=alignments,
         chooses=mbr is not None,
     )
-    asked = settings.build(LineGuide, context.params, prefix=target_prefix, is_ordered=ordered_constraints)
-    search = _search_config(context, scores=form.shows_scores)
+    setup = TranslationSetup(
+        folders=model,
+        checkpoint=checkpoint,
+        device=device,
+        threads=threads,
+        socket=socket,
+        config=translation_config(context, _search_config(context, scores=form.shows_scores)),
+        form=form,
+        asked=settings.build(LineGuide, context.params, prefix=target_prefix, is_ordered=ordered_constraints),
+    )
     begin, end = shard_bounds(shard, input)
     described = describe_job(context.params, input) if resume else None
     source = typed_input(input, "type a line and press Enter for its translation; Ctrl-D ends")
+    tally = Tally()
     with (
         RecordReader(input, records, errors=errors, source=source) as reader,
-        line_translator(context, search, reader.place) as translator,
+        translation_engine(setup, engine, workers if source is None else 1) as translate_all,
+        open_job_output(output, described) as writer,
+        line_count(input, output, work="translating") as advance,
     ):
-        job = TranslationJob(translator, form, asked)
-        tally = Tally()
-        with (
-            open_job_output(output, described) as writer,
-            input_windows(reader, input, buffer_size, output, work="translating") as windows,
-        ):
-            if writer is None:
-                return console.info(f"{output} is complete")
-            for first, window in numbered_windows(windows, begin + writer.num_records, end):
-                tally.add(job.run(window, first, writer), first)
-    tally.report(num_invalid=reader.num_invalid, num_halvings=translator.num_halvings, circumstances=str(search))
+        if writer is None:
+            return console.info(f"{output} is complete")
+        windows = numbered_windows(reader, buffer_size, begin + writer.num_records, end)
+        with closing(translate_all(windows)) as translated:
+            for window in translated:
+                for line in window.lines:
+                    writer.write_line(line)
+                writer.commit(window.num_records)
+                tally.merge(window.tally)
+                advance(window.num_records)
+    tally.report(num_invalid=reader.num_invalid, circumstances=str(setup.config.search))
 
 
 def _search_config(context: typer.Context, *, scores: bool) -> SearchConfig:

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from cli import translation_job
 from tests.cli.test_translate import MAX_LENGTH, invoke, model, texts
 from tests.program import program_environment
 from tests.transformer_core.decoding.random_model import random_lines
+from transformer_core.data.resumable_output import ResumableWriter
 from transformer_core.decoding.config import SearchConfig
 
 __all__ = ["model"]  # the fixture
@@ -36,18 +36,17 @@ def whole(lines: list[str] = LINES) -> str:
 
 def interrupted_after(num_windows: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Let the next runs die in the middle of writing a window."""
-    run = translation_job.TranslationJob.run
+    commit = ResumableWriter.commit
     calls: list[int] = []
 
-    def dying_run(self, window, first, writer):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
-        calls.append(first)
+    def dying_commit(self: ResumableWriter, num_records: int) -> None:
+        calls.append(num_records)
         if len(calls) > num_windows:
-            writer.write_line("half a window")
-            writer.flush()
+            self.flush()  # what is written of the window stands in the file, but does not count
             raise KeyboardInterrupt
-        return run(self, window, first, writer)
+        commit(self, num_records)
 
-    monkeypatch.setattr(translation_job.TranslationJob, "run", dying_run)
+    monkeypatch.setattr(ResumableWriter, "commit", dying_commit)
 
 
 @pytest.mark.parametrize("stops", [[0], [3], [7], [2, 1, 0, 3]], ids=str)

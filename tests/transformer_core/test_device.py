@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from transformer_core.device import choose_device, has_fast_bf16
+from transformer_core.device import choose_device, device_in_turn, has_fast_bf16
 from transformer_core.errors import ConfigError
 
 
@@ -34,3 +34,14 @@ def test_bf16_is_for_processors_that_have_it(
     assert has_fast_bf16(torch.device("cpu")) is is_fast
     monkeypatch.delattr(torch.cpu, "get_capabilities")
     assert has_fast_bf16(torch.device("cpu")) is False
+
+
+@pytest.mark.parametrize(
+    ("name", "count", "device"),
+    [("auto", 2, "cuda:1"), ("cuda", 4, "cuda:3"), ("auto", 1, "auto"), ("cuda:0", 2, "cuda:0"), ("cpu", 2, "cpu")],
+)
+def test_workers_take_the_gpus_in_turn_unless_one_is_named(
+    name: str, count: int, device: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: count)
+    assert device_in_turn(name, 3) == device

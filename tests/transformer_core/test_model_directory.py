@@ -251,3 +251,10 @@ def test_weights_go_where_they_are_wanted(tmp_path: Path) -> None:
     weights = read_weights(tmp_path / "w.safetensors", expected_shapes(model))
     (tmp_path / "w.safetensors").write_bytes(b"")  # nothing of them is mapped from the file any more
     assert all(torch.equal(weights[name], weight) for name, weight in weights_of(model).items())
+
+
+def test_mapped_weights_are_the_same_and_bear_that_the_file_is_replaced(folder: Path) -> None:
+    model, mapped = load_model(folder).model, load_model(folder, is_mapped=True).model
+    write_weights(folder / "model.safetensors", weights_of(random_model(word_tokenizer().vocabulary_size, seed=4)))
+    for name, weight in weights_of(model).items():
+        assert torch.equal(weights_of(mapped)[name], weight)

@@ -90,7 +90,8 @@ class LineReader:
     def windows(self, max_lines: int) -> Iterator[list[str]]:
         """Hand over the lines in groups: full ones from a file, what there is when a pipe or a terminal pauses.
 
-        A program that writes one line and waits for the answer gets it, while a fast one fills every window.
+        A program that writes one line and waits for the answer gets it, while a fast one fills every window. Wherever
+        it pauses, windows begin at multiples of `max_lines`, and in between only after a pause.
 
         Args:
             max_lines: lines in a full window.
@@ -99,9 +100,10 @@ class LineReader:
             1 to `max_lines` lines.
         """
         while self._wait_for_line():
-            while len(self._lines) < max_lines and not self._input.pauses() and self._read_chunk():
+            size = max_lines - self.line_number % max_lines
+            while len(self._lines) < size and not self._input.pauses() and self._read_chunk():
                 pass
-            window = [self._lines.popleft() for _ in range(min(max_lines, len(self._lines)))]
+            window = [self._lines.popleft() for _ in range(min(size, len(self._lines)))]
             self.line_number += len(window)
             yield window
 

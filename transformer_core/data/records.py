@@ -170,10 +170,10 @@ class RecordReader:
                 if fault is not None:
                     raise fault
 
-    def place(self, number: int) -> str:
-        """Say where a record stands, by its number in all of the input, from 1: "file:line"."""
+    def place(self, number: int) -> tuple[str, int]:
+        """Say where a record stands, by its number in all of the input, from 1: the name of the file, and the line."""
         index = bisect_right(self._begins, number - 1) - 1
-        return f"{self._names[index]}:{number - self._begins[index]}"
+        return self._names[index], number - self._begins[index]
 
     def _files(self) -> Iterator["_Parser"]:
         """Open one file after the other; gives a parser for each."""

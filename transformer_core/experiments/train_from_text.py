@@ -13,7 +13,6 @@ from typing import Any
 import torch
 
 from transformer_core.data.batching import Batching
-from transformer_core.data.encoding_processes import num_cores
 from transformer_core.data.shards import Corpus
 from transformer_core.data.subword_regularization import SubwordRegularization, bpe_cuts, unigram_cuts
 from transformer_core.device import choose_device, has_fast_bf16
@@ -64,6 +63,7 @@ from transformer_core.training.distributed import ALONE, Job, joined
 from transformer_core.training.objectives import Translation
 from transformer_core.training.progress import Listener, Silent
 from transformer_core.training.trainer import Trainer, TrainingResult, TrainingTask
+from transformer_core.worker_processes import num_cores
 
 __all__ = ["train_from_text"]
 

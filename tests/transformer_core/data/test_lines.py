@@ -237,12 +237,22 @@ def test_a_file_gives_full_windows(suffix: str, max_lines: int, tmp_path: Path) 
     assert reader.line_number == 5000
 
 
-def test_windows_go_on_where_single_lines_stopped(tmp_path: Path) -> None:
+def test_windows_begin_at_multiples_of_their_size_where_single_lines_stopped(tmp_path: Path) -> None:
     path = tmp_path / "text"
     path.write_bytes(b"a\nb\nc\nd\n")
     reader = LineReader(path)
     assert next(iter(reader)) == "a"
-    assert list(reader.windows(2)) == [["b", "c"], ["d"]]
+    assert list(reader.windows(2)) == [["b"], ["c", "d"]]
+
+
+def test_windows_begin_at_multiples_of_their_size_wherever_a_pipe_pauses() -> None:
+    with pipe_reader() as (reader, writing_end):
+        windows = reader.windows(4)
+        os.write(writing_end, b"1\n2\n3\n")
+        assert next(windows) == ["1", "2", "3"]
+        os.write(writing_end, b"4\n5\n6\n7\n8\n9\n")
+        os.close(writing_end)
+        assert list(windows) == [["4"], ["5", "6", "7", "8"], ["9"]]
 
 
 def test_a_pause_hands_over_the_complete_lines() -> None:

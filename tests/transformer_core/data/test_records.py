@@ -78,10 +78,10 @@ def test_records_one_by_one_and_in_windows_are_the_same(form: RecordForm, tmp_pa
         assert [len(window) for window in windows] == [3, 2, 3]
         assert [text for window in windows for text in window] == expected
         assert [reader.place(number) for number in (1, 5, 6, 8)] == [
-            f"{tmp_path / 'a'}:1",
-            f"{tmp_path / 'a'}:5",
-            f"{tmp_path / 'c'}:1",
-            f"{tmp_path / 'c'}:3",
+            (str(tmp_path / "a"), 1),
+            (str(tmp_path / "a"), 5),
+            (str(tmp_path / "c"), 1),
+            (str(tmp_path / "c"), 3),
         ]
 
 
