@@ -28,6 +28,7 @@ from itertools import repeat
 from pathlib import Path
 
 import numpy as np
+from process_memory import memory_of
 from quality import REPOSITORY, run
 from results_table import Row, show
 
@@ -154,16 +155,6 @@ def watch(arguments: list[str], model: Path, steps: int) -> Row:
             (memory["RssAnon"] for step, memory in samples if step <= share * steps), default=0.0
         )
     return row | {"MB at most": max(anonymous), "MB of files": max(memory["RssFile"] for _, memory in samples)}
-
-
-def memory_of(pid: int) -> dict[str, float]:
-    """Read the resident memory of a process, in megabytes; nothing if it has ended."""
-    try:
-        status = Path(f"/proc/{pid}/status").read_text(encoding="utf-8")
-    except OSError:
-        return {}
-    rows = (line.split() for line in status.splitlines() if line.startswith(("RssAnon", "RssFile")))
-    return {words[0].rstrip(":"): int(words[1]) / 1024 for words in rows}
 
 
 def last_step(model: Path) -> int:

@@ -65,7 +65,7 @@ def ray_workers(
         TransduceError: a worker has died again and again.
     """
     try:
-        ray.init(log_to_driver=False, logging_level=logging.ERROR)
+        ray.init(include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
     except ConnectionError as error:
         raise ConfigError(f"there is no Ray cluster at RAY_ADDRESS ({error}); start one, or unset it") from None
     try:

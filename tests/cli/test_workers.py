@@ -199,3 +199,11 @@ def test_what_a_worker_finds_fault_with_is_said_as_by_one(model: Path, source: P
     code, stdout, stderr = invoke("-m", tmp_path / "broken", *FLAGS, *TWO)
     assert (code, stdout) == (4, "")
     assert re.fullmatch(r"transduce: error: .*model.safetensors: is missing; .*\n", stderr)
+
+
+def test_without_ray_it_says_what_to_install(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "ray", None)
+    monkeypatch.delitem(sys.modules, "transformer_core.ray_workers", raising=False)
+    code, stdout, stderr = invoke("-m", model, "--engine", "ray")
+    assert (code, stdout) == (2, "")
+    assert "--engine ray needs Ray: pip install 'transduce[ray]'" in stderr

@@ -1,0 +1,116 @@
+"""Whether a stream may go on for ever: lines with ids through `translate`, while its memory is read.
+
+    python benchmarks/soak.py [--folder WORK] [--lines 1000000] [--minutes 15] [--workers 1] [--output soak.json]
+
+A tiny model, greedy, JSON lines through two pipes: every line must come back, in order, with its id and a translation.
+RssAnon, the memory that belongs to no file, of the program and of its workers together, is read twice a second; so
+Linux is needed. Ends with 1 if it grows by 5 % or more after line 10,000, or if a line is missing or out of place.
+"""
+
+import argparse
+import json
+import os
+import platform
+import random
+import subprocess
+import sys
+import threading
+import time
+from importlib import metadata
+from pathlib import Path
+
+from process_memory import family, memory_of
+from quality import REPOSITORY
+from results_table import Row, show
+from small_task import LETTERS, train_small
+
+WARM_LINES = 10_000  # after these memory must stay what it is
+LIMIT = 0.05
+SAMPLE_EVERY_SECONDS = 0.5
+
+
+class Stream:
+    """Lines that go in, and how many have done so."""
+
+    def __init__(self, process: "subprocess.Popen[bytes]", num_lines: int, ends_at: float) -> None:
+        self.num_written = 0
+        self._process = process
+        self._num_lines = num_lines
+        self._ends_at = ends_at
+
+    def write(self) -> None:
+        """Write lines until there are enough, or the time is up."""
+        assert self._process.stdin is not None
+        source = random.Random(1)
+        with self._process.stdin as file:
+            while self.num_written < self._num_lines and time.monotonic() < self._ends_at:
+                text = " ".join(source.choices(LETTERS, k=source.randrange(1, 7)))
+                file.write(f'{{"id": {self.num_written}, "text": "{text}"}}\n'.encode())
+                self.num_written += 1
+
+
+def soak(model: Path, num_lines: int, minutes: float, workers: int) -> Row:
+    """Stream lines through the program and look at it meanwhile."""
+    options = ["--greedy", "--max-length", "8", "--threads", "1", "--workers", str(workers), "-qq"]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "cli", "translate", "-m", str(model), "--input-format", "jsonl", *options],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
+    )
+    stream = Stream(process, num_lines, time.monotonic() + 60 * minutes)
+    writer = threading.Thread(target=stream.write)
+    writer.start()
+    assert process.stdout is not None
+    num_read, num_wrong, started_at, sampled_at = 0, 0, time.monotonic(), 0.0
+    samples: list[tuple[int, float]] = []  # lines read, megabytes
+    for line in process.stdout:
+        found = json.loads(line)
+        num_wrong += found["id"] != num_read or not found["translation"]
+        num_read += 1
+        if time.monotonic() - sampled_at >= SAMPLE_EVERY_SECONDS:
+            sampled_at = time.monotonic()
+            memory = sum(memory_of(pid).get("RssAnon", 0.0) for pid in family(process.pid))
+            samples.append((num_read, memory))
+    writer.join()
+    if process.wait():
+        raise SystemExit(f"translate ended with code {process.returncode}")
+    seconds = time.monotonic() - started_at
+    warm = max((memory for lines, memory in samples if lines <= WARM_LINES), default=0.0)
+    most = max((memory for lines, memory in samples if lines > WARM_LINES), default=0.0)
+    return {
+        "workers": workers,
+        "lines in": stream.num_written,
+        "lines out": num_read,
+        "wrong": num_wrong,
+        "minutes": seconds / 60,
+        "lines/s": num_read / seconds,
+        f"MB at {WARM_LINES:,}": warm,
+        "MB at most after": most,
+        "growth %": 100 * (most / warm - 1) if warm and most else None,
+    }
+
+
+def main() -> None:
+    """Print the table and write the JSON; fail if anything is lost, or memory grows."""
+    parser = argparse.ArgumentParser(description="A long stream through translate.")
+    parser.add_argument("--folder", type=Path, default=Path("soak"), help="where the model is trained")
+    parser.add_argument("--lines", type=int, default=1_000_000)
+    parser.add_argument("--minutes", type=float, default=60.0, help="after which no more lines are written")
+    parser.add_argument("--workers", type=int, default=1)
+    parser.add_argument("--output", type=Path, help="where to write the figures as JSON")
+    options = parser.parse_args()
+    row = soak(train_small(options.folder), options.lines, options.minutes, options.workers)
+    show("a stream of JSON lines, greedy, RssAnon of all processes", [row])
+    if options.output:
+        versions = {"python": platform.python_version(), "torch": metadata.version("torch")}
+        options.output.write_text(json.dumps({"row": row, **versions}, indent=2) + "\n", encoding="utf-8")
+    growth = row["growth %"]
+    if row["wrong"] or row["lines in"] != row["lines out"]:
+        sys.exit("lines are lost or out of place")
+    if isinstance(growth, float) and growth >= 100 * LIMIT:
+        sys.exit(f"memory grows by more than {LIMIT:.0%}")
+
+
+if __name__ == "__main__":
+    main()
