@@ -5,7 +5,8 @@
     translate  a file is translated with -o and --resume: the bytes must be those of an output that nobody disturbed
     train      a model is trained: the bits of its weights, best and last, must be those of a run that nobody disturbed
 
-Each gets half of the kills, by SIGKILL, over as many outputs or models as it takes until they are used up. A process of
+Each gets half of the kills, by SIGKILL, over as many outputs or models as it takes until they are used up; most come
+soon after something was saved, the others while the program starts. A process of
 `fork` runs the very program, so that torch is loaded once and not for each of them. Ends with 1 if anything differs.
 """
 
@@ -35,7 +36,8 @@ from cli.refinement import Refinement  # noqa: F401
 from transformer_core.decoding.translator import Translator  # noqa: F401
 from transformer_core.experiments.train_from_text import train_from_text  # noqa: F401
 
-SHARE = 0.2  # of the time of an undisturbed run: the longest that one is let live
+SHARE = 0.05  # of the time of an undisturbed run: the longest that one is let live, once it has got somewhere
+EARLY = 0.25  # of the kills come before that, perhaps: while it starts
 
 
 @dataclass(frozen=True)
@@ -64,6 +66,11 @@ def start(arguments: Sequence[str], log: Path) -> int:
     os._exit(0)
 
 
+def has_ended(process: int) -> bool:
+    """Tell whether a process has come to its end; it still waits to be asked how."""
+    return os.waitid(os.P_PID, process, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
+
+
 def finish(process: int, job: Job) -> None:
     """Wait until a process ends well."""
     code = os.waitstatus_to_exitcode(os.waitpid(process, 0)[1])
@@ -83,9 +90,13 @@ def disturb(job: Job, kills: int, choose: random.Random) -> Row:
         while num_kills < kills:
             before = job.progress(name)
             process = start(job.arguments(name), log)
+            is_early = choose.random() < EARLY
+            while not is_early and job.progress(name) == before and not has_ended(process):
+                time.sleep(0.001)
             time.sleep(choose.uniform(0, SHARE * seconds))
-            if os.waitpid(process, os.WNOHANG)[0]:
-                break  # it had come to its end
+            if has_ended(process):
+                finish(process, job)
+                break
             os.kill(process, signal.SIGKILL)
             os.waitpid(process, 0)
             num_kills += 1

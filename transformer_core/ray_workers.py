@@ -82,9 +82,13 @@ def ray_workers(
             num_cpus=needs["CPU"], num_gpus=needs.get("GPU", 0), max_restarts=-1, max_task_retries=RETRIES
         )
         actors = [kind.remote(start) for _ in range(count or room)]
-        for ready in [actor.start.remote() for actor in actors]:
-            _get(ready)
-        yield [partial(_call, actor) for actor in actors]
+        try:
+            for ready in [actor.start.remote() for actor in actors]:
+                _get(ready)
+            yield [partial(_call, actor) for actor in actors]
+        finally:
+            for actor in actors:
+                ray.kill(actor)  # so that whoever waits for a result does so no longer
     finally:
         ray.shutdown()
 
