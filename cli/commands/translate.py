@@ -252,7 +252,9 @@ def translate(
     ):
         if writer is None:
             return console.info(f"{output} is complete")
-        windows = numbered_windows(reader, buffer_size, begin + writer.num_records, end)
+        begin += writer.num_records
+        advance(begin)  # they are passed over
+        windows = numbered_windows(reader, buffer_size, begin, end)
         with closing(translate_all(windows)) as translated:
             for window in translated:
                 for line in window.lines:
