@@ -27,12 +27,12 @@ from pathlib import Path
 
 # all that the commands load late, once
 import torch._dynamo  # noqa: F401
+from cli.refinement import Refinement  # noqa: F401
 from results_table import Row, show
 from small_task import train_small, training_arguments, write_text
 
 from cli.commands import train, translate  # noqa: F401
 from cli.main import main as transduce
-from cli.refinement import Refinement  # noqa: F401
 from transformer_core.decoding.translator import Translator  # noqa: F401
 from transformer_core.experiments.train_from_text import train_from_text  # noqa: F401
 

@@ -1,20 +1,17 @@
 """Who translates: a model that is loaded here, or one that a server keeps warm behind a socket."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Protocol
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from cli import options, settings
 from cli.decoding_options import batch_config, generation_defaults, load_for_decoding
-from cli.garbage import without_collections
-from transformer_core.decoding.config import LineGuide, SearchConfig, TranslationConfig
+from transformer_core.decoding.config import SearchConfig, TranslationConfig
 from transformer_core.errors import ConfigError
 
 if TYPE_CHECKING:
-    from transformer_core.decoding.translation import Translation
     from transformer_core.model_directory import LoadedModel
 
 __all__ = [
@@ -36,7 +33,8 @@ ServerSocket = Annotated[
         rich_help_panel=options.MODEL,
     ),
 ]
-SERVERS_CHOICE = ("model", "checkpoint", "device", "threads", "workers", "engine")  # options that say nothing to a model loaded elsewhere
+# Options that say nothing to a model that is loaded elsewhere.
+SERVERS_CHOICE = ("model", "checkpoint", "device", "threads", "workers", "engine")
 
 
 def check_choice(context: typer.Context) -> None:

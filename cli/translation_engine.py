@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Callable, Generator, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import replace
 from functools import partial
 from typing import Annotated, Literal
@@ -30,7 +30,7 @@ Workers = Annotated[
         "--workers",
         "--inter-threads",
         min=1,
-        help="Processes that translate side by side, with the weights in memory once; the output is that of one. "
+        help="Processes that translate side by side; the output is that of one. "
         "Default: 1; on Ray as many as there is room for.",
         rich_help_panel=options.RUNTIME,
     ),
@@ -56,8 +56,8 @@ def translation_engine(setup: TranslationSetup, engine: EngineChoice, workers: i
         with _on_ray(setup, workers) as translate:
             yield translate
     elif workers is None or workers == 1:
-        work = setup.start()
-        yield lambda windows: (work(window) for window in windows)
+        with closing(setup.start()) as work:
+            yield lambda windows: (work(window) for window in windows)
     else:
         from transformer_core.worker_processes import in_order, num_cores, worker_processes
 

@@ -13,7 +13,6 @@ from transformer_core.data.lines import STANDARD_STREAM, LineWriter, open_output
 from transformer_core.data.records import RecordReader
 from transformer_core.errors import ConfigError
 
-from cli.line_translator import weights_of
 __all__ = ["describe_job", "numbered_windows", "open_job_output", "shard_bounds"]
 
 # Options that do not decide what is in the output.

@@ -1,6 +1,7 @@
 """What `translate` does to a window of its input, here or in another process: records in, lines of the output out."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
@@ -16,7 +17,7 @@ from transformer_core.decoding.config import LineGuide, TranslationConfig
 if TYPE_CHECKING:
     from transformer_core.decoding.translation import Translation
 
-__all__ = ["TranslatedWindow", "TranslationSetup", "Window"]
+__all__ = ["TranslatedWindow", "TranslationSetup", "TranslationWork", "Window"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,14 +53,14 @@ class TranslationSetup:
     asked: LineGuide  # of every translation
     worker: int = 0  # number of the process among those that work side by side
 
-    def start(self) -> Callable[[Window], TranslatedWindow]:
+    def start(self) -> "TranslationWork":
         """Load the models, or connect to a server; give what translates windows.
 
         Raises:
             ConfigError: models do not belong together, or lack a tag; the machine has no such device.
             ModelError: one is missing, damaged or has no decoder; or no server listens.
         """
-        return _Work(self).run
+        return TranslationWork(self)
 
 
 class LineTranslator(Protocol):
@@ -73,11 +74,16 @@ class LineTranslator(Protocol):
         """Translate lines, of which the first has the number `first` in the whole input."""
 
 
-class _Work:
-    """Translates windows."""
+class TranslationWork:
+    """Translates windows; it is called with one, and closed in the end."""
 
     def __init__(self, setup: TranslationSetup) -> None:
-        self._translator = self._connected(setup) if setup.socket is not None else self._loaded(setup)
+        self._resources = ExitStack()  # the connection to a server
+        try:
+            self._translator = self._connected(setup) if setup.socket is not None else self._loaded(setup)
+        except BaseException:
+            self.close()
+            raise
         self._form, self._asked = setup.form, setup.asked
         self._window: Window | None = None  # that is being translated
 
@@ -94,9 +100,14 @@ class _Work:
         from transformer_core.serving.client import RemoteModel, RemoteTranslator
 
         assert setup.socket is not None
-        return RemoteTranslator(RemoteModel(setup.socket), setup.config, self._place)
+        model = self._resources.enter_context(RemoteModel(setup.socket))
+        return RemoteTranslator(model, setup.config, self._place)
 
-    def run(self, window: Window) -> TranslatedWindow:
+    def close(self) -> None:
+        """Close the connection to a server, if there is one."""
+        self._resources.close()
+
+    def __call__(self, window: Window) -> TranslatedWindow:
         """Translate the records of a window; say what is to be written of them."""
         self._window = window
         lines = [record.text for record in window.records]

@@ -6,6 +6,7 @@ else one of this machine alone is begun, and ends with the program.
 
 import logging
 import os
+import socket
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -20,6 +21,7 @@ import ray
 __all__ = ["ray_workers"]
 
 RETRIES = 3  # of an item whose worker has died; what is raised there would be raised again
+CONNECTS_WITHIN_SECONDS = 10.0
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -64,6 +66,7 @@ def ray_workers(
         ConfigError: there is no such cluster, or no room on it.
         TransduceError: a worker has died again and again.
     """
+    _require_cluster(os.environ.get("RAY_ADDRESS", ""))
     try:
         ray.init(include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
     except ConnectionError as error:
@@ -91,6 +94,21 @@ def ray_workers(
                 ray.kill(actor)  # so that whoever waits for a result does so no longer
     finally:
         ray.shutdown()
+
+
+def _require_cluster(address: str) -> None:
+    """See that somebody listens where a cluster is said to be; Ray itself would go on asking for minutes.
+
+    Raises:
+        ConfigError: nobody does.
+    """
+    host, _, port = address.rpartition(":")
+    if not host or "/" in host or not port.isdecimal():  # "auto", or an address of another kind
+        return
+    try:
+        socket.create_connection((host, int(port)), CONNECTS_WITHIN_SECONDS).close()
+    except OSError as error:
+        raise ConfigError(f"there is no Ray cluster at RAY_ADDRESS ({error}); start one, or unset it") from None
 
 
 def _call(actor: Any, item: object) -> Any:  # noqa: ANN401 - Ray is untyped here, and `start` says what the worker gives

@@ -28,7 +28,6 @@ from cli.translation_work import TranslationSetup
 from transformer_core.data.records import SOURCE_KEYS, RecordForm, RecordReader
 from transformer_core.decoding.config import BatchConfig, LineGuide, LongInput, SearchConfig
 from transformer_core.errors import ConfigError
-from transformer_core.model_files import read_json
 
 __all__ = ["translate"]
 
