@@ -10,7 +10,8 @@ import typer
 from cli import options, settings
 from cli.completion import complete_checkpoint
 from transformer_core.decoding.config import BatchConfig, SearchConfig
-from transformer_core.errors import ConfigError, ModelError
+from transformer_core.decoding.generation import model_search, model_source_limit
+from transformer_core.errors import ConfigError
 
 if TYPE_CHECKING:
     from transformer_core.model_directory import LoadedModel
@@ -29,11 +30,12 @@ __all__ = [
     "chosen_format",
     "generation_defaults",
     "load_for_decoding",
-    "model_search",
+    "search_config",
 ]
 
 _Format = TypeVar("_Format")
 
+MODEL_OPTIONS = frozenset({item.name for item in fields(SearchConfig)} | {"greedy", "tag", "long_input"})
 BUFFER_SIZE = 1024  # lines: enough for batches of similar length, few enough for results to come while one waits
 
 
@@ -119,7 +121,31 @@ def chosen_format(context: typer.Context, format: _Format, *, json: bool) -> _Fo
 
 
 def generation_defaults(values: Mapping[str, Any]) -> Mapping[str, object]:
-    """Read the decoding defaults that the model named in the parsed options was saved with."""
+    """Read the decoding defaults that the model named in the parsed options was saved with.
+
+    A model may say how it is to be decoded, and nothing else: not what is read, and not where it is written to.
+
+    Raises:
+        ModelError: generation.json is damaged.
+    """
+    return {name: value for name, value in _read_generation(values).items() if name in MODEL_OPTIONS}
+
+
+def search_config(values: Mapping[str, Any], **overrides: object) -> SearchConfig:
+    """Make the search of the parsed options, into which the model's defaults have gone.
+
+    Raises:
+        ConfigError: they contradict each other.
+        ModelError: those of the model alone do.
+    """
+    try:
+        return settings.build(SearchConfig, values, **overrides)
+    except ConfigError:
+        model_search(_read_generation(values))
+        raise
+
+
+def _read_generation(values: Mapping[str, Any]) -> dict[str, Any]:
     from transformer_core.model_files import read_json
 
     model = values["model"]
@@ -133,23 +159,7 @@ def batch_config(values: Mapping[str, Any], generation: Mapping[str, Any]) -> Ba
         ConfigError: an option has a value that cannot work.
         ModelError: generation.json is damaged.
     """
-    max_source_length = generation.get("max_source_length", BatchConfig.max_source_length)
-    if not isinstance(max_source_length, int) or max_source_length < 1:
-        raise ModelError(f"generation.json: max_source_length is {max_source_length!r}, not a number of tokens")
-    return settings.build(BatchConfig, values, max_source_length=max_source_length)
-
-
-def model_search(generation: Mapping[str, Any]) -> SearchConfig:
-    """Make the search that a model was saved with, for a command without options of its own for it.
-
-    Raises:
-        ModelError: generation.json is damaged.
-    """
-    names = {item.name for item in fields(SearchConfig)} - {"n_best"}
-    try:
-        return SearchConfig(**{name: value for name, value in generation.items() if name in names})
-    except (ConfigError, TypeError) as error:
-        raise ModelError(f"generation.json: {error}") from None
+    return settings.build(BatchConfig, values, max_source_length=model_source_limit(generation))
 
 
 def load_for_decoding(

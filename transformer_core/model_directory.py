@@ -51,10 +51,16 @@ class LoadedModel:
         Raises:
             ConfigError: the model translates in several directions, and none is named.
             TokenizerConfigError: it has no such tag.
+            ModelError: generation.json names tags that are none.
         """
-        tag, tags = tag or self.generation.get("tag"), self.generation.get("tags")
+        own, tags = self.generation.get("tag"), self.generation.get("tags")
+        known = self.source_tokenizer.tags
+        for name in [own, *(tags if isinstance(tags, list) else [tags])]:
+            if name is not None and not (isinstance(name, str) and name in known):
+                raise ModelError(f"generation.json: {name!r:.100} is no tag of the vocabulary")
+        tag = tag or own
         if tag is None and isinstance(tags, list) and tags:
-            choices = " or ".join(map(str, tags))
+            choices = " or ".join(tags)
             raise ConfigError(f"this model translates in several directions; say which: --tag {choices}")
         return replace(self, source_tokenizer=self.source_tokenizer.tagged(tag))
 

@@ -29,10 +29,14 @@ SEARCH = ("beam_size", "length_penalty", "length_penalty_type")
 
 def _teacher_defaults(values: Mapping[str, Any]) -> Mapping[str, object]:
     """Read how the teacher is used to search."""
+    from transformer_core.decoding.generation import model_search
     from transformer_core.model_files import read_json
 
-    generation = read_json(Path(values["teacher"]) / "generation.json")
-    return {name: generation[name] for name in SEARCH if name in generation}
+    path = Path(values["teacher"]) / "generation.json"
+    generation = read_json(path)
+    found = {name: generation[name] for name in SEARCH if name in generation}
+    model_search(found, str(path))
+    return found
 
 
 @settings.model_defaults(_teacher_defaults)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from cli import console, options, settings
+from cli import console, options
 from cli.decoding_options import (
     BUFFER_SIZE,
     BatchSize,
@@ -23,6 +23,7 @@ from cli.prompt import line_count, typed_input
 from cli.translation_output import LineNumbers, warn_of_halvings, warn_of_input
 from transformer_core.data.lines import LineReader, open_output
 from transformer_core.decoding.config import BatchConfig, SearchConfig
+from transformer_core.decoding.generation import model_length_ratio
 from transformer_core.errors import ConfigError, ModelError
 
 if TYPE_CHECKING:
@@ -156,7 +157,7 @@ def _filler(loaded: "LoadedModel", folder: Path, form: _Form, batching: BatchCon
     return Rewriter(
         loaded.model,
         loaded.source_tokenizer,
-        settings.build(SearchConfig, {"max_length_ratio": loaded.generation.get("max_length_ratio")}),
+        SearchConfig(max_length_ratio=model_length_ratio(loaded.generation)),
         batching,
         name,
     )

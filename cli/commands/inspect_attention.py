@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from cli import console, options
-from cli.decoding_options import Checkpoint, load_for_decoding, model_search
+from cli.decoding_options import Checkpoint, load_for_decoding
 from tokenizer.atomic_file import write_text
 from transformer_core.config import AttentionKind
 from transformer_core.data.lines import LineReader
 from transformer_core.decoding.config import BatchConfig
+from transformer_core.decoding.generation import model_search
 from transformer_core.errors import ConfigError, DataError
 from transformer_core.inspection.attention_maps import HeadChoice, LayerChoice
 

@@ -20,6 +20,7 @@ from cli.decoding_options import (
     batch_config,
     generation_defaults,
     load_for_decoding,
+    search_config,
 )
 from transformer_core.data.json_lines import join_object
 from transformer_core.data.lines import LineWriter, open_output
@@ -115,7 +116,7 @@ def score(
         loaded.model,
         loaded.source_tokenizer,
         loaded.target_tokenizer,
-        settings.build(SearchConfig, {"length_penalty": length_penalty, "length_penalty_type": length_penalty_type}),
+        search_config({"model": model, "length_penalty": length_penalty, "length_penalty_type": length_penalty_type}),
         batch_config(context.params, loaded.generation),
         str(target),
     )

@@ -17,6 +17,7 @@ from cli.decoding_options import (
     LengthPenaltyType,
     Precision,
     chosen_format,
+    search_config,
 )
 from cli.line_translator import ServerSocket, check_choice, translation_config, translation_defaults
 from cli.prompt import line_count, typed_input
@@ -284,7 +285,7 @@ def _search_config(context: typer.Context, *, scores: bool) -> SearchConfig:
                 values["beam_size"] = 1
             case _:  # a beam asked for on the command line overrules a greedy configuration file
                 values[chosen[0]] = False
-    return settings.build(SearchConfig, values, scores=scores)
+    return search_config(values, scores=scores)
 
 
 def _level(context: typer.Context, name: str) -> int:

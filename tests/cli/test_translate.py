@@ -18,6 +18,7 @@ from tests.transformer_core.decoding.random_model import random_lines, save_word
 from transformer_core.decoding.config import BatchConfig, SearchConfig
 from transformer_core.decoding.translation import Translation
 from transformer_core.decoding.translator import Translator
+from transformer_core.model_files import write_json
 
 MAX_LENGTH = ["--max-length", "12"]
 LINES = [*random_lines(30), "", "  ", *random_lines(10, seed=5)]
@@ -235,6 +236,33 @@ def test_damaged_model_is_one_line(model: Path, tmp_path: Path) -> None:
     code, _, stderr = invoke("-m", broken)
     assert (code, len(stderr.splitlines())) == (4, 1)
     assert "beam_size" in stderr
+
+
+def test_a_model_says_how_it_is_decoded_and_nothing_else(model: Path, tmp_path: Path) -> None:
+    precious, secret = tmp_path / "precious", tmp_path / "secret"
+    precious.write_text("mine\n")
+    secret.write_text("ba\n")
+    options = {"output": str(precious), "input": [str(secret)], "format": "jsonl", "threads": 1 << 20, "resume": True}
+    hostile = save_word_model(tmp_path / "hostile")
+    write_json(hostile / "generation.json", {**options, "max_length": 12})
+    assert results("-m", hostile) == results("-m", model, *MAX_LENGTH)
+    assert precious.read_text() == "mine\n"
+    printed = results("-m", hostile, "--print-config", stdin=b"")
+    assert [line for line in printed if line.endswith("# generation.json")] == ["max_length = 12  # generation.json"]
+
+
+def test_it_is_said_whose_options_cannot_be(model: Path, tmp_path: Path) -> None:
+    hostile = save_word_model(tmp_path / "hostile", length_penalty=-1.0)
+    code, _, stderr = invoke("-m", hostile)
+    assert (code, stderr.count("\n")) == (4, 1)
+    assert stderr.startswith("transduce: error: generation.json: length_penalty (-1.0) must be between 0 and 50")
+    assert invoke("-m", hostile, "--length-penalty", "1")[0] == 0
+    grouped = save_word_model(tmp_path / "grouped", beam_groups=2, beam_size=4)
+    code, _, stderr = invoke("-m", grouped, "-b", "3")
+    assert (code, stderr) == (2, "transduce: error: beam_groups (2) must divide beam_size (3)\n")
+    warm = save_word_model(tmp_path / "warm", temperature=0.5, beam_size=1)
+    assert invoke("-m", warm, "--sample", *MAX_LENGTH)[0] == 0
+    assert invoke("-m", warm, *MAX_LENGTH)[0] == 4
 
 
 def test_failure_leaves_no_half_written_file(model: Path, tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ Imports no torch, so that the command line can offer the defaults without loadin
 """
 
 import math
+import reprlib
 from dataclasses import dataclass
 from typing import Literal, get_args
 
@@ -30,6 +31,10 @@ Precision = Literal["auto", "fp32", "bf16", "fp16", "int8"]
 
 # A translation may always be this many tokens longer than max_length_ratio allows: a ratio says little about one word.
 LENGTH_MARGIN = 10
+# Beyond these no search ends in time, in memory or in numbers that a float can hold.
+MAX_HYPOTHESES = 1 << 13
+MAX_LENGTH_PENALTY = 50
+MAX_MIN_LENGTH = 10_000
 DEFAULT_BATCH_SIZES: dict[BatchType, int] = {"tokens": 4096, "sentences": 64}
 
 
@@ -62,15 +67,16 @@ class SearchConfig:
 
     def __post_init__(self) -> None:
         for name in ("beam_size", "n_best"):
-            if getattr(self, name) < 1:
-                raise ConfigError(f"{name} ({getattr(self, name)}) must be at least 1")
+            value = getattr(self, name)
+            if not 1 <= value <= MAX_HYPOTHESES:
+                raise ConfigError(f"{name} ({reprlib.repr(value)}) must be between 1 and {MAX_HYPOTHESES}")
         if self.per_token and not self.scores:
             raise ConfigError("per_token needs scores: it keeps the log-probability of every token")
         if self.length_penalty_type not in get_args(LengthPenaltyType):
             choices = ", ".join(get_args(LengthPenaltyType))
             raise ConfigError(f"length_penalty_type ({self.length_penalty_type!r}) must be one of {choices}")
-        if not math.isfinite(self.length_penalty) or self.length_penalty < 0:
-            raise ConfigError(f"length_penalty ({self.length_penalty}) must be a number of at least 0")
+        if not 0 <= self.length_penalty <= MAX_LENGTH_PENALTY:
+            raise ConfigError(f"length_penalty ({self.length_penalty}) must be between 0 and {MAX_LENGTH_PENALTY}")
         self._check_lengths()
         self._check_sampling()
         self._check_rules()
@@ -124,8 +130,8 @@ class SearchConfig:
         return log_probability / self.penalty(num_tokens) if num_tokens else log_probability
 
     def _check_lengths(self) -> None:
-        if self.min_length < 0:
-            raise ConfigError(f"min_length ({self.min_length}) must be at least 0")
+        if not 0 <= self.min_length <= MAX_MIN_LENGTH:
+            raise ConfigError(f"min_length ({reprlib.repr(self.min_length)}) must be between 0 and {MAX_MIN_LENGTH}")
         if self.max_length is not None and self.max_length < max(1, self.min_length):
             raise ConfigError(f"max_length ({self.max_length}) must be at least 1 and at least min_length")
         if not 0 < self.max_length_ratio <= 1000:

@@ -10,6 +10,7 @@ import torch
 
 from transformer_core.data.lines import read_lines
 from transformer_core.decoding.config import SearchConfig
+from transformer_core.decoding.generation import model_length_ratio
 from transformer_core.decoding.translator import Translator
 from transformer_core.evaluation.metrics import MetricName, MetricScore, evaluate_corpus
 from transformer_core.experiments.compare_training import MixerRun
@@ -89,8 +90,7 @@ def _measure(
         for given, kept in zip(data.validation_columns, held_back, strict=True)
     )
     loaded = load_model(folder, device=device)
-    ratio = float(loaded.generation.get("max_length_ratio", SearchConfig.max_length_ratio))
-    search = SearchConfig(beam_size=1, max_length_ratio=ratio)
+    search = SearchConfig(beam_size=1, max_length_ratio=model_length_ratio(loaded.generation))
     translator = Translator(loaded.model, loaded.source_tokenizer, loaded.target_tokenizer, search)
     translator.translate(sources[:NUM_WARM_UP_LINES])
     started_at, num_lines = time.perf_counter(), 0

@@ -19,6 +19,7 @@ from pathlib import Path
 from tokenizer import Tokenizer, TokenizerConfig, TokenizerFileError, train_tokenizer
 from transformer_core.data.lines import open_output, read_lines
 from transformer_core.decoding.config import SearchConfig
+from transformer_core.decoding.generation import model_length_ratio
 from transformer_core.decoding.translator import Translator
 from transformer_core.device import choose_device
 from transformer_core.errors import ConfigError, ModelError
@@ -157,8 +158,7 @@ def evaluate_demo(demo: Demo, progress: Progress = no_progress) -> DemoResult:
         ModelError: the model is missing or damaged.
     """
     loaded = load_model(demo.run.folder, device=choose_device(demo.run.training.device))
-    ratio = loaded.generation.get("max_length_ratio", SearchConfig.max_length_ratio)
-    search = SearchConfig(max_length_ratio=float(ratio))
+    search = SearchConfig(max_length_ratio=model_length_ratio(loaded.generation))
     translator = Translator(loaded.model, loaded.source_tokenizer, loaded.target_tokenizer, search)
     sources = list(read_lines([demo.data.source_path("test")]))
     hypotheses: list[str] = []

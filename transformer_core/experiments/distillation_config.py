@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from transformer_core.decoding.config import LengthPenaltyType, SearchConfig
-from transformer_core.errors import ConfigError, ModelError
+from transformer_core.decoding.generation import model_search
+from transformer_core.errors import ConfigError
 
 __all__ = ["DISTILLED_FOLDER", "DistillationConfig", "distilled_files"]
 
@@ -49,16 +50,15 @@ class DistillationConfig:
         Raises:
             ModelError: that is damaged.
         """
-        try:
-            return SearchConfig(
-                beam_size=self.beam_size,
-                n_best=self.beam_size,
-                length_penalty=self.length_penalty,
-                length_penalty_type=self.length_penalty_type,
-                **{name: generation[name] for name in LIMITS if name in generation},
-            )
-        except (ConfigError, TypeError) as error:
-            raise ModelError(f"{self.teacher / 'generation.json'}: {error}") from None
+        limits = {name: generation[name] for name in LIMITS if name in generation}
+        own = model_search(limits, str(self.teacher / "generation.json"))
+        return SearchConfig(
+            beam_size=self.beam_size,
+            n_best=self.beam_size,
+            length_penalty=self.length_penalty,
+            length_penalty_type=self.length_penalty_type,
+            **{name: getattr(own, name) for name in limits},
+        )
 
 
 def distilled_files(folder: Path) -> tuple[Path, Path]:

@@ -10,6 +10,7 @@ import torch
 
 from transformer_core.data.lines import is_blank
 from transformer_core.decoding.config import BatchConfig, Precision
+from transformer_core.decoding.generation import model_source_limit
 from transformer_core.decoding.translation import Translation
 from transformer_core.decoding.translator import Translator
 from transformer_core.evaluation.metrics import MetricName, evaluate_lines
@@ -40,14 +41,13 @@ class Teacher:
     def __init__(self, config: DistillationConfig, device: torch.device, precision: Precision) -> None:
         loaded = load_model(config.teacher, device=device).tagged(config.tag)
         self.num_learned = config.n_best
-        limit = loaded.generation.get("max_source_length", BatchConfig.max_source_length)
         self.search = config.search(loaded.generation)
         self.translator = Translator(
             loaded.model,
             loaded.source_tokenizer,
             loaded.target_tokenizer,
             self.search,
-            BatchConfig(precision=precision, max_source_length=limit),
+            BatchConfig(precision=precision, max_source_length=model_source_limit(loaded.generation)),
             lambda number: f"{', '.join(map(str, config.train_src))}:{number}",
         )
 

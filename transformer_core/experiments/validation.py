@@ -6,6 +6,7 @@ from itertools import groupby, repeat
 
 from transformer_core.data.pairs import read_pairs
 from transformer_core.decoding.config import SearchConfig
+from transformer_core.decoding.generation import model_length_ratio
 from transformer_core.decoding.translator import Translator
 from transformer_core.evaluation.metrics import METRICS, MetricName, evaluate_corpus
 from transformer_core.experiments.config import TrainingRun
@@ -35,7 +36,7 @@ class ValidationDecoder:
                 self.tags.append(tag)
         self.tokenizers = tokenizers
         self.metrics: Sequence[MetricName] = [name for name in METRICS if name == run.training.metric]
-        ratio = float(read_json(run.folder / "generation.json").get("max_length_ratio", SearchConfig.max_length_ratio))
+        ratio = model_length_ratio(read_json(run.folder / "generation.json"))
         self.search = SearchConfig(beam_size=run.training.valid_beam_size, max_length_ratio=ratio)
 
     def __call__(self, model: Transformer, step: int) -> Decoded:
