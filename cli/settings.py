@@ -119,7 +119,7 @@ def load_config(context: "Context", path: Path) -> None:
         values = tomllib.loads(path.read_bytes().decode("utf-8-sig"))
     except OSError as error:
         raise ConfigError(f"{path}: cannot be read ({error.strerror})") from None
-    except ValueError as error:  # not UTF-8, or not TOML
+    except (ValueError, RecursionError) as error:  # not UTF-8, or not TOML
         raise ConfigError(f"{path}: is not TOML ({error})") from None
     keys = {key_of(item): item for item in _shown(context)}
     found: dict[str, object] = {}

@@ -23,7 +23,10 @@ from tokenizer.vocabulary import Vocabulary, build_model
 
 __all__ = ["MAX_FILE_BYTES", "add_tags", "parse_tokenizer", "write_tokenizer"]
 
-MAX_FILE_BYTES = 1 << 27  # 128 MiB; a vocabulary of 256 thousand pieces takes 30
+MAX_FILE_BYTES = 1 << 26  # 64 MiB; a vocabulary of 256 thousand pieces takes 30
+
+# Three bytes of JSON can be a list, which takes sixty of memory. 1.3 million pieces with their merges have so many.
+MAX_VALUES = 1 << 22
 
 
 def write_tokenizer(config: TokenizerConfig, vocabulary: Vocabulary) -> str:
@@ -47,6 +50,8 @@ def parse_tokenizer(text: str, name: str) -> tuple[TokenizerConfig, tokenizers.T
     Raises:
         TokenizerFileError: the text is not JSON, not a tokenizer, or not one of ours.
     """
+    if text.count(",") > MAX_VALUES:
+        raise TokenizerFileError(_foreign(name, f"it holds more than {MAX_VALUES:,} values"))
     try:
         document = json.loads(text)
     except (ValueError, RecursionError) as error:

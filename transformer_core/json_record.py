@@ -2,12 +2,12 @@
 
 import reprlib
 from dataclasses import fields, is_dataclass
-from types import UnionType
+from types import NoneType, UnionType
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin
 
 from transformer_core.errors import ConfigError
 
-__all__ = ["build_record"]
+__all__ = ["build_record", "fits"]
 
 _Record = TypeVar("_Record")
 
@@ -57,15 +57,21 @@ def _fitting(value: object, kind: Any, name: str) -> object:  # noqa: ANN401 - a
         if len(kinds) != len(value):
             raise TypeError
         return tuple(_fitting(item, item_kind, name) for item, item_kind in zip(value, kinds, strict=True))
-    if not _fits(value, kind):
+    if not fits(value, kind):
         raise TypeError
     return value
 
 
-def _fits(value: object, kind: object) -> bool:
-    """Tell whether a JSON value has the type of a field that holds one."""
+def fits(value: object, kind: object) -> bool:
+    """Tell whether a value out of a file has the type of a field."""
+    if get_origin(kind) in (Union, UnionType):
+        return any(fits(value, choice) for choice in get_args(kind))
+    if kind is NoneType:
+        return value is None
     if get_origin(kind) is Literal:
         return isinstance(value, str)
+    if get_origin(kind) is tuple:
+        return isinstance(value, tuple) and all(fits(item, get_args(kind)[0]) for item in value)
     if kind is float:
         return isinstance(value, int | float) and not isinstance(value, bool)
     if kind is int:

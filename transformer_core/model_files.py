@@ -10,12 +10,15 @@ Here is all that needs no torch; the weights are in model_directory.py. What lie
 
 import hashlib
 import json
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from tokenizer import Tokenizer, TokenizerFileError
 from tokenizer.atomic_file import write_text
+from tokenizer.bounded_file import read_bounded
+from tokenizer.file_format import MAX_FILE_BYTES
 from transformer_core.config import ModelConfig
 from transformer_core.errors import ModelError
 
@@ -27,8 +30,10 @@ __all__ = [
     "checkpoint_path",
     "hash_file",
     "hash_model_files",
+    "latest_checkpoint",
     "read_config",
     "read_json",
+    "read_text",
     "read_tokenizers",
     "require_decoder",
     "save_architecture",
@@ -38,8 +43,9 @@ __all__ = [
     "write_json",
 ]
 
-MAX_JSON_BYTES = 1 << 24  # config, generation and metadata are a few kilobytes
-MAX_TOKENIZER_BYTES = 1 << 28
+MAX_JSON_BYTES = 1 << 22  # config, generation and metadata are a few kilobytes
+MAX_NAME_BYTES = 1 << 8  # of LATEST
+MAX_STEP_DIGITS = 18
 JOINT_TOKENIZER = "tokenizer.json"
 SOURCE_TOKENIZER = "source_tokenizer.json"
 TARGET_TOKENIZER = "target_tokenizer.json"
@@ -78,7 +84,7 @@ def read_config(folder: Path) -> ModelConfig:
     if not folder.is_dir():
         kind = "is a file, not a model folder" if folder.exists() else "does not exist"
         raise ModelError(f"{folder}: {kind}; name a folder written by `transduce train -o`")
-    return ModelConfig.from_json(_read_text(folder / "config.json", MAX_JSON_BYTES), str(folder / "config.json"))
+    return ModelConfig.from_json(read_text(folder / "config.json"), str(folder / "config.json"))
 
 
 def read_tokenizers(folder: Path, config: ModelConfig) -> tuple[Tokenizer, Tokenizer]:
@@ -131,16 +137,46 @@ def checkpoint_path(folder: Path, checkpoint: str) -> Path:
         return folder / "model.safetensors"
     checkpoints = folder / "checkpoints"
     if checkpoint == "last":
-        name = _read_text(checkpoints / "LATEST", 4096).strip()
-    elif checkpoint.isdecimal():
+        name = latest_checkpoint(folder)
+    elif checkpoint.isdecimal() and len(checkpoint) <= MAX_STEP_DIGITS:
         name = f"step-{int(checkpoint):08d}"
     else:
         raise ModelError(f"checkpoint {checkpoint!r} is none; use best, last or the number of a step")
-    path = checkpoints / Path(name).name / "model.safetensors"
+    path = checkpoints / name / "model.safetensors"
     if not path.is_file():
-        kept = ", ".join(sorted(str(int(entry.name[5:])) for entry in checkpoints.glob("step-*"))) or "none"
+        steps = sorted(int(entry.name[5:]) for entry in checkpoints.glob("step-*") if _is_checkpoint(entry.name))
+        kept = ", ".join(map(str, steps)) or "none"
         raise ModelError(f"{folder}: has no checkpoint {checkpoint}; kept steps: {kept}")
     return path
+
+
+def latest_checkpoint(folder: Path) -> str:
+    """Give the name of the newest checkpoint of a model folder.
+
+    Raises:
+        ModelError: there is none yet, or LATEST names none.
+    """
+    path = folder / "checkpoints" / "LATEST"
+    name = read_text(path, MAX_NAME_BYTES).removesuffix("\n")
+    if not _is_checkpoint(name):
+        raise ModelError(f"{path}: is damaged: {name!r} is no name of a checkpoint")
+    return name
+
+
+def read_text(path: Path, max_bytes: int = MAX_JSON_BYTES) -> str:
+    """Read one of the small files of a model folder.
+
+    Raises:
+        ModelError: it is missing or damaged, no ordinary file, or larger than any that training writes.
+    """
+    try:
+        return read_bounded(path, max_bytes).decode("utf-8")
+    except FileNotFoundError:
+        raise ModelError(f"{path}: is missing; the model folder is incomplete") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise ModelError(f"{path}: cannot be read ({error})") from None
+    except ValueError as error:
+        raise ModelError(f"{path}: {error}; the model folder is damaged") from None
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -152,7 +188,7 @@ def read_json(path: Path) -> dict[str, Any]:
     if not path.exists():
         return {}
     try:
-        content = json.loads(_read_text(path, MAX_JSON_BYTES))
+        content = json.loads(read_text(path))
     except (ValueError, RecursionError) as error:
         raise ModelError(f"{path}: is not JSON ({error})") from None
     if not isinstance(content, dict):
@@ -189,9 +225,14 @@ def verify_hashes(folder: Path) -> list[str]:
     return sorted(name for name in {*recorded, *found} if recorded.get(name) != found.get(name))
 
 
+def _is_checkpoint(name: str) -> bool:
+    """Tell whether the folder of a checkpoint may have this name."""
+    return re.fullmatch(rf"step-[0-9]{{8,{MAX_STEP_DIGITS}}}", name) is not None
+
+
 def _read_tokenizer(path: Path, config: ModelConfig, vocabulary_size: int) -> Tokenizer:
     try:
-        tokenizer = Tokenizer.from_json(_read_text(path, MAX_TOKENIZER_BYTES), str(path))
+        tokenizer = Tokenizer.from_json(read_text(path, MAX_FILE_BYTES), str(path))
     except TokenizerFileError as error:
         raise ModelError(str(error)) from None
     if tokenizer.vocabulary_size != vocabulary_size:
@@ -202,14 +243,3 @@ def _read_tokenizer(path: Path, config: ModelConfig, vocabulary_size: int) -> To
     if (tokenizer.pad_id, tokenizer.bos_id, tokenizer.eos_id) != (config.pad_id, config.bos_id, config.eos_id):
         raise ModelError(f"{path}: has other special ids than config.json")
     return tokenizer
-
-
-def _read_text(path: Path, max_bytes: int) -> str:
-    try:
-        if path.stat().st_size > max_bytes:
-            raise ModelError(f"{path}: is larger than {max_bytes} bytes; the model folder is damaged")
-        return path.read_text(encoding="utf-8")
-    except FileNotFoundError:
-        raise ModelError(f"{path}: is missing; the model folder is incomplete") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise ModelError(f"{path}: cannot be read ({error})") from None

@@ -47,12 +47,17 @@ def describe_file(path: Path) -> dict[str, Any]:
     }
 
 
-def is_unchanged(recorded: Sequence[dict[str, Any]], paths: Sequence[Path]) -> bool:
-    """Tell whether files are what an earlier run recorded: by size and time, or, if those differ, by hash."""
-    if len(recorded) != len(paths):
+def is_unchanged(recorded: object, paths: Sequence[Path]) -> bool:
+    """Tell whether files are what an earlier run recorded: by size and time, or, if those differ, by hash.
+
+    Args:
+        recorded: what `describe_file` gave of each, read from a file that may be damaged.
+        paths: the files.
+    """
+    if not isinstance(recorded, list) or len(recorded) != len(paths):
         return False
     for before, path in zip(recorded, paths, strict=True):
-        if not path.is_file():
+        if not isinstance(before, dict) or not path.is_file():
             return False
         status = path.stat()
         same_status = (status.st_size, status.st_mtime_ns) == (before.get("bytes"), before.get("modified_ns"))

@@ -2,6 +2,8 @@ from collections.abc import Sequence
 from functools import cache
 
 import pytest
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
 
 from tokenizer import KINDS, Kind, Tokenizer, TokenizerConfig, train_tokenizer
 from tokenizer.pipeline import build_pre_tokenizer
@@ -42,6 +44,21 @@ def test_words_begin_where_the_pre_tokenizer_cuts(kind: Kind, line: str) -> None
     assert encoding.ids == tokenizer.encode(line)
     assert word_starts(encoding.ids, tokenizer.word_edges) == [
         place == 0 or words[place] != words[place - 1] for place in range(len(words))
+    ]
+
+
+@settings(deadline=None, max_examples=60)
+@given(
+    st.sampled_from(["bpe", "byte-bpe"]), st.lists(st.text("aThe12,.!-_'äदम日本も", min_size=1, max_size=6), min_size=1)
+)
+def test_words_of_any_text_begin_where_the_pre_tokenizer_cuts(kind: Kind, words: list[str]) -> None:
+    tokenizer = trained(kind)
+    encoding = tokenizer._library.encode(" ".join(words), add_special_tokens=False)
+    pieces = [tokenizer.pieces[index] for index in encoding.ids]
+    assume("\ufffd" not in "".join(pieces))  # a part of a character: nobody knows what it is of
+    numbers = encoding.word_ids
+    assert word_starts(encoding.ids, tokenizer.word_edges) == [
+        place == 0 or numbers[place] != numbers[place - 1] for place in range(len(numbers))
     ]
 
 

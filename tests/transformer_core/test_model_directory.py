@@ -223,8 +223,13 @@ def test_checkpoints_by_name_and_step(folder: Path) -> None:
     with pytest.raises(ModelError, match="checkpoint 'first' is none; use best, last or the number of a step"):
         checkpoint_path(folder, "first")
     (folder / "checkpoints" / "LATEST").write_text("../../../etc\n")
-    with pytest.raises(ModelError, match="has no checkpoint last"):
+    with pytest.raises(ModelError, match=r"LATEST: is damaged: '\.\./\.\./\.\./etc' is no name of a checkpoint"):
         checkpoint_path(folder, "last")
+    (folder / "checkpoints" / "step-mine").mkdir()  # of somebody's making
+    with pytest.raises(ModelError, match="has no checkpoint 41; kept steps: 40"):
+        checkpoint_path(folder, "41")
+    with pytest.raises(ModelError, match="is none; use best, last or the number of a step"):
+        checkpoint_path(folder, "9" * 5000)
 
 
 def test_hashes_tell_what_was_changed(folder: Path) -> None:

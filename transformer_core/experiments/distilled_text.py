@@ -57,7 +57,7 @@ class DistilledText:
         content = read_json(path)
         if not content:
             return None
-        if set(content) != {item.name for item in fields(cls)}:
+        if set(content) != {item.name for item in fields(cls)} or not _is_sound(content):
             raise ModelError(f"{path}: is damaged or of another version; remove {path.parent} to translate anew")
         return cls(**content)
 
@@ -233,6 +233,22 @@ def _rows(config: DistillationConfig) -> Iterator[Row]:
     else:
         for line in read_lines(config.train_src, config.errors):
             yield line, None
+
+
+def _is_sound(content: dict[str, Any]) -> bool:
+    """Tell whether progress.json, which may hold anything, holds what is used of it."""
+    teacher, search, data = content["teacher"], content["search"], content["data"]
+    counts = [value for name, value in content.items() if name.startswith("num_") or name.endswith("_bytes")]
+    return (
+        isinstance(teacher, dict)
+        and isinstance(teacher.get("path"), str)
+        and isinstance(teacher.get("files"), dict)
+        and isinstance(search, dict)
+        and isinstance(data, dict)
+        and {"train_src", "train_tgt"} <= set(data)
+        and all(type(count) is int and 0 <= count < 1 << 53 for count in counts)
+        and isinstance(content["is_complete"], bool)
+    )
 
 
 def _option(name: str) -> str:

@@ -166,7 +166,8 @@ def describe_data(run: TrainingRun, stored: dict[str, Any] | None) -> dict[str, 
     paths = run.data.files
     if stored is None:
         return {name: [describe_file(path) for path in files] for name, files in paths.items()}
-    recorded: dict[str, list[dict[str, Any]]] = read_json(run.folder / "metadata.json").get("data", {})
+    found = read_json(run.folder / "metadata.json").get("data")
+    recorded: dict[str, list[dict[str, Any]]] = found if isinstance(found, dict) else {}
     for name, files in paths.items():
         if not is_unchanged(recorded.get(name, []), files):
             raise ConfigError(

@@ -4,6 +4,7 @@ Its keys are the long names of the options, with _ for -. On resume the options 
 that would change what the run computes is named and refused, and what is not asked for is as it was.
 """
 
+import reprlib
 import tomllib
 from collections.abc import Mapping
 from dataclasses import fields, replace
@@ -13,9 +14,11 @@ from typing import Any, TypeVar, get_args
 import tomli_w
 
 from tokenizer.atomic_file import write_text
+from transformer_core.json_record import fits
 from transformer_core.errors import ConfigError, ModelError
 from transformer_core.experiments.config import ArchitectureConfig, PretrainingConfig
 from transformer_core.experiments.text_config import DataConfig, RawTextConfig
+from transformer_core.model_files import read_text
 from transformer_core.training.adaptation_config import AdaptationConfig
 from transformer_core.training.config import TrainingConfig
 
@@ -95,9 +98,10 @@ def read_training_file(folder: Path) -> dict[str, Any]:
     """
     path = folder / TRAINING_FILE
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise ModelError(f"{path}: cannot be read ({error}); start anew with --overwrite") from None
+        return tomllib.loads(read_text(path))
+    except (ModelError, ValueError, RecursionError) as error:
+        reason = str(error).removeprefix(f"{path}: ")
+        raise ModelError(f"{path}: cannot be read ({reason}); start anew with --overwrite") from None
 
 
 def refuse_changes(folder: Path, stored: Mapping[str, Any], wanted: Mapping[str, Any]) -> None:
@@ -130,20 +134,30 @@ def recall_options(config: _Config, stored: Mapping[str, Any], folder: Path) -> 
     if isinstance(config, TrainingConfig) and config.max_epochs not in (None, stored.get("max_epochs")):
         forgotten.add("max_steps")
     values: dict[str, Any] = {}
-    for item in fields(config):
-        name = option_name(item.name)
-        if name in stored and name not in forgotten and getattr(config, item.name) in (None, (), "auto"):
-            value = stored[name]
-            is_path = Path in get_args(item.type)
-            if isinstance(value, list):
-                value = tuple(map(Path, value)) if is_path else tuple(value)
-            elif is_path:
-                value = Path(value)
-            values[item.name] = value
     try:
+        for item in fields(config):
+            name = option_name(item.name)
+            if name in stored and name not in forgotten and getattr(config, item.name) in (None, (), "auto"):
+                values[item.name] = _recalled(stored[name], item.type, name)
         return replace(config, **values)
     except (ConfigError, TypeError, ValueError) as error:
         raise ModelError(f"{folder / TRAINING_FILE}: {error}; start anew with --overwrite") from None
+
+
+def _recalled(value: object, kind: object, name: str) -> object:
+    """Turn a value of TOML, which may be anything, into one of a field.
+
+    Raises:
+        TypeError: it is of another kind.
+    """
+    is_path = Path in get_args(kind)
+    if isinstance(value, list):
+        value = tuple(Path(item) if is_path else item for item in value)
+    elif is_path and isinstance(value, str):
+        value = Path(value)
+    if not fits(value, kind):
+        raise TypeError(f"{name} is {reprlib.repr(value)}, which is not of its kind")
+    return value
 
 
 def _shown(value: object) -> str:

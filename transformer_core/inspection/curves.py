@@ -122,9 +122,11 @@ def read_run(folder: Path) -> Run:
         raise ModelError(f"{folder}: {kind}; name a folder written by `transduce train -o`")
     path = folder / METRICS_FILE
     try:
-        text = path.read_text(encoding="utf-8", errors="replace")
+        text = path.read_text(encoding="utf-8", errors="replace") if path.is_file() else None
     except OSError:
-        raise ModelError(f"{path}: is missing or cannot be read; training writes it into the model folder") from None
+        text = None
+    if text is None:
+        raise ModelError(f"{path}: is missing or cannot be read; training writes it into the model folder")
     lines = text.split("\n")
     parsed = [_parse(line) for line in lines]
     found = [record for record in parsed if record is not None]

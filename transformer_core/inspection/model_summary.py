@@ -98,7 +98,7 @@ def _best_validation(path: Path) -> dict[str, Any] | None:
             for line in file:
                 try:
                     record = json.loads(line)
-                except ValueError:  # cut off by a kill
+                except (ValueError, RecursionError):  # cut off by a kill
                     continue
                 if isinstance(record, dict) and record.get("type") == "validation" and record.get("is_best"):
                     best = record

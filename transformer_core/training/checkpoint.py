@@ -30,7 +30,7 @@ from transformer_core.model_directory import (
     weights_of,
     write_weights,
 )
-from transformer_core.model_files import checkpoint_path, read_json, write_json
+from transformer_core.model_files import checkpoint_path, latest_checkpoint, read_json, write_json
 from transformer_core.training.adaptation import adapter_weights, base_weights, set_parameters
 from transformer_core.training.optimizer import ModelOptimizer
 from transformer_core.training.sharding import gathered
@@ -38,6 +38,7 @@ from transformer_core.training.sharding import gathered
 __all__ = ["Checkpoints", "TrainingState", "set_weights"]
 
 ADAPTERS, BASE = "adapters.safetensors", "base.safetensors"
+MAX_COUNT = 1 << 53  # of anything that is counted in a state
 STEP_PATTERN = "step-" + 8 * "[0-9]"
 
 
@@ -122,7 +123,11 @@ class Checkpoints:
         write_json(self.folder / _step_name(state.step) / "state.json", asdict(state))
 
     def latest(self) -> Path | None:
-        """Where the newest checkpoint is; None if there is none yet."""
+        """Where the newest checkpoint is; None if there is none yet.
+
+        Raises:
+            ModelError: LATEST is damaged.
+        """
         name = self._latest_name()
         return None if name is None else self.folder / name
 
@@ -177,8 +182,7 @@ class Checkpoints:
         return self.folder / "snapshots"
 
     def _latest_name(self) -> str | None:
-        path = self.folder / "LATEST"
-        return path.read_text(encoding="utf-8").strip() if path.exists() else None
+        return latest_checkpoint(self.model_folder) if (self.folder / "LATEST").exists() else None
 
     def _prune(self, state: TrainingState) -> None:
         """Remove what neither a resumed run nor the user needs; the newest checkpoint is on disk by now."""
@@ -222,9 +226,24 @@ def _read_state(path: Path) -> TrainingState:
     if unknown := set(content) ^ {item.name for item in fields(TrainingState)}:
         raise ModelError(f"{path}: unknown or missing key {min(unknown)!r}; it was written by another version")
     for name, default in asdict(TrainingState()).items():
-        if type(content[name]) is not type(default):
-            raise ModelError(f"{path}: {name} is {content[name]!r}, not of its kind; the checkpoint is damaged")
+        if not _is_like(content[name], default):
+            raise ModelError(f"{path}: {name} is {content[name]!r:.100}, not of its kind; the checkpoint is damaged")
     return TrainingState(**content)
+
+
+def _is_like(value: object, default: object) -> bool:
+    """Tell whether a value of a state may stand where `default` stood when training began."""
+    match value:
+        case bool() | float():
+            return type(value) is type(default)
+        case int():
+            return type(default) is int and 0 <= value < MAX_COUNT
+        case list():
+            return isinstance(default, list) and all(_is_like(item, 0) for item in value)
+        case dict():
+            return isinstance(default, dict) and all(isinstance(item, float) for item in value.values())
+        case _:
+            return False
 
 
 def _is_regular(path: Path) -> bool:

@@ -215,9 +215,16 @@ def test_a_damaged_note_is_one_line(tmp_path: Path) -> None:
     config = make_config(tmp_path)
     write(config, tmp_path)
     path = tmp_path / "distilled" / "progress.json"
-    path.write_text(json.dumps({"num_lines": 3}))
-    with pytest.raises(ModelError, match=r"progress\.json: is damaged or of another version; remove .*distilled"):
-        begin_distilled_text(config, tmp_path, overwrite=False)
+    whole = json.loads(path.read_text())
+    for content in (
+        {"num_lines": 3},
+        *({**whole, name: value} for name, value in (("teacher", 3), ("search", []), ("data", {}), ("num_lines", -1))),
+        *({**whole, name: value} for name, value in (("target_bytes", "9"), ("is_complete", None), ("num_pairs", 1.0))),
+        {**whole, "teacher": {"path": "x", "files": [1]}},
+    ):
+        path.write_text(json.dumps(content))
+        with pytest.raises(ModelError, match=r"progress\.json: is damaged or of another version; remove .*distilled"):
+            begin_distilled_text(config, tmp_path, overwrite=False)
 
 
 def test_who_taught_is_described(tmp_path: Path) -> None:

@@ -226,6 +226,13 @@ def test_a_full_disk_leaves_the_checkpoint_before_and_nothing_else(
     [
         (lambda state: state.update(step="ten"), "step is 'ten', not of its kind"),
         (lambda state: state.update(snapshots=3), "snapshots is 3, not of its kind"),
+        (lambda state: state.update(snapshots=[3, "a"]), "snapshots is "),
+        (lambda state: state.update(averaged=[-3]), "averaged is "),
+        (lambda state: state.update(step=-1), "step is -1, not of its kind"),
+        (lambda state: state.update(step=True), "step is True, not of its kind"),
+        (lambda state: state.update(step=10**400), "step is 1000"),
+        (lambda state: state.update(is_extra=1), "is_extra is 1, not of its kind"),
+        (lambda state: state.update(best_values={"loss": "low"}), "best_values is "),
         (lambda state: state.update(mood="good"), "unknown or missing key 'mood'"),
         (lambda state: state.pop("epoch"), "unknown or missing key 'epoch'"),
     ],
@@ -239,6 +246,17 @@ def test_a_damaged_state_is_one_line(tmp_path: Path, damage: Callable[[dict[str,
     with pytest.raises(ModelError, match=message) as caught:
         Run(tmp_path).load()
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "name", ["../../../etc/passwd", "step-00000010/../../..", "", "step-10", "\x00", "step-" + "1" * 200, "x" * 10_000]
+)
+def test_a_name_of_the_newest_that_is_none_is_one_line(tmp_path: Path, name: str) -> None:
+    Run(tmp_path).save(10)
+    (tmp_path / "checkpoints/LATEST").write_text(f"{name}\n")
+    with pytest.raises(ModelError, match="checkpoints/LATEST: is ") as caught:
+        Run(tmp_path).load()
+    assert len(str(caught.value)) < 700
 
 
 @pytest.mark.parametrize("name", ["model.safetensors", "optimizer.safetensors", "state.json"])
