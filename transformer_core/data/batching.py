@@ -25,6 +25,7 @@ from torch import Tensor
 from transformer_core.data.encoding import Ids
 from transformer_core.data.mixing import count_turns, turns
 from transformer_core.data.shards import Corpus, Shard, ShardFacts
+from transformer_core.errors import DataError
 
 __all__ = ["Batch", "Batching", "PlannedBatch", "collate", "pad_rows"]
 
@@ -81,6 +82,7 @@ class Batching:
     pad_id: int
     bos_id: int
     eos_id: int
+    vocabulary_sizes: tuple[int, int] | None = None  # of source and target, which no id may reach; None: any may stand
 
     def epoch(self, corpus: Corpus, epoch: int, first: int = 0) -> Iterator[Batch]:
         """Give the batches of an epoch from number `first` on, in shuffled order."""
@@ -207,10 +209,21 @@ class Batching:
         )
 
     def _collate(self, shard: Shard, indices: Indices) -> Batch:
-        """Pad the pairs at `indices` into tensors."""
+        """Pad the pairs at `indices` into tensors.
+
+        Raises:
+            DataError: an id is of no vocabulary that the model has.
+        """
         sources = [shard.source(index) for index in indices]
         targets = [shard.target(index) for index in indices]
-        return collate(sources, targets, pad_id=self.pad_id, bos_id=self.bos_id, eos_id=self.eos_id)
+        batch = collate(sources, targets, pad_id=self.pad_id, bos_id=self.bos_id, eos_id=self.eos_id)
+        for ids, size in zip((batch.source, batch.target_output), self.vocabulary_sizes or (), strict=False):
+            if (largest := int(ids.max())) >= size:
+                raise DataError(
+                    f"the tokenised text holds the id {largest}, but the vocabulary has {size} entries; "
+                    "it was tokenised with another one, or is damaged: prepare it again with --overwrite"
+                )
+        return batch
 
 
 def collate(sources: Sequence[Row], targets: Sequence[Row], *, pad_id: int, bos_id: int, eos_id: int) -> Batch:

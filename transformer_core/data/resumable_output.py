@@ -12,6 +12,7 @@ and the journal goes.
 import fcntl
 import json
 import os
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
@@ -19,11 +20,13 @@ from typing import BinaryIO
 
 from tokenizer.atomic_file import sync_directory
 from transformer_core.data.lines import LineWriter, blaming
-from transformer_core.errors import ConfigError
+from transformer_core.errors import ConfigError, DataError
 
 __all__ = ["ResumableWriter", "open_resumable"]
 
 COMPLETE = b"complete\n"  # the last line of the journal, before the file gets its name
+
+_PLACE = re.compile(rb"([0-9]{1,18}) ([0-9]{1,18})\n")  # records and bytes
 
 
 class ResumableWriter(LineWriter):
@@ -60,6 +63,7 @@ def open_resumable(path: Path, job: Mapping[str, object]) -> Iterator[ResumableW
 
     Raises:
         ConfigError: another job has begun this output, or is at it now.
+        DataError: the journal is damaged.
         OSError: it cannot be written.
     """
     part = path.with_name(f"{path.name}.part")
@@ -70,7 +74,9 @@ def open_resumable(path: Path, job: Mapping[str, object]) -> Iterator[ResumableW
             lines = _begin(path, part, journal, job)
             is_complete = lines[-1] == COMPLETE
             if not is_complete:
-                num_records, num_bytes = _last_place(lines[1:], part.stat().st_size if part.exists() else 0)
+                places = _places(lines[1:], part, journal_path)
+                size = part.stat().st_size if part.exists() else 0
+                num_records, num_bytes = next(place for place in reversed(places) if place[1] <= size)
                 file = stack.enter_context(part.open("ab"))
                 file.truncate(num_bytes)
                 file.seek(num_bytes)
@@ -98,6 +104,7 @@ def _begin(path: Path, part: Path, journal: BinaryIO, job: Mapping[str, object])
 
     Raises:
         ConfigError: another job has begun this output, or is at it now.
+        DataError: the journal is none.
     """
     try:
         fcntl.flock(journal, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -105,14 +112,32 @@ def _begin(path: Path, part: Path, journal: BinaryIO, job: Mapping[str, object])
         raise ConfigError(f"{path}: another process is writing it") from None
     head = json.dumps(job, sort_keys=True).encode() + b"\n"
     lines = _whole_lines(journal)
+    if lines == [head, *lines[1:-1], COMPLETE] and not (part.exists() or path.exists()):
+        journal.truncate(0)  # somebody has removed what was complete
+        lines = []
     if not lines:
         part.unlink(missing_ok=True)
         journal.write(head)
         journal.flush()
         return [head]
     if lines[0] != head:
-        raise ConfigError(_difference(path, part, Path(journal.name), json.loads(lines[0]), job))
+        raise ConfigError(_difference(path, part, Path(journal.name), _read_job(lines[0], part, journal.name), job))
     return lines
+
+
+def _read_job(line: bytes, part: Path, journal_name: str) -> dict[str, object]:
+    """Read the first line of a journal: what it is of.
+
+    Raises:
+        DataError: it is none.
+    """
+    try:
+        job = json.loads(line)
+    except (ValueError, RecursionError):
+        job = None
+    if not isinstance(job, dict):
+        raise _damaged(part, Path(journal_name), 1)
+    return job
 
 
 def _whole_lines(journal: BinaryIO) -> list[bytes]:
@@ -121,13 +146,28 @@ def _whole_lines(journal: BinaryIO) -> list[bytes]:
     content = journal.read()
     whole = content[: content.rfind(b"\n") + 1]
     journal.truncate(len(whole))
-    return whole.splitlines(keepends=True)
+    return [line + b"\n" for line in whole.split(b"\n")[:-1]]
 
 
-def _last_place(lines: Sequence[bytes], size: int) -> tuple[int, int]:
-    """Give records and bytes of the last window that stands in a file of so many bytes."""
-    places = [(0, 0), *((int(records), int(num_bytes)) for records, num_bytes in map(bytes.split, lines))]
-    return next(place for place in reversed(places) if place[1] <= size)
+def _places(lines: Sequence[bytes], part: Path, journal_path: Path) -> list[tuple[int, int]]:
+    """Give records and bytes of every window that was counted, after those of none.
+
+    They may go back, where windows were lost and computed again.
+
+    Raises:
+        DataError: a line of the journal is none.
+    """
+    places = [(0, 0)]
+    for number, line in enumerate(lines, 2):
+        match = _PLACE.fullmatch(line)
+        if match is None:
+            raise _damaged(part, journal_path, number)
+        places.append((int(match[1]), int(match[2])))
+    return places
+
+
+def _damaged(part: Path, journal_path: Path, number: int) -> DataError:
+    return DataError(f"{journal_path}:{number}: is damaged; remove {part.name} and {journal_path.name} to start anew")
 
 
 def _difference(

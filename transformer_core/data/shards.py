@@ -9,12 +9,11 @@ corpus.json also says what would take long to find out again: how large every sh
 of a source is. A corpus of several texts with weights keeps each in shards of its own.
 """
 
-import json
 import re
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -24,7 +23,8 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save as serialize
 
-from tokenizer.atomic_file import write_bytes, write_text
+from tokenizer.atomic_file import write_bytes
+from transformer_core.data.corpus_facts import CorpusFacts, CorpusStatistics, ShardFacts, read_corpus_facts
 from transformer_core.data.encoding import Chunk, EncodedRows, Ids, Row, RowEncoder
 from transformer_core.data.encoding_processes import encode_in_order
 from transformer_core.errors import DataError
@@ -35,31 +35,9 @@ SHARD_TOKENS = 1 << 24  # tokens of either side after which a shard is full: 32 
 SHARD_ROWS = 1 << 20  # or pairs, if they are short: what is computed for a shard takes some 50 bytes for each
 LINES_AT_ONCE = 4096  # pairs tokenised together
 
+ID_DTYPES = (np.uint16, np.uint32)
+
 Offsets = NDArray[np.int64]
-
-
-@dataclass(frozen=True, kw_only=True)
-class CorpusStatistics:
-    """What became of the pairs."""
-
-    num_pairs: int = 0  # kept
-    num_blank: int = 0  # dropped: nothing but white space on one side
-    num_long: int = 0  # dropped: more than max_length tokens on one side
-    num_cut: int = 0  # lines of raw text with more tokens than that: cut into pieces, which are kept as lines
-    num_source_tokens: int = 0  # of the kept pairs, end tokens not counted
-    num_target_tokens: int = 0  # 0 of raw text, which is all source
-    max_source_length: int = 0  # tokens of the longest kept source
-    max_target_length: int = 0  # 0 of raw text
-
-
-@dataclass(frozen=True, kw_only=True)
-class ShardFacts:
-    """What has to be known of a shard without opening it."""
-
-    num_pairs: int
-    num_places: int  # tokens of the longer side of every pair, one more each for bos or eos
-    longest: int  # tokens of the longest side
-    part: int  # which of the texts with weights it belongs to
 
 
 @dataclass(frozen=True)
@@ -108,15 +86,12 @@ class Corpus:
             DataError: the folder is incomplete or damaged.
         """
         self.folder = folder
-        try:
-            content = json.loads((folder / "corpus.json").read_text(encoding="utf-8"))
-            self.statistics = CorpusStatistics(**content["statistics"])
-            self.shards = tuple(ShardFacts(**facts) for facts in content["shards"])
-            self.longest_targets = {int(length): int(count) for length, count in content["longest_targets"].items()}
-            self.weights = tuple(weights or content["weights"])
-            self.key: str = content["key"]
-        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-            raise DataError(f"{folder}: is no complete corpus ({error}); remove it and run again") from None
+        facts = read_corpus_facts(folder)
+        self.statistics = facts.statistics
+        self.shards = facts.shards
+        self.longest_targets = facts.longest_targets
+        self.weights = tuple(weights) or facts.weights
+        self.key = facts.key
 
     @property
     def num_shards(self) -> int:
@@ -138,8 +113,10 @@ class Corpus:
                     for side in ("source", "target")
                     if f"{side}_ids" in set(file.keys())
                 }
-            return Shard(*sides["source"], *sides.get("target", sides["source"]))
-        except (SafetensorError, OSError) as error:
+            shard = Shard(*sides["source"], *sides.get("target", sides["source"]))
+            _check_shard(shard, self.shards[number])
+            return shard
+        except (SafetensorError, OSError, ValueError, KeyError, TypeError) as error:
             raise DataError(f"{path}: is damaged ({error}); remove its folder and run again") from None
 
 
@@ -195,14 +172,14 @@ def write_corpus(
     if missing := set(range(len(weights))) - {facts.part for facts in writer.shards}:
         raise DataError(f"nothing is left of corpus {min(missing) + 1} of {len(weights)}, so it can have no weight")
     longest_targets = enumerate(writer.longest_targets.tolist())
-    content: dict[str, Any] = {
-        "statistics": asdict(statistics),
-        "shards": [asdict(facts) for facts in writer.shards],
-        "longest_targets": {str(length): longest for length, longest in longest_targets if longest},
-        "weights": weights,
-        "key": key,
-    }
-    write_text(folder / "corpus.json", json.dumps(content, indent=2) + "\n")
+    facts = CorpusFacts(
+        statistics=statistics,
+        shards=tuple(writer.shards),
+        longest_targets={length: longest for length, longest in longest_targets if longest},
+        weights=tuple(weights),
+        key=key,
+    )
+    facts.save(folder)
     return Corpus(folder)
 
 
@@ -304,6 +281,21 @@ class _ShardWriter:
             max_source_length=self.max_lengths[0],
             max_target_length=self.max_lengths[1],
         )
+
+
+def _check_shard(shard: Shard, facts: ShardFacts) -> None:
+    """See that the rows of a shard lie one after the other in it, and are what was written of them.
+
+    Raises:
+        ValueError: they do not.
+    """
+    for ids, offsets in ((shard.source_ids, shard.source_offsets), (shard.target_ids, shard.target_offsets)):
+        if ids.ndim != 1 or ids.dtype not in ID_DTYPES or offsets.dtype != np.int64:
+            raise ValueError("ids or offsets are of another kind")
+        if offsets.shape != (facts.num_pairs + 1,):
+            raise ValueError(f"it holds {offsets.size - 1} pairs, corpus.json says {facts.num_pairs}")
+        if offsets[0] != 0 or offsets[-1] != len(ids) or not (np.diff(offsets) > 0).all():
+            raise ValueError("its rows do not lie one after the other")
 
 
 def is_corpus_file(name: str) -> bool:

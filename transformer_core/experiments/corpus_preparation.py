@@ -4,7 +4,6 @@ Text is read in a stream; what is made of it lies in the model folder under data
 It comes in rows: pairs of lines, or lines of raw text.
 """
 
-import json
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
@@ -209,11 +208,10 @@ def remove_prepared_data(folder: Path) -> None:
 def _find(folder: Path, key: str) -> Corpus | None:
     """Open a corpus that an earlier run completed, if it was made from the same text in the same way."""
     try:
-        if json.loads((folder / "corpus.json").read_text(encoding="utf-8")).get("key") != key:
-            return None
-        return Corpus(folder)
-    except (OSError, ValueError, AttributeError, DataError):
+        corpus = Corpus(folder)
+    except DataError:
         return None
+    return corpus if corpus.key == key else None
 
 
 def report_data(

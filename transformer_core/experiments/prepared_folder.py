@@ -158,20 +158,36 @@ def _read_facts(folder: Path) -> dict[str, Any]:
         raise DataError(f"{folder}: is no folder of `transduce prepare`, or not complete: it has no {PREPARED_FILE}")
     try:
         facts = read_json(path)
-        names = [name for column in facts["validation"] for name in column]
-        well_formed = (
-            facts["format_version"] == FORMAT_VERSION
-            and facts["request"]["unit"] in ("pairs", "lines")
-            and isinstance(facts["max_length"], int)
-            and isinstance(facts["num_held_back"], int)
-            and len(facts["tags"]) + len(facts["validation_tags"]) >= 0
-            and all(OUR_TEXT.fullmatch(name) for name in names)
-        )
+        is_sound = facts["format_version"] == FORMAT_VERSION and _is_sound(facts)
     except (ModelError, KeyError, TypeError) as error:
-        raise DataError(f"{path}: is damaged ({error}); prepare the folder again") from None
-    if not well_formed:
+        reason = str(error).removeprefix(f"{path}: ")
+        raise DataError(f"{path}: is damaged ({reason}); prepare the folder again") from None
+    if not is_sound:
         raise DataError(f"{path}: is damaged, or of another version; prepare the folder again")
     return facts
+
+
+def _is_sound(facts: dict[str, Any]) -> bool:
+    """Tell whether prepared.json, which may hold anything, holds what is used of it.
+
+    Raises:
+        KeyError: something is missing.
+        TypeError: something is of another kind.
+    """
+    columns, counts = facts["validation"], (facts["max_length"], facts["num_held_back"])
+    num_columns = {"pairs": 2, "lines": 1}.get(facts["request"]["unit"])
+    return (
+        isinstance(columns, list)
+        and len(columns) == num_columns
+        and len({len(column) for column in columns}) == 1
+        and all(OUR_TEXT.fullmatch(name) for column in columns for name in column)
+        and all(type(count) is int and 0 <= count < 1 << 53 for count in counts)
+        and facts["max_length"] > 0
+        and isinstance(facts["tags"], list)
+        and all(isinstance(tag, str) for tag in facts["tags"])
+        and len(facts["validation_tags"]) in (0, len(columns[0]))
+        and all(tag is None or isinstance(tag, str) for tag in facts["validation_tags"])
+    )
 
 
 def _describe_request(data: TextConfig, files: Mapping[str, list[dict[str, Any]]]) -> dict[str, Any]:

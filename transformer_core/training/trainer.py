@@ -103,7 +103,11 @@ class Trainer:
         self.state = TrainingState()
         special_ids = {name: getattr(model.config, name) for name in ("pad_id", "bos_id", "eos_id")}
         self.batching = Batching(
-            batch_size=config.batch_size, batch_type=config.batch_type, seed=config.seed, **special_ids
+            batch_size=config.batch_size,
+            batch_type=config.batch_type,
+            seed=config.seed,
+            vocabulary_sizes=(model.config.source_vocabulary_size, model.config.target_vocabulary_size),
+            **special_ids,
         )
         self.num_batches = self.batching.num_batches(task.training)
         assert config.max_steps and config.valid_every, "the caller completes the config"

@@ -1,4 +1,5 @@
 from collections import Counter
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 from typing import Literal, cast
@@ -17,6 +18,7 @@ from transformer_core.data.batching import Batch, Batching, pad_rows
 from transformer_core.data.encoding import RowEncoder
 from transformer_core.data.mixing import turns
 from transformer_core.data.shards import Corpus, Part, Shard, write_corpus
+from transformer_core.errors import DataError
 
 PAD, BOS, EOS = 0, 1, 2
 some_ids = st.lists(st.integers(5, 999), min_size=1, max_size=12)
@@ -284,3 +286,12 @@ def test_rows_are_padded_at_their_end(tmp_path: Path) -> None:
     rows = [shard.source(0), shard.source(1)]
     assert pad_rows(rows, 0).tolist() == [[5, 6], [8, 0]]
     assert pad_rows(rows, 0, first=1, last=2).tolist() == [[1, 5, 6, 2], [1, 8, 2, 0]]
+
+
+def test_an_id_of_no_vocabulary_is_said_before_it_is_looked_up(tmp_path: Path) -> None:
+    corpus = write_numbers(tmp_path, [([5, 9], [6]), ([7], [8])])
+    for sizes in (None, (10, 9)):
+        assert len(list(replace(batching(), vocabulary_sizes=sizes).in_order(corpus))) == 1
+    for sizes, largest, size in (((9, 9), 9, 9), ((10, 8), 8, 8)):
+        with pytest.raises(DataError, match=f"holds the id {largest}, but the vocabulary has {size} entries"):
+            list(replace(batching(), vocabulary_sizes=sizes).in_order(corpus))

@@ -1,12 +1,16 @@
 import errno
+import json
 import os
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from transformer_core.data.resumable_output import open_resumable
-from transformer_core.errors import ConfigError
+from transformer_core.errors import ConfigError, DataError
 
 JOB = {"model": "x", "beam_size": 5}
 WINDOWS = [["a", "b"], ["c", "ö"], ["e"]]
@@ -144,3 +148,63 @@ def at_work(tmp_path: Path) -> Iterator[Path]:
 def test_two_processes_do_not_write_one_output(at_work: Path) -> None:
     with pytest.raises(ConfigError, match="another process is writing it"), open_resumable(at_work, JOB):
         pass
+
+
+def test_what_was_complete_and_is_gone_is_made_again(tmp_path: Path) -> None:
+    path = tmp_path / "out"
+    journal = tmp_path / "out.part.journal"
+    journal.write_bytes(HEAD + b"2 4\n4 9\n5 11\ncomplete\n")
+    assert write(path) == len(WINDOWS)
+    assert path.read_bytes() == WHOLE
+    assert not journal.exists()
+
+
+HEAD = json.dumps(JOB, sort_keys=True).encode() + b"\n"
+
+
+@pytest.mark.parametrize(
+    ("journal", "number"),
+    [
+        (b"garbage\n", 1),
+        (b"[1]\n", 1),
+        (b"[" * 100_000 + b"\n", 1),
+        (b"\xff\xfe\n", 1),
+        (b"complete\n", 1),
+        (HEAD + b"two four\n", 2),
+        (HEAD + b"2 4\n2\n", 3),
+        (HEAD + b"2 -4\n", 2),
+        (HEAD + b"2 4 6\n", 2),
+        (HEAD + b"2\r4\n", 2),
+        (HEAD + b"complete\n2 4\n", 2),
+        (HEAD + b"2 " + b"9" * 10_000 + b"\n", 2),
+        (HEAD + HEAD, 2),
+    ],
+    ids=lambda value: str(value)[:30],
+)
+def test_a_damaged_journal_is_one_line_and_touches_nothing(tmp_path: Path, journal: bytes, number: int) -> None:
+    path, part = tmp_path / "out", tmp_path / "out.part"
+    part.write_bytes(WHOLE)
+    part.with_name("out.part.journal").write_bytes(journal)
+    with pytest.raises(DataError, match=rf"out\.part\.journal:{number}: is damaged; remove out\.part and"):
+        write(path)
+    assert part.read_bytes() == WHOLE
+    assert part.with_name("out.part.journal").read_bytes() == journal
+
+
+@settings(deadline=None, max_examples=60)
+@given(data=st.data())
+def test_whatever_is_lost_of_both_files_the_output_is_the_same(
+    data: st.DataObject, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    folder = tmp_path_factory.mktemp("lost")
+    path, part, journal = folder / "out", folder / "out.part", folder / "out.part.journal"
+    for kill_after in data.draw(st.lists(st.integers(0, 4), max_size=4)):
+        with suppress(Killed):
+            write(path, kill_after=kill_after)
+        for file in (part, journal):
+            if file.exists() and data.draw(st.booleans()):
+                file.write_bytes(file.read_bytes()[: data.draw(st.integers(0, 60))])
+    path.unlink(missing_ok=True)
+    write(path)
+    assert path.read_bytes() == WHOLE
+    assert os.listdir(folder) == ["out"]

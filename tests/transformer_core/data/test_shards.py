@@ -1,13 +1,15 @@
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 from safetensors import safe_open
+from safetensors.numpy import load_file, save_file
 
 from tests.transformer_core.data.number_corpus import NumberTokenizer, Pair, read_numbers, write_numbers
 from tests.transformer_core.decoding.random_model import random_lines, word_tokenizer
@@ -139,3 +141,72 @@ def test_a_damaged_shard_is_one_line(tmp_path: Path) -> None:
     path.write_bytes(path.read_bytes()[:-4])
     with pytest.raises(DataError, match=r"shard-00000\.safetensors: is damaged"):
         corpus.shard(0)
+
+
+def facts_of(folder: Path) -> dict[str, Any]:
+    facts: dict[str, Any] = json.loads((folder / "corpus.json").read_text())
+    return facts
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda facts: facts.update(shards=[]),
+        lambda facts: facts.update(shards=3),
+        lambda facts: facts.update(key=None),
+        lambda facts: facts.update(weights=["a"]),
+        lambda facts: facts.update(weights=[0.5, float("nan")]),
+        lambda facts: facts.update(weights=[10**400]),
+        lambda facts: facts.update(longest_targets={"a": 1}),
+        lambda facts: facts.update(longest_targets={"3": "1"}),
+        lambda facts: facts["shards"][0].update(num_pairs=-1),
+        lambda facts: facts["shards"][0].update(num_pairs=0),
+        lambda facts: facts["shards"][0].update(num_places=1 << 70),
+        lambda facts: facts["shards"][0].update(part=0.0),
+        lambda facts: facts["statistics"].update(num_pairs=None),
+        lambda facts: facts["statistics"].pop("num_pairs") and facts["statistics"].update(other=1),
+        lambda facts: facts.pop("weights"),
+    ],
+)
+def test_a_description_that_cannot_be_is_one_line(tmp_path: Path, damage: Callable[[dict[str, Any]], object]) -> None:
+    write_numbers(tmp_path, [([5], [6])])
+    facts = facts_of(tmp_path)
+    damage(facts)
+    (tmp_path / "corpus.json").write_text(json.dumps(facts))
+    with pytest.raises(DataError, match="is no complete corpus") as caught:
+        Corpus(tmp_path)
+    assert len(str(caught.value)) < 500
+
+
+def test_a_description_nested_without_end_is_one_line(tmp_path: Path) -> None:
+    write_numbers(tmp_path, [([5], [6])])
+    (tmp_path / "corpus.json").write_text('{"key":' * 100_000)
+    with pytest.raises(DataError, match="is no complete corpus"):
+        Corpus(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"source_offsets": np.array([0, 3, 1])},  # goes back
+        {"source_offsets": np.array([0, 1, 99])},  # beyond the ids
+        {"source_offsets": np.array([1, 2, 3])},
+        {"source_offsets": np.array([0, 1])},  # fewer pairs than corpus.json says
+        {"source_offsets": np.array([0, 1, 3], dtype=np.int32)},
+        {"source_offsets": np.zeros((0,), dtype=np.int64)},
+        {"target_ids": np.array([5.0, 6.0])},
+        {"target_ids": np.array([[5, 6]], dtype=np.uint16)},
+        {"target_ids": np.array([-5, 6], dtype=np.int64)},
+        {"source_ids": None},
+        {"source_offsets": None},
+    ],
+    ids=str,
+)
+def test_a_shard_that_is_none_of_ours_is_one_line(tmp_path: Path, changes: dict[str, NDArray[Any] | None]) -> None:
+    corpus = write_numbers(tmp_path, [([5], [6]), ([5, 6], [7])])
+    path = tmp_path / "shard-00000.safetensors"
+    tensors = {**load_file(path), **changes}
+    save_file({name: tensor for name, tensor in tensors.items() if tensor is not None}, path)
+    with pytest.raises(DataError, match=r"shard-00000\.safetensors: is damaged") as caught:
+        corpus.shard(0)
+    assert "\n" not in str(caught.value)

@@ -237,6 +237,15 @@ def test_what_is_none_or_incomplete_is_one_line(tmp_path: Path) -> None:
         {"validation": [["../../secret"], ["x"]]},
         {"validation": None},
         {"tags": None},
+        {"tags": [1]},
+        {"max_length": True},
+        {"max_length": 0},
+        {"num_held_back": -1},
+        {"request": {"unit": ["pairs"]}},
+        {"validation": [["held-back.src"]]},
+        {"validation": [["held-back.src"], []]},
+        {"validation": [["held-back.src"], 3]},
+        {"validation_tags": ["a", "b", "c"]},
     ],
 )
 def test_a_damaged_description_is_one_line(tmp_path: Path, change: dict[str, Any]) -> None:
