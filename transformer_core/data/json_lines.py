@@ -136,5 +136,5 @@ def _skip(line: str, place: int) -> int:
 
 def _broken(expected: str, place: int, reason: str = "") -> ValueError:
     """The error of a line that is no JSON from `place` on."""
-    said = reason[:1].lower() + reason[1:] if reason else f"expected {expected}"
+    said = reason[:1].lower() + reason[1:].removesuffix(" at") if reason else f"expected {expected}"
     return ValueError(f"is broken JSON ({said} at column {place + 1}); mend the line, or check --input-format")

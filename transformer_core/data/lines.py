@@ -35,7 +35,17 @@ __all__ = [
 
 Errors = Literal["strict", "replace"]
 
+# What has no end (/dev/zero) or unpacks to very much is given up before it fills the memory.
+MAX_LINE_BYTES = 1 << 28
+
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+# What other encodings begin with: nothing of such a file is worth replacing.
+_OTHER_MARKS = {
+    b"\xff\xfe\x00\x00": "UTF-32",
+    b"\x00\x00\xfe\xff": "UTF-32",
+    b"\xff\xfe": "UTF-16",
+    b"\xfe\xff": "UTF-16",
+}
 
 
 class LineReader:
@@ -66,6 +76,7 @@ class LineReader:
         self._lines: deque[str] = deque()  # decoded, not yet handed over
         self._num_decoded = 0
         self._unfinished: list[bytes] = []  # the start of a line whose end has not been read yet
+        self._num_unfinished = 0  # bytes of it
         self._failure: DataError | None = None  # raised once the lines before it have been handed over
         self._has_ended = False
 
@@ -134,16 +145,26 @@ class LineReader:
         if newline:
             self._unfinished.append(finished)
             block = b"".join(self._unfinished)
-            self._unfinished = [rest] if rest else []
+            self._unfinished, self._num_unfinished = ([rest] if rest else []), len(rest)
             self._decode(block, is_last=False)
         elif rest:
             self._unfinished.append(rest)
+            self._num_unfinished += len(rest)
+        if self._num_unfinished > MAX_LINE_BYTES and not self._has_ended:
+            place = f"{self.name}:{self._num_decoded + 1}"
+            self._failure = DataError(f"{place}: is longer than {MAX_LINE_BYTES >> 20} MiB, so it is no line of text")
+            self.close()
         return not self._has_ended
 
     def _decode(self, block: bytes, *, is_last: bool) -> None:
         r"""Turn lines that are joined by "\n" into text; the last line of a file counts only if it has bytes."""
         if self._num_decoded == 0:
             block = block.removeprefix(_BYTE_ORDER_MARK)
+            if encoding := next((name for mark, name in _OTHER_MARKS.items() if block.startswith(mark)), None):
+                said = f"{self.name}: is {encoding}, not UTF-8; `iconv -f {encoding} -t UTF-8` converts it"
+                self._failure = DataError(said)
+                self.close()
+                return
         if is_last and not block:
             return
         try:
@@ -320,8 +341,6 @@ def blaming(name: str) -> Iterator[None]:
 def _describe(error: UnicodeDecodeError) -> str:
     column = len(error.object[: error.start].decode("utf-8")) + 1
     description = f"byte 0x{error.object[error.start]:02x} at column {column}"
-    if error.object.startswith((b"\xff\xfe", b"\xfe\xff")):
-        return f"{description}: it looks like UTF-16"
     if error.object.startswith((b"\x1f\x8b", b"\xfd7zXZ", b"\x28\xb5\x2f\xfd")):
         return f"{description}: it looks compressed, which only the suffix .gz, .xz or .zst announces"
     return description

@@ -15,6 +15,7 @@ import zstandard
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from transformer_core.data import lines
 from transformer_core.data.byte_input import ByteInput
 from transformer_core.data.lines import LineReader, LineWriter, is_blank, open_output, read_lines
 from transformer_core.errors import DataError
@@ -128,6 +129,20 @@ def test_invalid_utf8_is_replaced_and_counted_by_line(tmp_path: Path) -> None:
 def test_a_hint_says_what_the_bytes_look_like(content: bytes, hint: str, tmp_path: Path) -> None:
     with pytest.raises(DataError, match=hint):
         lines_of(content, tmp_path)
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_a_line_without_end_is_given_up_after_the_lines_before_it(
+    suffix: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lines, "MAX_LINE_BYTES", 1 << 20)
+    path = tmp_path / f"text{suffix}"
+    path.write_bytes(PACK[suffix](b"a\n" + bytes((1 << 20) - 1) + b"\n" + bytes(3 << 20)))
+    found = []
+    with pytest.raises(DataError, match=rf"text{suffix}:3: is longer than 1 MiB, so it is no line of text"):
+        for line in LineReader(path):
+            found.append(len(line))
+    assert found == [1, (1 << 20) - 1]
 
 
 # --- compressed files -------------------------------------------------------------------------------------------------
