@@ -13,6 +13,7 @@ progress bar or the training display is first shown, not before: most commands e
 """
 
 import os
+import re
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -47,8 +48,14 @@ __all__ = [
 ]
 
 PROGRAM = "transduce"
+LONGEST_ERROR = 2000  # characters
 LOG_EVERY_SECONDS = 30.0  # between progress lines where there is no terminal
 REDRAW_EVERY_SECONDS = 0.1  # Rich takes a lock for every update: too dear to do for every line of a corpus
+
+
+# Names of files and what stands in files of others may hold what moves the cursor or turns the order of the text.
+_CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]")
+_HALF_CHARACTER = re.compile("[\ud800-\udc7f\udd00-\udfff]")  # none that stands for a byte of a file's name
 
 
 @dataclass
@@ -116,7 +123,7 @@ def results_have_color() -> bool:
 def write(text: str) -> None:
     """Write a result to stdout as it is, as UTF-8 whatever the locale."""
     sys.stdout.flush()  # what was printed before comes before
-    sys.stdout.buffer.write(text.encode("utf-8", errors="surrogateescape"))
+    sys.stdout.buffer.write(_HALF_CHARACTER.sub("\ufffd", text).encode("utf-8", errors="surrogateescape"))
     if sys.stdout.isatty():
         sys.stdout.buffer.flush()
 
@@ -157,7 +164,8 @@ def warn(text: str) -> None:
 def error(text: str) -> None:
     """Say in one line why the work ends; no level silences it."""
     place = f"{_state.place}: " if _state.place else ""
-    _say(place + " ".join(text.split()), label="error", color_code="31")
+    line = _spelled_out(place + " ".join(text.split()))
+    _say(line if len(line) <= LONGEST_ERROR else line[:LONGEST_ERROR] + "…", label="error", color_code="31")
 
 
 def command_line() -> str:
@@ -273,8 +281,13 @@ class _ProgressLog:
             info(f"{self.description}: {self.num_done:,}{self.goal} {self.unit}")
 
 
+def _spelled_out(text: str) -> str:
+    return _CONTROL.sub(lambda match: ascii(match[0])[1:-1], text)
+
+
 def _say(text: str, label: str = "", color_code: str = "") -> None:
-    """Write a line to stderr, above the live display where there is one."""
+    """Write a line to stderr, above the live display where there is one; what would disturb it is spelled out."""
+    text = _spelled_out(text)
     head = f"{PROGRAM}: {label}: " if label else ""
     if head and has_color():
         head = f"{PROGRAM}: \x1b[{color_code}m{label}:\x1b[0m "

@@ -6,6 +6,7 @@ from typing import Any
 
 from tokenizer import Tokenizer
 from transformer_core.config import ModelConfig, StackConfig
+from transformer_core.inspection.labels import visible
 from transformer_core.inspection.model_summary import ModelSummary
 
 __all__ = ["to_json", "to_text"]
@@ -32,7 +33,7 @@ def to_text(summary: ModelSummary) -> str:
     ]
     if summary.is_verified:
         rows.append(("files", "as they were written"))
-    return "".join(f"{name:<{NAME_WIDTH}}{' '.join(value.splitlines())}\n" for name, value in rows)
+    return "".join(f"{visible(name):<{NAME_WIDTH}}{visible(' '.join(value.splitlines()))}\n" for name, value in rows)
 
 
 def _architecture(config: ModelConfig) -> Iterator[tuple[str, str]]:
@@ -99,7 +100,8 @@ def _training(summary: ModelSummary) -> Iterator[tuple[str, str]]:
         return
     if "reason" in record:
         yield "training", str(record["reason"])
-        steps = record.get("averaged_steps") or [record.get("best_step")]
+        averaged = record.get("averaged_steps")
+        steps = averaged if isinstance(averaged, list) and averaged else [record.get("best_step")]
         mean = "the mean of those of steps" if len(steps) > 1 else "of step"
         yield "weights", f"{mean} {', '.join(map(str, steps))}"
         yield "validation", _pairs(record.get("validation"))

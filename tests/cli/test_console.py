@@ -132,3 +132,23 @@ def test_a_result_on_a_terminal_is_there_at_once(monkeypatch: pytest.MonkeyPatch
         assert os.read(main_side, 100) == b"now\r\n"  # the terminal adds the carriage return
         monkeypatch.undo()
     os.close(main_side)
+
+
+def test_what_would_move_the_cursor_is_spelled_out(capsys: pytest.CaptureFixture[str]) -> None:
+    console.error("a\x1b[2Jb\r\nc \u202ed\x85e\x9bf ü")
+    console.warn("\x1b]0;title\x07")
+    console.info("two\nlines\x08")
+    assert capsys.readouterr().err == (
+        "transduce: error: a\\x1b[2Jb c \\u202ed e\\x9bf ü\ntransduce: warning: \\x1b]0;title\\x07\ntwo\nlines\\x08\n"
+    )
+
+
+def test_an_error_is_a_line_that_can_be_read(capsys: pytest.CaptureFixture[str]) -> None:
+    console.error("\x1b" * 1_000_000)
+    assert capsys.readouterr().err == "transduce: error: " + "\\x1b" * 500 + "…\n"
+
+
+def test_half_a_character_in_a_result_is_replaced(capfdbinary: pytest.CaptureFixture[bytes]) -> None:
+    console.write_line("a\ud800b" + os.fsdecode(b"\xe9"))  # the last is a byte of a file's name
+    console.flush()
+    assert capfdbinary.readouterr().out == "a\ufffdb".encode() + b"\xe9\n"
