@@ -228,7 +228,10 @@ def _read_state(path: Path) -> TrainingState:
     for name, default in asdict(TrainingState()).items():
         if not _is_like(content[name], default):
             raise ModelError(f"{path}: {name} is {content[name]!r:.100}, not of its kind; the checkpoint is damaged")
-    return TrainingState(**content)
+    state = TrainingState(**content)
+    if max(state.validated_step, state.best_step, state.num_skipped, state.epoch) > state.step:
+        raise ModelError(f"{path}: has done more than its {state.step} steps allow; the checkpoint is damaged")
+    return state
 
 
 def _is_like(value: object, default: object) -> bool:

@@ -7,6 +7,7 @@ the validation pairs, before it takes their place.
 import math
 from collections.abc import Callable, Mapping
 
+from transformer_core.errors import ModelError
 from transformer_core.evaluation.metrics import higher_is_better
 from transformer_core.model import Transformer
 from transformer_core.model_directory import expected_shapes, read_weights, weights_of, write_weights
@@ -47,6 +48,15 @@ class Selection:
             self.checkpoints.save_snapshot(self.model, state.step)
             state.snapshots = [*state.snapshots, state.step][-self.num_snapshots :]
         return is_best
+
+    def check(self, state: TrainingState) -> None:
+        """See that a state that was read says what is compared.
+
+        Raises:
+            ModelError: it does not.
+        """
+        if (state.best_values or state.snapshots) and self.metric not in state.best_values:
+            raise ModelError(f"{self.checkpoints.folder}: the state has no {self.metric}; the checkpoint is damaged")
 
     def try_mean(self, state: TrainingState, validate: Callable[[], dict[str, float]]) -> str | None:
         """Put the mean of the snapshots in the place of the best weights if it is better than they are.

@@ -18,7 +18,7 @@ from pathlib import Path
 
 from transformer_core.data.batching import Batch, Batching
 from transformer_core.data.shards import Corpus
-from transformer_core.errors import Interrupted, OutOfMemoryError, TrainingError
+from transformer_core.errors import Interrupted, ModelError, OutOfMemoryError, TrainingError
 from transformer_core.model import Transformer
 from transformer_core.out_of_memory import is_out_of_memory
 from transformer_core.training.checkpoint import Checkpoints, TrainingState
@@ -123,11 +123,13 @@ class Trainer:
             Interrupted: SIGINT or SIGTERM came; everything is saved.
             TrainingError: gradients stopped being finite.
             OutOfMemoryError: the largest batch does not fit.
+            ModelError: the checkpoint is damaged.
         """
         self.trained.train()
         state = self.checkpoints.load(self.trained, self.optimizer)
         self.job.require_one_folder(self.checkpoints.folder, 0 if state is None else state.step)
         if state is not None:
+            self.selection.check(state)
             self.state = state
             self.log.cut_back(state.metrics_bytes, state.log_bytes)
             self.log.message(f"going on from step {state.step}")
@@ -220,6 +222,10 @@ class Trainer:
         while True:
             batches = self.batching.planned(self.task.training, state.epoch, state.batch)
             following = list(islice(batches, self._num_micro_batches(state.step + 1)))
+            if not following:  # nothing would ever follow
+                raise ModelError(
+                    f"{self.checkpoints.folder}: no epoch has {state.batch} batches; start with --overwrite"
+                )
             while micro_batches := following:
                 following = list(islice(batches, self._num_micro_batches(state.step + 2)))
                 if following:

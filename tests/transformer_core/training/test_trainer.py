@@ -17,7 +17,7 @@ from transformer_core.data import shards
 from transformer_core.data.batching import Batch
 from transformer_core.data.masking import MaskingVocabulary
 from transformer_core.data.shards import Corpus
-from transformer_core.errors import Interrupted, OutOfMemoryError, TrainingError
+from transformer_core.errors import Interrupted, ModelError, OutOfMemoryError, TrainingError
 from transformer_core.layers.dropout import Dropout
 from transformer_core.model import Transformer
 from transformer_core.model_directory import expected_shapes, read_weights
@@ -267,6 +267,24 @@ def test_a_run_that_died_ends_as_one_that_did_not(
             build().run()
     build().run()
     require_same(build, whole)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"batch": 10**6}, "no epoch has 1000000 batches; start with --overwrite"),
+        ({"best_values": {}}, "the state has no loss; the checkpoint is damaged"),
+        ({"best_values": {"bleu": 1.0}}, "the state has no loss; the checkpoint is damaged"),
+        ({"epoch": 1 << 40}, "has done more than its 6 steps allow"),
+        ({"validated_step": 7}, "has done more than its 6 steps allow"),
+    ],
+)
+def test_a_state_that_cannot_be_ends_the_run_in_a_line(build: Builder, change: dict[str, Any], message: str) -> None:
+    build(max_steps=6).run()
+    path = build.folder / "checkpoints/step-00000006/state.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), **change}))
+    with pytest.raises(ModelError, match=message):
+        build().run()
 
 
 def test_a_finished_run_that_is_run_again_changes_nothing(build: Builder, whole: Whole) -> None:
