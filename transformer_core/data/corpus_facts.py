@@ -80,6 +80,8 @@ class CorpusFacts:
             not (facts.num_pairs and facts.longest and facts.num_places) for facts in self.shards
         ):
             raise ValueError("a shard is empty, or there is none")
+        if 0 in self.longest_targets:
+            raise ValueError("a source of no token has a target")
         if any(not 0 < weight < math.inf for weight in self.weights):
             raise ValueError("a weight is not above 0")
         if self.weights and {facts.part for facts in self.shards} != set(range(len(self.weights))):

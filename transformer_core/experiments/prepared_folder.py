@@ -34,7 +34,7 @@ from transformer_core.experiments.training_file import option_values
 from transformer_core.model_files import TOKENIZER_FILES, read_json, save_tokenizers, write_json
 from transformer_core.provenance import describe_file, describe_software
 
-__all__ = ["Preparation", "adopt_prepared", "open_prepared", "prepare_folder"]
+__all__ = ["Preparation", "adopt_prepared", "check_tags", "open_prepared", "prepare_folder"]
 
 FORMAT_VERSION = 1
 
@@ -145,6 +145,17 @@ def open_prepared(folder: Path, weights: Sequence[float] = ()) -> PreparedData:
         validation_tags=tuple(facts["validation_tags"]),
         tags=tuple(facts["tags"]),
     )
+
+
+def check_tags(folder: Path, data: PreparedData, source_tokenizer: Tokenizer) -> None:
+    """See that the tags of a prepared folder are those of its vocabulary.
+
+    Raises:
+        DataError: one is not.
+    """
+    for tag in (*data.tags, *data.validation_tags):
+        if tag is not None and tag not in source_tokenizer.tags:
+            raise DataError(f"{folder}: speaks of the tag {tag!r:.100}, which its vocabulary lacks; prepare it again")
 
 
 def _read_facts(folder: Path) -> dict[str, Any]:

@@ -27,7 +27,7 @@ from transformer_core.experiments.corpus_preparation import (
     prepare_data,
     report_data,
 )
-from transformer_core.experiments.prepared_folder import adopt_prepared, open_prepared
+from transformer_core.experiments.prepared_folder import adopt_prepared, check_tags, open_prepared
 from transformer_core.experiments.pretraining import pretraining_task
 from transformer_core.experiments.recipe import complete_training
 from transformer_core.experiments.run_folder import (
@@ -211,6 +211,7 @@ def _prepare(
     """Make the corpora and say what they hold."""
     if run.data.prepared is not None:
         data = open_prepared(run.data.prepared, run.data.weights)
+        check_tags(run.data.prepared, data, tokenizers[0])
     else:
         key = data_key(run.data, tokenizers, data_files)
         processes = run.training.threads or num_cores()

@@ -159,6 +159,7 @@ def facts_of(folder: Path) -> dict[str, Any]:
         lambda facts: facts.update(weights=[10**400]),
         lambda facts: facts.update(longest_targets={"a": 1}),
         lambda facts: facts.update(longest_targets={"3": "1"}),
+        lambda facts: facts.update(longest_targets={"0": 1}),
         lambda facts: facts["shards"][0].update(num_pairs=-1),
         lambda facts: facts["shards"][0].update(num_pairs=0),
         lambda facts: facts["shards"][0].update(num_places=1 << 70),

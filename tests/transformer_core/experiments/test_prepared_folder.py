@@ -10,12 +10,18 @@ import torch
 
 from tests.training_task import reversed_strings, write_lines, write_task
 from tests.transformer_core.experiments.test_train_from_text import interrupted, make_run
-from tokenizer import TokenizerConfig, train_tokenizer
+from tokenizer import Tokenizer, TokenizerConfig, train_tokenizer
 from transformer_core.errors import ConfigError, DataError
 from transformer_core.experiments import prepared_folder as module
 from transformer_core.experiments.config import PretrainingConfig, TrainingRun
 from transformer_core.experiments.corpus_preparation import TextConfig, no_progress
-from transformer_core.experiments.prepared_folder import Preparation, adopt_prepared, open_prepared, prepare_folder
+from transformer_core.experiments.prepared_folder import (
+    Preparation,
+    adopt_prepared,
+    check_tags,
+    open_prepared,
+    prepare_folder,
+)
 from transformer_core.experiments.text_config import DataConfig, RawTextConfig
 from transformer_core.experiments.train_from_text import train_from_text
 from transformer_core.experiments.training_file import read_training_file
@@ -257,3 +263,13 @@ def test_a_damaged_description_is_one_line(tmp_path: Path, change: dict[str, Any
     path.write_text("{")
     with pytest.raises(DataError, match=r"prepared\.json: is damaged"):
         adopt_prepared(DataConfig(prepared=tmp_path / "prepared"))
+
+
+def test_a_tag_that_the_vocabulary_lacks_is_a_fault_of_the_folder(tmp_path: Path) -> None:
+    prepare(tmp_path / "prepared", pairs_of(tmp_path))
+    path = tmp_path / "prepared/prepared.json"
+    tokenizer = Tokenizer.load(tmp_path / "prepared/tokenizer.json")
+    check_tags(path.parent, open_prepared(path.parent), tokenizer)
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"tags": ["de"]}))
+    with pytest.raises(DataError, match="speaks of the tag 'de', which its vocabulary lacks"):
+        check_tags(path.parent, open_prepared(path.parent), tokenizer)
