@@ -14,10 +14,10 @@ from typing import Any, TypeVar, get_args
 import tomli_w
 
 from tokenizer.atomic_file import write_text
-from transformer_core.json_record import fits
 from transformer_core.errors import ConfigError, ModelError
 from transformer_core.experiments.config import ArchitectureConfig, PretrainingConfig
 from transformer_core.experiments.text_config import DataConfig, RawTextConfig
+from transformer_core.json_record import fits
 from transformer_core.model_files import read_text
 from transformer_core.training.adaptation_config import AdaptationConfig
 from transformer_core.training.config import TrainingConfig
