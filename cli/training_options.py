@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from cli import options
-from tokenizer.config import Kind
+from tokenizer.config import TrainedKind
 from transformer_core.config import Activation as ActivationChoice
 from transformer_core.config import DecoderMixer as DecoderMixerChoice
 from transformer_core.config import EncoderMixer as EncoderMixerChoice
@@ -141,7 +141,7 @@ VocabularySize = Annotated[
     ),
 ]
 TokenizerKind = Annotated[
-    Kind, typer.Option(help="Kind of the tokenizer that is learned.", rich_help_panel=options.INPUT_OUTPUT)
+    TrainedKind, typer.Option(help="Kind of the tokenizer that is learned.", rich_help_panel=options.INPUT_OUTPUT)
 ]
 Overwrite = Annotated[
     bool,

@@ -59,6 +59,7 @@ FILES = {
     "docs/inspecting.md": "what a model looks at, and how training went: text, figures, pages for the browser",
     "docs/layers.md": "attention, recurrence and convolution: the argument, the table, and what each learns",
     "docs/pretraining.md": "masked and denoising pretraining on raw text, fill, and what they bring",
+    "docs/conversion.md": "models for Hugging Face and CTranslate2, and models of theirs",
     "docs/fine-tuning.md": "another vocabulary, frozen parts, low-rank adapters; a small model taught by a large one",
     "docs/reference.md": "every command and option",
     "docs/formats.md": "every file that is written, every key and column, exit codes",

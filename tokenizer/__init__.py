@@ -12,6 +12,7 @@ from tokenizer.config import (
     Kind,
     Normalization,
     TokenizerConfig,
+    TrainedKind,
     minimum_vocabulary_size,
 )
 from tokenizer.errors import TokenizerConfigError, TokenizerDataError, TokenizerError, TokenizerFileError
@@ -35,6 +36,7 @@ __all__ = [
     "TokenizerDataError",
     "TokenizerError",
     "TokenizerFileError",
+    "TrainedKind",
     "check_round_trip",
     "minimum_vocabulary_size",
     "train_tokenizer",

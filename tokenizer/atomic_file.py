@@ -1,17 +1,18 @@
-"""Write a file beside its place and rename it: a reader sees the old file or the new one, never half of one.
+"""Write a file or a folder beside its place and rename it: a reader sees the old one or the new one, never a half.
 
 It stands on the ground floor because everything above writes files.
 """
 
 import os
 import re
+import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
-__all__ = ["open_atomic", "remove_temporary_files", "sync_directory", "write_bytes", "write_text"]
+__all__ = ["new_folder", "open_atomic", "remove_temporary_files", "sync_directory", "write_bytes", "write_text"]
 
 _TEMPORARY_NAME = re.compile(r"\..+\.[a-z0-9_]{8}\.tmp")  # as `tempfile` makes them
 
@@ -37,6 +38,28 @@ def open_atomic(path: str | Path) -> Iterator[BinaryIO]:
     except BaseException:
         with suppress(OSError):
             temporary_path.unlink()
+        raise
+    sync_directory(path.parent)
+
+
+@contextmanager
+def new_folder(path: str | Path) -> Iterator[Path]:
+    """Make a folder beside `path` to write files into; rename it to `path` when the block ends without an error.
+
+    Raises:
+        OSError: there is a folder with something in it already, or none can be made; nothing is left behind.
+    """
+    path = Path(path).resolve()
+    temporary = path.with_name(f".{path.name}.tmp")
+    shutil.rmtree(temporary, ignore_errors=True)
+    try:
+        temporary.mkdir(parents=True)
+        yield temporary
+        if path.exists():
+            path.rmdir()
+        temporary.rename(path)
+    except BaseException:
+        shutil.rmtree(temporary, ignore_errors=True)
         raise
     sync_directory(path.parent)
 

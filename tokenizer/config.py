@@ -12,6 +12,7 @@
                back exactly.
     word       one token per word between white space. A word that is not among the most frequent becomes an unknown
                token; white space comes back as single spaces between the words, and none at the ends.
+    imported   whatever the tokenizer of an imported model does (imported.py); it is not trained here.
 
 An unknown token is decoded as U+2047, a double question mark, so that it can be seen. "Exactly" means: the decoded
 text equals the normalised line.
@@ -25,6 +26,7 @@ from tokenizer.errors import TokenizerConfigError
 from tokenizer.special_tokens import BYTE_TOKENS, SPECIAL_TOKENS
 
 __all__ = [
+    "DEFAULT_KIND",
     "KINDS",
     "MAX_VOCABULARY_SIZE",
     "NORMALIZATIONS",
@@ -32,12 +34,15 @@ __all__ = [
     "Kind",
     "Normalization",
     "TokenizerConfig",
+    "TrainedKind",
     "minimum_vocabulary_size",
 ]
 
-Kind = Literal["bpe", "byte-bpe", "unigram", "wordpiece", "char", "word"]
+TrainedKind = Literal["bpe", "byte-bpe", "unigram", "wordpiece", "char", "word"]
+Kind = Literal[TrainedKind, "imported"]
 Normalization = Literal["nfc", "nfkc", "none"]
-KINDS: tuple[Kind, ...] = get_args(Kind)
+KINDS: tuple[TrainedKind, ...] = get_args(TrainedKind)
+DEFAULT_KIND: TrainedKind = "bpe"
 NORMALIZATIONS: tuple[Normalization, ...] = get_args(Normalization)
 
 MAX_VOCABULARY_SIZE = 1 << 24  # far beyond any model that fits a machine
@@ -50,6 +55,7 @@ ROUND_TRIP: dict[Kind, str] = {
     "wordpiece": "exact but for words with characters not seen in training",
     "char": "exact but for characters not seen in training",
     "word": "exact but for words outside the vocabulary, and white space that is not one space between words",
+    "imported": "exact but for what its tokenizer normalises away or has no piece for",
 }
 
 # Characters that bpe may leave to their bytes: the rarest ones that make up this share of the text together. The
@@ -65,13 +71,13 @@ class TokenizerConfig:
         TokenizerConfigError: a value is none of its kind.
     """
 
-    kind: Kind = "bpe"  # how text is cut into tokens
+    kind: Kind = DEFAULT_KIND  # how text is cut into tokens
     vocabulary_size: int = 8000  # entries at most, the five special tokens included; less if the text has no more
     normalization: Normalization = "nfc"  # Unicode form that text is brought into
     lowercase: bool = False  # whether capitals are given up
 
     def __post_init__(self) -> None:
-        if self.kind not in KINDS:
+        if self.kind not in get_args(Kind):
             raise TokenizerConfigError(f"kind ({self.kind!r}) must be one of {', '.join(KINDS)}")
         if self.normalization not in NORMALIZATIONS:
             choices = ", ".join(NORMALIZATIONS)

@@ -16,6 +16,7 @@ import tokenizers
 
 from tokenizer.config import MAX_VOCABULARY_SIZE, Kind, Normalization, TokenizerConfig
 from tokenizer.errors import TokenizerConfigError, TokenizerFileError
+from tokenizer.imported import ImportedLibrary, parse_imported
 from tokenizer.pipeline import build_decoder, build_normalizer, build_pre_tokenizer, byte_pieces
 from tokenizer.special_tokens import SPECIAL_TOKENS
 from tokenizer.tags import tag_names
@@ -40,11 +41,14 @@ def add_tags(text: str, config: TokenizerConfig, names: Sequence[str]) -> str:
     Raises:
         TokenizerConfigError: a name cannot be a tag.
     """
+    if config.kind == "imported":
+        _, library = parse_imported(json.loads(text), "the tokenizer")
+        return library.vocabulary.with_tags(names).to_json()
     vocabulary = _vocabulary_of(json.loads(text)["model"], config.kind)
     return write_tokenizer(config, vocabulary.with_tags(names))
 
 
-def parse_tokenizer(text: str, name: str) -> tuple[TokenizerConfig, tokenizers.Tokenizer]:
+def parse_tokenizer(text: str, name: str) -> tuple[TokenizerConfig, tokenizers.Tokenizer | ImportedLibrary]:
     """Read the text of a tokenizer.json; `name` is the file that messages speak of.
 
     Raises:
@@ -57,6 +61,8 @@ def parse_tokenizer(text: str, name: str) -> tuple[TokenizerConfig, tokenizers.T
     except (ValueError, RecursionError) as error:
         reason = "nested too deeply" if isinstance(error, RecursionError) else str(error)
         raise TokenizerFileError(f"{name}: is not JSON ({reason}); the file is damaged or not a tokenizer") from None
+    if isinstance(document, dict) and document.get("type") == "imported":
+        return parse_imported(document, name)
     try:
         model = _require_dict(document, "model")
         kind = _kind_of(document)

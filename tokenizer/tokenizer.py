@@ -17,6 +17,7 @@ from tokenizer.atomic_file import write_text
 from tokenizer.config import TokenizerConfig
 from tokenizer.errors import TokenizerConfigError, TokenizerDataError, TokenizerFileError
 from tokenizer.file_format import MAX_FILE_BYTES, add_tags, parse_tokenizer
+from tokenizer.imported import ImportedLibrary, ImportedVocabulary
 from tokenizer.pipeline import build_text_normalizer
 from tokenizer.special_tokens import BOS_ID, EOS_ID, MASK_ID, PAD_ID, SPECIAL_TOKENS, UNK_ID
 from tokenizer.tags import TAG_PATTERN, tag_names, tag_piece
@@ -33,23 +34,27 @@ class Tokenizer:
     Attributes:
         config: what the file says of itself; its `vocabulary_size` is the true one.
         pad_id: fills a batch.
-        bos_id: the decoder's first input.
+        bos_id: the decoder's first input; of an imported model it may be another special token.
         eos_id: ends a line.
         unk_id: what the vocabulary cannot spell.
         mask_id: hides a token in pretraining.
     """
 
-    def __init__(self, config: TokenizerConfig, library: tokenizers.Tokenizer, json_text: str) -> None:
+    def __init__(
+        self, config: TokenizerConfig, library: tokenizers.Tokenizer | ImportedLibrary, json_text: str
+    ) -> None:
         self.config = config
         self.pad_id = PAD_ID
-        self.bos_id = BOS_ID
+        self.bos_id = library.start_id if isinstance(library, ImportedLibrary) else BOS_ID
         self.eos_id = EOS_ID
         self.unk_id = UNK_ID
         self.mask_id = MASK_ID
         self._library = library
         self._json_text = json_text
         self._text_normalizer = build_text_normalizer(config)
-        self._first_ids: list[int] = []  # what every line begins with: nothing, or a tag
+        # what every line begins with: nothing, a tag, or what an imported model was trained with
+        self._own_first_ids = library.first_ids if isinstance(library, ImportedLibrary) else []
+        self._first_ids = self._own_first_ids
 
     # --- Files
 
@@ -114,7 +119,7 @@ class Tokenizer:
     def tags(self) -> dict[str, int]:
         """The ids of the tags of the vocabulary by their names."""
         first = len(SPECIAL_TOKENS)
-        names = tag_names([self._library.id_to_token(index) or "" for index in range(first, self.vocabulary_size)])
+        names = tag_names(self.raw_pieces[first:])
         return {name: index for index, name in enumerate(names, self.vocabulary_size - len(names))}
 
     def with_tags(self, names: Sequence[str]) -> Self:
@@ -128,7 +133,7 @@ class Tokenizer:
         return type(self).from_json(add_tags(self._json_text, self.config, names))
 
     def tagged(self, name: str | None) -> Self:
-        """The same tokenizer, but that every line which it encodes begins with a tag; None: with none.
+        """The same tokenizer, but that every line which it encodes begins with a tag; None: with none of our choice.
 
         Raises:
             TokenizerConfigError: the vocabulary has no such tag.
@@ -137,8 +142,19 @@ class Tokenizer:
             known = f"its tags are {', '.join(self.tags)}" if self.tags else "it has none"
             raise TokenizerConfigError(f"the vocabulary has no tag {tag_piece(name)} ({name}); {known}")
         tagged = copy.copy(self)
-        tagged._first_ids = [] if name is None else [self.tags[name]]
+        tagged._first_ids = self._own_first_ids if name is None else [self.tags[name]]
         return tagged
+
+    @property
+    def first_ids(self) -> list[int]:
+        """What every line begins with: nothing, or a tag."""
+        return list(self._first_ids)
+
+    @property
+    def unwritten_ids(self) -> list[int]:
+        """What no translation contains, unless it has to begin with it: special tokens and tags."""
+        ids = {self.pad_id, self.bos_id, self.mask_id, *self.tags.values()}
+        return sorted(ids - {self.eos_id})  # an imported model may start with the end token
 
     # --- Text to ids
 
@@ -154,6 +170,8 @@ class Tokenizer:
             TokenizerDataError: the line holds half of a surrogate pair, which is no character.
         """
         try:
+            if isinstance(self._library, ImportedLibrary):
+                return self._library.cutter.normalize(line)
             return self._text_normalizer.normalize_str(line)
         except (TypeError, ValueError):
             _require_characters([line])
@@ -182,14 +200,23 @@ class Tokenizer:
             return [encoding.ids for encoding in encodings]
         return [[*first, *ids] if (ids := encoding.ids) else [] for encoding in encodings]
 
+    def encode_words(self, text: str) -> list[int]:
+        """Turn text into ids as a line, but without what every line begins with.
+
+        Raises:
+            TokenizerDataError: the text holds half of a surrogate pair, which is no character.
+        """
+        return self.encode(text)[len(self._first_ids) :]
+
     def encode_rest(self, text: str) -> list[int]:
         """Turn the rest of a line into ids, as they are after something else: no space is put before its first word.
 
         Raises:
             TokenizerDataError: the text holds half of a surrogate pair, which is no character.
         """
-        if self.config.kind in ("char", "word"):  # one puts no space there, the other has it in every token
-            return self.encode(text)
+        # char puts no space there, word has it in every token, and an imported one cannot be told to leave it out
+        if self.config.kind in ("char", "word", "imported"):
+            return self.encode_words(text)
         _require_characters([text])
         return self._library_for_rests.encode(text, add_special_tokens=False).ids
 
@@ -238,11 +265,17 @@ class Tokenizer:
     @cached_property
     def pieces(self) -> list[str]:
         """The text of every token in the order of the ids; U+FFFD stands in it for a part of a character."""
-        pieces = [self._library.id_to_token(index) or "" for index in range(self.vocabulary_size)]
+        if isinstance(self._library, ImportedLibrary):
+            return [self._library.shown(index) for index in range(self.vocabulary_size)]
         if self.config.kind == "byte-bpe":
             byte_level = decoders.ByteLevel()
-            pieces = [byte_level.decode([piece]) for piece in pieces]
-        return pieces
+            return [byte_level.decode([piece]) for piece in self.raw_pieces]
+        return self.raw_pieces
+
+    @cached_property
+    def raw_pieces(self) -> list[str]:
+        """Every entry as the file has it, in the order of the ids."""
+        return [self._library.id_to_token(index) or "" for index in range(self.vocabulary_size)]
 
     @cached_property
     def word_edges(self) -> WordEdges:
@@ -252,6 +285,8 @@ class Tokenizer:
     @property
     def merges(self) -> list[tuple[int, int, int]]:
         """The merges of bpe and byte-bpe in their order: ids of left, right and both together; none of other kinds."""
+        if self.config.kind not in ("bpe", "byte-bpe"):
+            return []
         model = json.loads(self._json_text)["model"]
         ids = model["vocab"]
         return [(ids[left], ids[right], ids[left + right]) for left, right in model.get("merges", [])]
@@ -270,6 +305,11 @@ class Tokenizer:
             for index, (text, score) in enumerate(vocabulary)
         ]
 
+    @property
+    def imported(self) -> ImportedVocabulary | None:
+        """What the file of an imported tokenizer holds; None of the other kinds."""
+        return self._library.vocabulary if isinstance(self._library, ImportedLibrary) else None
+
     @cached_property
     def _library_for_rests(self) -> tokenizers.Tokenizer:
         """The tokenizer without the step that puts a space before the first word."""
@@ -279,8 +319,7 @@ class Tokenizer:
 
     @cached_property
     def _shown_tokens(self) -> list[str]:
-        pieces = [self._library.id_to_token(index) or "" for index in range(self.vocabulary_size)]
-        return [piece.replace("▁", "\\▁").replace(" ", "▁") for piece in pieces]
+        return [piece.replace("▁", "\\▁").replace(" ", "▁") for piece in self.raw_pieces]
 
     @cached_property
     def _ids_of_tokens(self) -> dict[str, int]:

@@ -70,6 +70,8 @@ def _learn(config: TokenizerConfig, counts: Counter[str], alphabet: list[str]) -
         case "char" | "word":
             most_frequent = sorted(counts, key=lambda piece: (-counts[piece], piece))
             return Vocabulary(pieces=[*SPECIAL_TOKENS, *most_frequent][: config.vocabulary_size])
+        case "imported":
+            raise TokenizerConfigError("kind imported is not learned; `transduce import` makes such tokenizers")
 
 
 def _learn_merges(config: TokenizerConfig, counts: Counter[str], alphabet: list[str]) -> Vocabulary:

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, replace
 from tokenizers import models
 
 from tokenizer.config import Kind
+from tokenizer.errors import TokenizerConfigError
 from tokenizer.pipeline import MAX_WORD_LENGTH
 from tokenizer.special_tokens import SPECIAL_TOKENS, UNK_ID
 from tokenizer.tags import tag_piece
@@ -57,3 +58,5 @@ def build_model(kind: Kind, vocabulary: Vocabulary) -> models.Model:
             )
         case "word":
             return models.WordLevel(ids, unk_token=unknown)
+        case "imported":
+            raise TokenizerConfigError("kind imported is not built here; `transduce import` makes such tokenizers")

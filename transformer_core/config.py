@@ -35,7 +35,7 @@ DecoderMixer = Literal[
     "attention", "gru", "lstm", "ssru", "conv"
 ]  # ssru has one direction, so no encoder is made of it
 Mixer = Literal[EncoderMixer, DecoderMixer]
-Activation = Literal["relu", "gelu"]
+Activation = Literal["relu", "gelu", "silu"]
 FeedForwardKind = Literal["plain", "glu", "swiglu"]
 NormKind = Literal["layer", "rms"]
 AttentionKind = Literal["encoder", "decoder", "cross"]  # a stack of itself, or the decoder of the encoder's output
@@ -110,7 +110,10 @@ class ModelConfig:
     max_positions: int = 1024  # rows of learned positions: their hard limit; sinusoids have none
     query_key_norm: bool = False  # attention: queries and keys are normalised before their product
     scale_attention: bool = True  # attention: scores are divided by √d_head; without it training is an experiment
+    scale_embedding: bool = True  # token vectors are multiplied by √d_model before their places are added
+    norm_embedding: bool = False  # a norm over token and place together, before the first layer
     tie_embeddings: TieEmbeddings = "all"  # source, target and output share a matrix; the last two; none do
+    output_bias: bool = False  # a number for each entry is added to its logit; training leaves it as it is
     dropout: float = 0.1  # share of the embeddings' and sublayers' outputs zeroed in training
     attention_dropout: float = 0.0  # share of attention weights zeroed in training
     activation_dropout: float = 0.0  # share of feed-forward activations zeroed in training

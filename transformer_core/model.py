@@ -216,7 +216,11 @@ class Transformer(nn.Module):
             self.target_embedding = SequenceEmbedding(config.target_vocabulary_size, config.decoder.d_model, config)
         self.encoder = Encoder(config)
         self.decoder = Decoder(config)
-        self.output_projection = nn.Linear(config.decoder.d_model, config.target_vocabulary_size, bias=False)
+        self.output_projection = nn.Linear(
+            config.decoder.d_model, config.target_vocabulary_size, bias=config.output_bias
+        )
+        if self.output_projection.bias is not None:  # of imported models; there it is a constant, too
+            nn.init.zeros_(self.output_projection.bias.requires_grad_(False))
         self.output_projection.weight = new_embedding(config.target_vocabulary_size, config.decoder.d_model).weight
         if config.tie_embeddings == "all":
             self.target_embedding.token_embedding.weight = self.source_embedding.token_embedding.weight

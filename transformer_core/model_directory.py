@@ -96,9 +96,10 @@ def load_model(
     )
 
 
-def write_weights(path: Path, weights: Mapping[str, Tensor]) -> None:
-    """Write tensors as safetensors; the same tensors give the same bytes."""
-    write_bytes(path, serialize({name: weight.detach().cpu().contiguous() for name, weight in weights.items()}))
+def write_weights(path: Path, weights: Mapping[str, Tensor], header: dict[str, str] | None = None) -> None:
+    """Write tensors as safetensors, with words for whoever reads the header; the same tensors give the same bytes."""
+    tensors = {name: weight.detach().cpu().contiguous() for name, weight in weights.items()}
+    write_bytes(path, serialize(tensors, header))
 
 
 def read_weights(

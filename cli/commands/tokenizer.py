@@ -11,15 +11,16 @@ import typer
 from cli import console, options, settings
 from cli.tokenizer_report import to_json, to_text
 from tokenizer import (
-    Kind,
     Normalization,
     Tokenizer,
     TokenizerConfig,
     TokenizerConfigError,
     TokenizerDataError,
+    TrainedKind,
     check_round_trip,
     train_tokenizer,
 )
+from tokenizer.config import DEFAULT_KIND
 from transformer_core.data.lines import LineReader, open_output
 
 __all__ = ["app"]
@@ -71,13 +72,13 @@ def train(
         ),
     ] = TokenizerConfig.vocabulary_size,
     kind: Annotated[
-        Kind,
+        TrainedKind,
         typer.Option(
             "--kind",
             help="How text is cut into tokens; bpe and byte-bpe bring every line back exactly.",
             rich_help_panel=VOCABULARY,
         ),
-    ] = TokenizerConfig.kind,
+    ] = DEFAULT_KIND,
     normalization: Annotated[
         Normalization,
         typer.Option("--normalization", help="Unicode form that text is brought into.", rich_help_panel=VOCABULARY),

@@ -1,6 +1,7 @@
 import random
 
 import pytest
+import tokenizers
 
 from tests.tokenizer.test_word_edges import TEXT, trained, word_starts
 from tokenizer import KINDS, Kind, TokenizerDataError
@@ -23,6 +24,7 @@ def test_a_line_without_a_mask_is_encoded_as_ever(kind: Kind) -> None:
 def test_a_mask_stands_for_a_word_as_if_the_whole_line_had_been_encoded(kind: Kind, seed: int) -> None:
     """Hide words of one token, in the text and in the ids."""
     tokenizer = trained(kind)
+    assert isinstance(tokenizer._library, tokenizers.Tokenizer)
     source = random.Random(seed)
     num_hidden = 0
     for text in ("The cat sat on the mat, the dog didn't.", "foo-bar_baz the 12 cat (the mat) on."):

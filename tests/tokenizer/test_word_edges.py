@@ -4,6 +4,7 @@ from functools import cache
 import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
+import tokenizers
 
 from tokenizer import KINDS, Kind, Tokenizer, TokenizerConfig, train_tokenizer
 from tokenizer.pipeline import build_pre_tokenizer
@@ -39,6 +40,7 @@ def word_starts(ids: Sequence[int], edges: WordEdges) -> list[bool]:
 @pytest.mark.parametrize("line", [line for line in TEXT if "  " not in line])
 def test_words_begin_where_the_pre_tokenizer_cuts(kind: Kind, line: str) -> None:
     tokenizer = trained(kind)
+    assert isinstance(tokenizer._library, tokenizers.Tokenizer)
     encoding = tokenizer._library.encode(line, add_special_tokens=False)
     words = encoding.word_ids
     assert encoding.ids == tokenizer.encode(line)

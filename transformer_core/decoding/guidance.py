@@ -50,17 +50,21 @@ class Written:
 class Guidance:
     """The rules of one batch."""
 
-    def __init__(self, config: SearchConfig, guides: Sequence[Guide], banned_ids: Sequence[int]) -> None:
+    def __init__(
+        self, config: SearchConfig, guides: Sequence[Guide], banned_ids: Sequence[int], num_free: int = 0
+    ) -> None:
         """Prepare.
 
         Args:
             config: its repetition_penalty and no_repeat_ngram.
             guides: of every sentence.
             banned_ids: tokens that no translation contains but in its prefix.
+            num_free: tokens of each prefix that are certain: their log-probability is 0.
         """
         self._repetition_penalty = config.repetition_penalty
         self._ngram = config.no_repeat_ngram
         self._guides = guides
+        self._num_free = num_free
         self._banned_ids = torch.tensor(banned_ids, dtype=torch.int64)
         longest = max(len(guide.prefix) for guide in guides)
         padding = [NOTHING_FORCED]
@@ -80,6 +84,8 @@ class Guidance:
         """
         forced = self._forced(token_ids.size(1) - 1, sentences)
         forced_log_probabilities = log_probabilities.gather(1, forced.clamp(min=0)[:, None])
+        if token_ids.size(1) <= self._num_free:
+            forced_log_probabilities.zero_()
         log_probabilities.index_fill_(1, self._banned_ids.to(log_probabilities.device), -torch.inf)
         if self._repetition_penalty != 1.0:
             self._penalize_repetition(log_probabilities, token_ids)
@@ -112,7 +118,7 @@ class Guidance:
         ngrams = written.unfold(1, size, 1)  # (rows, length - size + 1, size)
         beginning = written[:, written.size(1) - size + 1 :]  # (rows, size - 1)
         is_begun = (ngrams[:, :, :-1] == beginning[:, None]).all(dim=2)
-        banned = torch.where(is_begun, ngrams[:, :, -1], token_ids[:, :1])  # bos, which is banned in any case
+        banned = torch.where(is_begun, ngrams[:, :, -1], self._banned_ids[0].item())  # which is banned in any case
         log_probabilities.scatter_(1, banned, -torch.inf)
 
     def _ban_phrases(self, log_probabilities: Tensor, token_ids: Tensor, sentences: Tensor) -> None:

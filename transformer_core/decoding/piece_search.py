@@ -65,7 +65,7 @@ class PieceSearch:
         self._tokenizer = tokenizer
         self._config = config
         self._place = place
-        self._banned_ids = [tokenizer.pad_id, tokenizer.bos_id, tokenizer.mask_id, *tokenizer.tags.values()]
+        self._banned_ids = tokenizer.unwritten_ids
         if config.ban_unk:
             self._banned_ids.append(tokenizer.unk_id)
         # what is decoded as if it were a sentence of its own: samples, for each ends at its own time, and beam groups
@@ -162,7 +162,9 @@ class PieceSearch:
         guides = [piece.guide for piece in pieces for _ in range(self._copies)]
         has_rules = self._config.no_repeat_ngram > 0 or self._config.repetition_penalty != 1.0
         asks = any(guide.asks_anything for guide in guides)
-        return Guidance(self._config, guides, self._banned_ids) if has_rules or asks else None
+        if not has_rules and not asks:
+            return None
+        return Guidance(self._config, guides, self._banned_ids, num_free=len(self._tokenizer.first_ids))
 
     def _strategy(self, pieces: Sequence[Piece]) -> Strategy:
         config, bos_id, eos_id = self._config, self._tokenizer.bos_id, self._tokenizer.eos_id

@@ -133,6 +133,8 @@ class Scorer:
         return torch.cat(parts).double().view(target_output.shape)
 
     def _pair_score(self, token_ids: list[int], log_probabilities: list[float]) -> PairScore:
+        num_first = len(self._target_tokenizer.first_ids) if len(token_ids) > 1 else 0
+        log_probabilities = [*[0.0] * num_first, *log_probabilities[num_first:]]  # what must come is certain
         total = sum(log_probabilities)
         return PairScore(
             log_probability=total,

@@ -162,10 +162,11 @@ class Translator:
 
     def _guide(self, guide: LineGuide, *, has_prefix: bool) -> Guide:
         """Turn what is asked of a translation into tokens."""
-        encode = self._target_tokenizer.encode
+        tokenizer = self._target_tokenizer
+        asked = tokenizer.encode_words(guide.prefix) if has_prefix and guide.prefix else []
         return Guide(
-            prefix=tuple(encode(guide.prefix)) if has_prefix and guide.prefix else (),
-            avoid=tuple(tuple(encode(phrase)) for phrase in guide.avoid),
+            prefix=(*tokenizer.first_ids, *asked),  # an imported model may begin every piece with the same
+            avoid=tuple(tuple(tokenizer.encode_words(phrase)) for phrase in guide.avoid),
         )
 
     def _constraints(self, guide: LineGuide) -> Constraints | None:
@@ -178,7 +179,7 @@ class Translator:
             return None
         if self._config.beam_size == 1 or self._config.beam_groups > 1:
             raise ConfigError("constraints are met by beam search: give a --beam-size above 1, without --beam-groups")
-        phrases = dict.fromkeys(tuple(self._target_tokenizer.encode(phrase)) for phrase in guide.constraints)
+        phrases = dict.fromkeys(tuple(self._target_tokenizer.encode_words(phrase)) for phrase in guide.constraints)
         return Constraints(tuple(phrases), guide.is_ordered)
 
     def _checked(self, hypotheses: list[Hypothesis], piece: Piece) -> list[Hypothesis]:

@@ -46,6 +46,7 @@ VOCABULARY_SIDES = {
     "source_embedding.token_embedding.weight": 0,
     "target_embedding.token_embedding.weight": 1,
     "output_projection.weight": 1,
+    "output_projection.bias": 1,
 }
 PARTS = {
     "source_embedding": "embeddings",
@@ -176,7 +177,7 @@ def take_weights(model: Transformer, tokenizers: Tokenizers, folder: Path) -> Ta
     }
     set_weights(model, wanted | whole | tables)
     count = sum(weight.numel() for weight in whole.values())
-    count += sum(extensions[VOCABULARY_SIDES[name]].num_known * table.size(1) for name, table in tables.items())
+    count += sum(extensions[VOCABULARY_SIDES[name]].num_known * table[0].numel() for name, table in tables.items())
     return TakenWeights(
         summary=_describe(wanted, whole.keys() | tables.keys(), f"{count:,}", folder)
         + _describe_extensions(extensions, is_joint=tokenizers[0] is tokenizers[1]),

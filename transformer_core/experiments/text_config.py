@@ -4,7 +4,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import ClassVar, Literal
 
-from tokenizer.config import Kind, TokenizerConfig
+from tokenizer.config import DEFAULT_KIND, TrainedKind
 from transformer_core.data.records import PAIR_KEYS, PLAIN, InputFormat, RecordForm
 from transformer_core.errors import ConfigError
 
@@ -30,7 +30,7 @@ class DataConfig:
     tokenizer: Path | None = None  # joint tokenizer; None: one is learned from the training pairs
     source_tokenizer: Path | None = None  # or one for each side
     target_tokenizer: Path | None = None
-    tokenizer_kind: Kind = TokenizerConfig.kind  # of the tokenizer that is learned
+    tokenizer_kind: TrainedKind = DEFAULT_KIND  # of the tokenizer that is learned
     vocabulary_size: int | None = None  # of the tokenizer that is learned; None follows from the data
     max_length: int = 256  # tokens a side of a training pair may have; longer pairs are dropped and counted
     bpe_dropout: float = 0.0  # share of the merges left out whenever a training pair is seen
@@ -116,7 +116,7 @@ class RawTextConfig:
     valid: tuple[Path, ...] = ()  # validation lines; empty: some training lines are held back
     valid_size: int | None = None  # lines held back; None: a twentieth, at most 1000
     tokenizer: Path | None = None  # None: one is learned from the text
-    tokenizer_kind: Kind = TokenizerConfig.kind  # of the tokenizer that is learned
+    tokenizer_kind: TrainedKind = DEFAULT_KIND  # of the tokenizer that is learned
     vocabulary_size: int | None = None  # of the tokenizer that is learned; None follows from the data
     max_length: int = DataConfig.max_length  # tokens a line may have; longer ones are cut into pieces and counted
     errors: Literal["strict", "replace"] = DataConfig.errors  # what bytes that are not UTF-8 do

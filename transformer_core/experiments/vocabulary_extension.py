@@ -28,11 +28,11 @@ class VocabularyExtension:
         """Make the table of the new vocabulary.
 
         Args:
-            fresh: (new_vocabulary, d_model), of which the rows are taken that come from nowhere.
-            old: (old_vocabulary, d_model).
+            fresh: (new_vocabulary, d_model), of which the rows are taken that come from nowhere; or (new_vocabulary,).
+            old: (old_vocabulary, d_model); or (old_vocabulary,).
 
         Returns:
-            (new_vocabulary, d_model).
+            the shape of `fresh`.
         """
         rows = fresh.clone()
         for index, old_ids in enumerate(self.origins):
@@ -82,7 +82,7 @@ def _spell(old: Tokenizer, new: Tokenizer, ids: Sequence[int]) -> dict[int, tupl
         if PART_OF_CHARACTER in piece or piece in BYTE_TOKENS:
             continue
         # a line is given the space with which its first word begins
-        old_ids = old.encode(piece[1:]) if piece.startswith(" ") and piece.strip() else old.encode_rest(piece)
+        old_ids = old.encode_words(piece[1:]) if piece.startswith(" ") and piece.strip() else old.encode_rest(piece)
         if old_ids and old.unk_id not in old_ids:
             spelled[index] = tuple(old_ids)
     return spelled

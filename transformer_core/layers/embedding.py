@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from transformer_core.config import ModelConfig
 from transformer_core.errors import ConfigError
 from transformer_core.layers.dropout import Dropout
+from transformer_core.layers.norm import new_norm
 
 __all__ = ["SINUSOID_FORMS", "SequenceEmbedding", "Sinusoids", "new_embedding", "sinusoids"]
 
@@ -68,18 +69,20 @@ class SequenceEmbedding(nn.Module):
     """Token ids to the first residual stream: token_embedding · √d_model + position_encoding, then dropout.
 
     √d_model brings the token vectors, drawn with variance 1/d_model because the same matrix may project the output, to
-    the size of the positions.
+    the size of the positions. Imported models may lack the factor, and may norm the sum.
     """
 
     def __init__(self, vocabulary_size: int, d_model: int, config: ModelConfig) -> None:
         super().__init__()
         self.d_model = d_model
+        self.scale = math.sqrt(d_model) if config.scale_embedding else 1.0
         self.token_embedding = new_embedding(vocabulary_size, d_model)
         self.position_embedding: nn.Embedding | None = None
         self.has_positions = config.positions in ("sinusoidal", "learned")  # rotary ones are attention's own
         self._form = SINUSOID_FORMS[config.sinusoid_form]
         if config.positions == "learned":
             self.position_embedding = new_embedding(config.max_positions, d_model)
+        self.norm = new_norm(d_model, config.norm_kind) if config.norm_embedding else nn.Identity()
         self.dropout = Dropout(config.dropout)
         self._table: Tensor | None = None  # sinusoids computed so far; no part of the model's weights
 
@@ -97,10 +100,10 @@ class SequenceEmbedding(nn.Module):
         Raises:
             ConfigError: the sequence is longer than a learned table of positions.
         """
-        stream = self.token_embedding(token_ids) * math.sqrt(self.d_model)
+        stream = self.token_embedding(token_ids) * self.scale
         if self.has_positions:
             stream = stream + self._positions(first_position, token_ids.size(1), stream)
-        return self.dropout(stream)  # type: ignore[no-any-return]
+        return self.dropout(self.norm(stream))  # type: ignore[no-any-return]
 
     def _positions(self, first: int | Tensor, length: int, like: Tensor) -> Tensor:
         """Position encodings first … first + length - 1: (length, d_model), or (batch, length, d_model)."""

@@ -49,7 +49,12 @@ class FeedForward(nn.Module):
 def _activation(config: ModelConfig) -> Callable[[Tensor], Tensor]:
     match config.feed_forward:
         case "plain":
-            return functional.relu if config.activation == "relu" else functional.gelu
+            activations: dict[str, Callable[[Tensor], Tensor]] = {
+                "relu": functional.relu,
+                "gelu": functional.gelu,
+                "silu": functional.silu,
+            }
+            return activations[config.activation]
         case "glu":
             return functional.sigmoid
         case "swiglu":

@@ -41,7 +41,7 @@ def adapt_model(model: Transformer, config: AdaptationConfig, fresh_parts: Colle
     frozen = {name for part in config.parts for name in _names(model, part, fresh_parts)}
     for name, parameter in model.named_parameters():
         is_adapted = config.lora_rank is not None and name.partition(".")[0] not in fresh_parts
-        parameter.requires_grad_(name not in frozen and not is_adapted)
+        parameter.requires_grad_(parameter.requires_grad and name not in frozen and not is_adapted)
     num_adapted = 0
     if config.lora_rank is not None:
         alpha = config.lora_rank if config.lora_alpha is None else config.lora_alpha

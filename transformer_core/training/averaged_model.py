@@ -1,6 +1,5 @@
 """A model made of the mean of several: find the weights, see that they belong together, write a model folder."""
 
-import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -8,7 +7,7 @@ from typing import Any
 
 import torch
 
-from tokenizer.atomic_file import sync_directory
+from tokenizer.atomic_file import new_folder
 from transformer_core.config import FORMAT_VERSION, ModelConfig
 from transformer_core.errors import ConfigError, ModelError
 from transformer_core.model import Transformer
@@ -109,21 +108,11 @@ def average_models(sources: Sequence[WeightsOfModel], folder: Path, command: str
     with torch.device("meta"):
         shapes = expected_shapes(Transformer(config))
     mean = mean_weights(read_weights(source.path, shapes) for source in sources)
-    temporary = folder.resolve().with_name(f".{folder.resolve().name}.tmp")
-    shutil.rmtree(temporary, ignore_errors=True)
-    try:
-        temporary.mkdir(parents=True)
+    with new_folder(folder) as temporary:
         save_architecture(temporary, config, *tokenizers)
         write_weights(temporary / "model.safetensors", mean)
         write_json(temporary / "generation.json", read_json(first / "generation.json"))
         write_json(temporary / "metadata.json", _metadata(sources, command) | {"files": hash_model_files(temporary)})
-        if folder.exists():
-            folder.rmdir()
-        temporary.rename(folder)
-    except BaseException:
-        shutil.rmtree(temporary, ignore_errors=True)
-        raise
-    sync_directory(folder.resolve().parent)
 
 
 def _weights_of(path: Path) -> WeightsOfModel:

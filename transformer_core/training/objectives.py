@@ -132,6 +132,9 @@ def _loss(
     # (passes, batch, target_length, d_model) -> (passes, tokens, d_model): padding is neither projected nor counted
     hidden = passes.flatten(1, 2).index_select(1, real)
     weight, target_ids = model.output_projection.weight, batch.target_output.flatten().index_select(0, real)
+    if (bias := model.output_projection.bias) is not None:  # one more input, which is always 1, and its weights
+        hidden = torch.cat((hidden, hidden.new_ones(*hidden.shape[:-1], 1)), dim=-1)
+        weight = torch.cat((weight, bias[:, None]), dim=1)
     loss = projected_cross_entropy(hidden, weight, target_ids, label_smoothing, consistency)
     if counts_correct:
         loss.num_correct = count_correct(hidden[0], weight, target_ids)

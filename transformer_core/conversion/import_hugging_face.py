@@ -1,0 +1,149 @@
+"""A folder of Hugging Face as one of our models: Marian (OPUS-MT), M2M100 and NLLB, BART and mBART-50.
+
+What such a model is made of is a value of our config; its vocabulary is put in our order (foreign_vocabulary.py); what
+it writes first and which language it reads are part of its tokenizers.
+"""
+
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from tokenizer import SPECIAL_TOKENS
+from transformer_core.config import ModelConfig, StackConfig, TieEmbeddings
+from transformer_core.conversion.foreign_vocabulary import (
+    Direction,
+    ForeignVocabulary,
+    read_vocabularies,
+    require_direction,
+)
+from transformer_core.conversion.foreign_weights import read_foreign_weights
+from transformer_core.conversion.hugging_face_names import from_hugging_face
+from transformer_core.conversion.imported_folder import Imported
+from transformer_core.errors import ConfigError, ModelError
+from transformer_core.model_files import read_json
+
+__all__ = ["import_hugging_face"]
+
+NORM_FIRST = {"marian": False, "m2m_100": True, "bart": False, "mbart": True}
+LEARNED = ("bart", "mbart")
+ACTIVATIONS = {"relu": "relu", "gelu": "gelu", "swish": "silu", "silu": "silu"}
+
+
+def import_hugging_face(folder: Path, direction: Direction) -> Imported:
+    """Read a folder of `transformers`.
+
+    Args:
+        folder: with config.json, weights and vocabularies.
+        direction: the languages, of a model for several.
+
+    Raises:
+        ConfigError: a language is not there, or is needed and not named.
+        ModelError: the folder is damaged, or of a kind that cannot be imported.
+    """
+    given = read_json(folder / "config.json")
+    if "model_type" not in given:
+        raise ModelError(f"{folder}: its config.json has no model_type, so it is no model of Hugging Face")
+    model_type = str(given["model_type"])
+    if model_type not in NORM_FIRST:
+        kinds = ", ".join(NORM_FIRST)
+        raise ModelError(f"{folder}: is a model of type {model_type[:40]!r}; those that can be imported are {kinds}")
+    if given.get("is_encoder_decoder") is False:
+        raise ModelError(f"{folder}: has no encoder with a decoder; only models with both can be imported")
+    weights, weights_path = read_foreign_weights(folder)
+    table = weights.get("model.shared.weight", weights.get("model.encoder.embed_tokens.weight"))
+    if table is None or table.dim() != 2:
+        raise ModelError(
+            f"{weights_path}: lacks the tensor model.shared.weight; its weights are of another kind of model"
+        )
+    vocabulary = read_vocabularies(folder, given, table.size(0))
+    require_direction(vocabulary, direction, folder)
+    bias = weights.get("final_logits_bias")
+    has_bias = None in vocabulary.order or (bias is not None and bool(bias.any()))
+    config = _config(given, model_type, vocabulary, folder, has_bias=has_bias)
+    named = from_hugging_face(config, weights, str(weights_path))
+    source, target = vocabulary.tokenizers(direction, str(folder))
+    return Imported(
+        config=config,
+        weights=vocabulary.reordered(named, str(weights_path)),
+        source_tokenizer=source,
+        target_tokenizer=target,
+        generation=_generation(folder, given, config),
+        weights_path=weights_path,
+    )
+
+
+def _config(
+    given: Mapping[str, Any], model_type: str, vocabulary: ForeignVocabulary, folder: Path, *, has_bias: bool
+) -> ModelConfig:
+    """Say in our words what a config.json says.
+
+    Raises:
+        ModelError: a value is missing, or asks for what our model does not have.
+    """
+    activation = str(given.get("activation_function"))
+    if activation not in ACTIVATIONS:
+        raise ModelError(f"{folder}: its activation_function is {activation[:40]!r}, which cannot be imported")
+    size = len(vocabulary.order)
+    is_learned = model_type in LEARNED
+    try:
+        return ModelConfig(
+            source_vocabulary_size=size,
+            target_vocabulary_size=size,
+            pad_id=SPECIAL_TOKENS.index("<pad>"),
+            bos_id=SPECIAL_TOKENS.index(vocabulary.start),
+            eos_id=SPECIAL_TOKENS.index("<eos>"),
+            encoder=_stack(given, "encoder"),
+            decoder=_stack(given, "decoder"),
+            norm_first=NORM_FIRST[model_type],
+            activation=ACTIVATIONS[activation],  # type: ignore[arg-type]
+            positions="learned" if is_learned else "sinusoidal",
+            sinusoid_form="fairseq" if model_type == "m2m_100" else "marian",
+            max_positions=int(given["max_position_embeddings"]) if is_learned else ModelConfig.max_positions,
+            scale_embedding=bool(given.get("scale_embedding", model_type == "m2m_100")),
+            norm_embedding=is_learned,
+            tie_embeddings=_ties(given),
+            output_bias=has_bias,
+            dropout=float(given.get("dropout", 0.1)),
+            attention_dropout=float(given.get("attention_dropout", 0.0)),
+            activation_dropout=float(given.get("activation_dropout", 0.0)),
+        )
+    except KeyError as error:
+        raise ModelError(f"{folder / 'config.json'}: has no {error.args[0]}") from None
+    except (ConfigError, TypeError, ValueError, OverflowError) as error:
+        raise ModelError(f"{folder / 'config.json'}: {error}") from None
+
+
+def _stack(given: Mapping[str, Any], side: str) -> StackConfig:
+    return StackConfig(
+        num_layers=int(given[f"{side}_layers"]),
+        d_model=int(given["d_model"]),
+        num_heads=int(given[f"{side}_attention_heads"]),
+        d_ff=int(given[f"{side}_ffn_dim"]),
+    )
+
+
+def _ties(given: Mapping[str, Any]) -> TieEmbeddings:
+    """Say which tables are one."""
+    if not given.get("tie_word_embeddings", True):
+        return "none"
+    return "all" if given.get("share_encoder_decoder_embeddings", True) else "decoder"
+
+
+def _generation(folder: Path, given: Mapping[str, Any], config: ModelConfig) -> dict[str, Any]:
+    """Take over the decoding defaults that we have, too."""
+    found = {**given, **read_json(folder / "generation_config.json")}
+    generation: dict[str, Any] = {}
+    if isinstance(beam_size := found.get("num_beams"), int) and beam_size >= 1:
+        generation["beam_size"] = beam_size
+    if isinstance(penalty := found.get("length_penalty"), int | float) and 0 <= penalty < math.inf:
+        generation["length_penalty"] = float(penalty)
+    if found.get("early_stopping") is True:
+        generation["early_stopping"] = True
+    if isinstance(size := found.get("no_repeat_ngram_size"), int) and size > 0:
+        generation["no_repeat_ngram"] = size
+    if config.positions != "learned":  # the longest that it was trained on
+        longest = given.get("max_position_embeddings")
+        if isinstance(longest, int) and longest > 1:
+            generation["max_source_length"] = longest - 1
+    return generation
