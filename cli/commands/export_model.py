@@ -7,7 +7,8 @@ import typer
 
 from cli import console, options
 from cli.completion import complete_model
-from cli.decoding_options import Checkpoint, model_search
+from cli.decoding_options import Checkpoint
+from transformer_core.decoding.generation import model_search
 from transformer_core.errors import ConfigError
 
 __all__ = ["export"]

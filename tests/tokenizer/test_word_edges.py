@@ -2,9 +2,9 @@ from collections.abc import Sequence
 from functools import cache
 
 import pytest
+import tokenizers
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
-import tokenizers
 
 from tokenizer import KINDS, Kind, Tokenizer, TokenizerConfig, train_tokenizer
 from tokenizer.pipeline import build_pre_tokenizer
@@ -55,6 +55,7 @@ def test_words_begin_where_the_pre_tokenizer_cuts(kind: Kind, line: str) -> None
 )
 def test_words_of_any_text_begin_where_the_pre_tokenizer_cuts(kind: Kind, words: list[str]) -> None:
     tokenizer = trained(kind)
+    assert isinstance(tokenizer._library, tokenizers.Tokenizer)
     encoding = tokenizer._library.encode(" ".join(words), add_special_tokens=False)
     pieces = [tokenizer.pieces[index] for index in encoding.ids]
     assume("\ufffd" not in "".join(pieces))  # a part of a character: nobody knows what it is of

@@ -6,7 +6,7 @@ from functools import cache
 from pathlib import Path
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from tests.transformer_core.decoding.random_model import random_lines
 from tokenizer import Tokenizer, TokenizerConfig, TrainedKind, train_tokenizer
@@ -93,14 +93,20 @@ def save_model(
         eos_id=source.eos_id,
         **{"encoder": STACK, "decoder": STACK, **(values or {})},  # type: ignore[arg-type]
     )
-    torch.manual_seed(3)
-    model = sharpen(Transformer(config))
     folder.mkdir(parents=True, exist_ok=True)
     save_architecture(folder, config, source, target)
     write_json(folder / "generation.json", generation or {})
-    let_end(LoadedModel(model=model, source_tokenizer=source, target_tokenizer=target, generation={}, metadata={}))
-    write_weights(folder / "model.safetensors", weights_of(model))
+    write_weights(folder / "model.safetensors", sharp_weights(config, source, target))
     return load_model(folder)
+
+
+@cache
+def sharp_weights(config: ModelConfig, source: Tokenizer, target: Tokenizer) -> dict[str, Tensor]:
+    """Draw the weights of a model that ends; looking for them takes seconds, and many tests want the same."""
+    torch.manual_seed(3)
+    model = sharpen(Transformer(config))
+    let_end(LoadedModel(model=model, source_tokenizer=source, target_tokenizer=target, generation={}, metadata={}))
+    return weights_of(model)
 
 
 def untrained(values: Mapping[str, object]) -> LoadedModel:
