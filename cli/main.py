@@ -50,6 +50,7 @@ COMMANDS = (
         module="export_model",
         attribute="export",
     ),
+    Entry("quantize", "Store the weights of a model in 8 or 16 bits.", MODELS),
     Entry("inspect", "Look at what was made.", MODELS, entries=INSPECT_COMMANDS),
     Entry("compare", "Attention, recurrence and convolution: cost, reach, and what each learns.", MODELS),
     Entry("translate", "Lines in, lines out: beam search, greedy, sampling.", RESULTS),

@@ -10,16 +10,14 @@ from pathlib import Path
 from typing import Any, Self
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save as serialize
 from torch import Tensor, nn
 
 from tokenizer import Tokenizer
-from tokenizer.atomic_file import write_bytes
 from transformer_core.errors import ConfigError, ModelError
 from transformer_core.layers.low_rank import low_rank_layers
 from transformer_core.model import Transformer
 from transformer_core.model_files import checkpoint_path, read_config, read_json, read_tokenizers
+from transformer_core.weight_file import read_weights
 
 __all__ = [
     "LoadedModel",
@@ -27,12 +25,8 @@ __all__ = [
     "load_model",
     "plain_model",
     "plain_parameters",
-    "read_weights",
     "weights_of",
-    "write_weights",
 ]
-
-WEIGHT_DTYPES = ("F32",)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,48 +88,6 @@ def load_model(
         generation=read_json(folder / "generation.json"),
         metadata=read_json(folder / "metadata.json"),
     )
-
-
-def write_weights(path: Path, weights: Mapping[str, Tensor], header: dict[str, str] | None = None) -> None:
-    """Write tensors as safetensors, with words for whoever reads the header; the same tensors give the same bytes."""
-    tensors = {name: weight.detach().cpu().contiguous() for name, weight in weights.items()}
-    write_bytes(path, serialize(tensors, header))
-
-
-def read_weights(
-    path: Path, expected_shapes: Mapping[str, tuple[int, ...]], *, is_mapped: bool = False
-) -> dict[str, Tensor]:
-    """Read a safetensors file after its header is found to hold exactly the expected tensors.
-
-    Args:
-        path: of the file.
-        expected_shapes: by the names of the tensors.
-        is_mapped: let the tensors be the file itself, memory-mapped: processes that read the same have it in memory
-            once. The file may be replaced meanwhile, but not written to.
-
-    Raises:
-        ModelError: the file is missing, damaged, or holds other names, shapes or dtypes.
-    """
-    if not path.is_file():
-        raise ModelError(f"{path}: is missing; the model folder is incomplete or training saved no checkpoint yet")
-    try:
-        with safe_open(path, framework="pt") as file:
-            names = set(file.keys())
-            if missing := sorted(set(expected_shapes) - names):
-                raise ModelError(f"{path}: lacks the tensor {missing[0]} that config.json asks for")
-            if unknown := sorted(names - set(expected_shapes)):
-                raise ModelError(f"{path}: holds the tensor {unknown[0]} that config.json does not know")
-            for name, shape in expected_shapes.items():
-                header = file.get_slice(name)
-                if tuple(header.get_shape()) != shape:
-                    found = tuple(header.get_shape())
-                    raise ModelError(f"{path}: {name} has shape {found}, config.json asks for {shape}")
-                if header.get_dtype() not in WEIGHT_DTYPES:
-                    raise ModelError(f"{path}: {name} is stored as {header.get_dtype()}, not as {WEIGHT_DTYPES[0]}")
-            tensors = {name: file.get_tensor(name) for name in expected_shapes}
-            return tensors if is_mapped else {name: tensor.clone() for name, tensor in tensors.items()}
-    except (SafetensorError, OSError, ValueError) as error:
-        raise ModelError(f"{path}: is damaged or no safetensors file ({error})") from None
 
 
 def expected_shapes(model: Transformer) -> dict[str, tuple[int, ...]]:

@@ -9,7 +9,8 @@ from transformer_core.decoding.alignment import Aligner
 from transformer_core.decoding.config import LineGuide, SearchConfig
 from transformer_core.decoding.translator import Translator
 from transformer_core.evaluation.minimum_bayes_risk import expected_utilities
-from transformer_core.model_directory import weights_of, write_weights
+from transformer_core.model_directory import weights_of
+from transformer_core.weight_file import write_weights
 
 __all__ = ["model"]  # the fixture
 

@@ -15,8 +15,9 @@ from cli.main import app
 from tests.program import program_environment
 from tests.transformer_core.decoding.random_model import random_model
 from tokenizer import KINDS, Kind, Tokenizer, TokenizerConfig, train_tokenizer
-from transformer_core.model_directory import weights_of, write_weights
+from transformer_core.model_directory import weights_of
 from transformer_core.model_files import save_architecture, write_json
+from transformer_core.weight_file import write_weights
 
 QUICK = ["--greedy", "--max-length", "3", "--batch-size", "8192"]
 

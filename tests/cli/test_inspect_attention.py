@@ -16,8 +16,9 @@ from transformer_core.decoding.translator import Translator
 from transformer_core.inspection.attention import Target, read_attention
 from transformer_core.inspection.attention_maps import SentenceAttention
 from transformer_core.model import Transformer
-from transformer_core.model_directory import weights_of, write_weights
+from transformer_core.model_directory import weights_of
 from transformer_core.model_files import save_architecture
+from transformer_core.weight_file import write_weights
 
 SENTENCE = "ba de ko mu"
 TARGET = "nu so"

@@ -10,13 +10,7 @@ from safetensors.torch import save
 
 from tests.transformer_core.decoding.random_model import random_model, save_word_model, word_model, word_tokenizer
 from transformer_core.errors import ModelError
-from transformer_core.model_directory import (
-    expected_shapes,
-    load_model,
-    read_weights,
-    weights_of,
-    write_weights,
-)
+from transformer_core.model_directory import expected_shapes, load_model, weights_of
 from transformer_core.model_files import (
     checkpoint_path,
     hash_model_files,
@@ -25,6 +19,7 @@ from transformer_core.model_files import (
     verify_hashes,
     write_json,
 )
+from transformer_core.weight_file import read_weights, write_weights
 
 
 @pytest.fixture

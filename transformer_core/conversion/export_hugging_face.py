@@ -22,8 +22,9 @@ from transformer_core.conversion.plain_form import plain_form
 from transformer_core.conversion.requirements import refuse, require_attention, require_free
 from transformer_core.conversion.search_defaults import SearchDefaults
 from transformer_core.layers.embedding import SINUSOID_FORMS, sinusoids
-from transformer_core.model_directory import LoadedModel, weights_of, write_weights
+from transformer_core.model_directory import LoadedModel, weights_of
 from transformer_core.model_files import require_decoder, write_json
+from transformer_core.weight_file import write_weights
 
 __all__ = ["export_hugging_face"]
 

@@ -12,9 +12,10 @@ from tokenizer.atomic_file import new_folder
 from transformer_core.config import FORMAT_VERSION, ModelConfig
 from transformer_core.errors import ModelError
 from transformer_core.model import Transformer
-from transformer_core.model_directory import expected_shapes, write_weights
+from transformer_core.model_directory import expected_shapes
 from transformer_core.model_files import hash_file, hash_model_files, save_architecture, write_json
 from transformer_core.provenance import describe_software
+from transformer_core.weight_file import write_weights
 
 __all__ = ["Imported", "write_imported"]
 

@@ -17,6 +17,7 @@ from transformer_core.device import has_fast_bf16
 from transformer_core.errors import ConfigError
 from transformer_core.model import Transformer
 from transformer_core.model_directory import plain_model
+from transformer_core.weight_file import int8_scales
 
 __all__ = ["Int8Linear", "LowPrecisionLinear", "PackedLinear", "cache_dtype", "compute_dtype", "for_decoding"]
 
@@ -158,12 +159,6 @@ class Int8Linear(nn.Module):
         # 7 bits for the inputs: without VNNI a processor adds two products in 16 bits, which 8 would overflow
         product: Tensor = torch.ops.quantized.linear_dynamic(inputs, self._packed, reduce_range=True)
         return product
-
-
-def int8_scales(weight: Tensor) -> Tensor:
-    """The scale of every row, (out_features, 1): its largest value becomes 127. A row of zeros has scale 1."""
-    largest = weight.abs().amax(dim=1, keepdim=True)
-    return torch.where(largest > 0, largest / 127, 1.0)
 
 
 def _packed_product(weight: Tensor, bias: Tensor | None) -> Callable[[Tensor], Tensor] | None:

@@ -11,7 +11,7 @@ from tokenizer.atomic_file import new_folder
 from transformer_core.config import FORMAT_VERSION, ModelConfig
 from transformer_core.errors import ConfigError, ModelError
 from transformer_core.model import Transformer
-from transformer_core.model_directory import expected_shapes, read_weights, write_weights
+from transformer_core.model_directory import expected_shapes
 from transformer_core.model_files import (
     checkpoint_path,
     hash_file,
@@ -24,6 +24,7 @@ from transformer_core.model_files import (
 )
 from transformer_core.provenance import describe_software
 from transformer_core.training.averaging import mean_weights
+from transformer_core.weight_file import read_weights, write_weights
 
 __all__ = ["DEFAULT_LAST", "WeightsOfModel", "average_models", "find_weights", "saved_steps"]
 

@@ -23,17 +23,12 @@ from tokenizer.atomic_file import remove_temporary_files, sync_directory, write_
 from transformer_core.errors import ModelError
 from transformer_core.layers.low_rank import low_rank_layers
 from transformer_core.model import Transformer
-from transformer_core.model_directory import (
-    expected_shapes,
-    plain_parameters,
-    read_weights,
-    weights_of,
-    write_weights,
-)
+from transformer_core.model_directory import expected_shapes, plain_parameters, weights_of
 from transformer_core.model_files import checkpoint_path, latest_checkpoint, read_json, write_json
 from transformer_core.training.adaptation import adapter_weights, base_weights, set_parameters
 from transformer_core.training.optimizer import ModelOptimizer
 from transformer_core.training.sharding import gathered
+from transformer_core.weight_file import read_weights, write_weights
 
 __all__ = ["Checkpoints", "TrainingState", "set_weights"]
 

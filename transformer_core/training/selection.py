@@ -10,10 +10,11 @@ from collections.abc import Callable, Mapping
 from transformer_core.errors import ModelError
 from transformer_core.evaluation.metrics import higher_is_better
 from transformer_core.model import Transformer
-from transformer_core.model_directory import expected_shapes, read_weights, weights_of, write_weights
+from transformer_core.model_directory import expected_shapes, weights_of
 from transformer_core.training.averaging import mean_weights
 from transformer_core.training.checkpoint import Checkpoints, TrainingState, set_weights
 from transformer_core.training.config import Metric, TrainingConfig
+from transformer_core.weight_file import read_weights, write_weights
 
 __all__ = ["Selection", "is_better"]
 

@@ -16,8 +16,9 @@ from transformer_core.decoding.config import BatchConfig, SearchConfig
 from transformer_core.decoding.translation import Translation
 from transformer_core.decoding.translator import Translator
 from transformer_core.model import DecoderLayer, Transformer
-from transformer_core.model_directory import LoadedModel, load_model, weights_of, write_weights
+from transformer_core.model_directory import LoadedModel, load_model, weights_of
 from transformer_core.model_files import save_architecture, write_json
+from transformer_core.weight_file import write_weights
 
 LINES = [*random_lines(24, seed=9, longest=8), "a <eos> b <pad>", "Ünknown wörds"]
 MAX_LENGTH = 30  # lines that reach it are not compared: what happens there differs from tool to tool

@@ -8,8 +8,9 @@ from tests.transformer_core.decoding.random_model import word_tokenizer
 from tokenizer import Tokenizer
 from transformer_core.config import ModelConfig, Positions, StackConfig
 from transformer_core.model import Transformer
-from transformer_core.model_directory import weights_of, write_weights
+from transformer_core.model_directory import weights_of
 from transformer_core.model_files import save_architecture, write_json
+from transformer_core.weight_file import write_weights
 
 STACK = StackConfig(num_layers=2, d_model=32, num_heads=4, d_ff=48)
 

@@ -9,8 +9,9 @@ import torch
 from tokenizer import Tokenizer, TokenizerConfig, train_tokenizer
 from transformer_core.config import ModelConfig, Positions, StackConfig
 from transformer_core.model import Transformer
-from transformer_core.model_directory import weights_of, write_weights
+from transformer_core.model_directory import weights_of
 from transformer_core.model_files import save_architecture, write_json
+from transformer_core.weight_file import write_weights
 
 WORDS = tuple(f"{first}{second}" for first in "bdfgklmnprst" for second in ("a", "e", "i", "o", "u"))
 

@@ -20,11 +20,12 @@ from transformer_core.experiments.starting_point import take_weights
 from transformer_core.experiments.train_from_text import train_from_text
 from transformer_core.experiments.training_file import read_training_file
 from transformer_core.model import Transformer
-from transformer_core.model_directory import expected_shapes, load_model, read_weights, weights_of
+from transformer_core.model_directory import expected_shapes, load_model, weights_of
 from transformer_core.model_files import checkpoint_path, read_json
 from transformer_core.training.adaptation_config import AdaptationConfig
 from transformer_core.training.averaged_model import average_models, find_weights
 from transformer_core.training.trainer import Trainer
+from transformer_core.weight_file import read_weights
 
 Weights = dict[str, Tensor]
 PLAIN: dict[str, Any] = dict.fromkeys(("arch", "num_layers", "d_model", "num_heads", "d_ff", "learning_rate"))

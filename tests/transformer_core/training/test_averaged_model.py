@@ -8,10 +8,11 @@ from torch import Tensor
 from tests.transformer_core.decoding.random_model import random_model, save_word_model, word_tokenizer
 from tokenizer import TokenizerConfig, train_tokenizer
 from transformer_core.errors import ConfigError, ModelError
-from transformer_core.model_directory import load_model, weights_of, write_weights
+from transformer_core.model_directory import load_model, weights_of
 from transformer_core.model_files import hash_file, read_json, save_architecture, verify_hashes, write_json
 from transformer_core.training import averaged_model
 from transformer_core.training.averaged_model import average_models, find_weights, saved_steps
+from transformer_core.weight_file import write_weights
 
 
 def add_weights(path: Path, seed: int) -> None:

@@ -27,7 +27,6 @@ from transformer_core.data.batching import Batch
 from transformer_core.data.shards import Corpus
 from transformer_core.errors import ConfigError
 from transformer_core.model import Transformer
-from transformer_core.model_directory import read_weights
 from transformer_core.training import distributed, optimizer
 from transformer_core.training.adaptation import adapt_model
 from transformer_core.training.adaptation_config import AdaptationConfig
@@ -35,6 +34,7 @@ from transformer_core.training.distributed import ALONE, Job, joined, this_job
 from transformer_core.training.objectives import Denoising, Masked, Objective, Translation
 from transformer_core.training.progress import Silent
 from transformer_core.training.trainer import Trainer, TrainingResult, TrainingTask
+from transformer_core.weight_file import read_weights
 
 CPU = torch.device("cpu")
 OBJECTIVES: dict[str, Objective] = {

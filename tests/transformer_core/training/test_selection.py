@@ -5,10 +5,11 @@ import pytest
 import torch
 
 from tests.transformer_core.decoding.random_model import random_model
-from transformer_core.model_directory import expected_shapes, read_weights, weights_of
+from transformer_core.model_directory import expected_shapes, weights_of
 from transformer_core.training.checkpoint import Checkpoints, TrainingState
 from transformer_core.training.config import Metric, TrainingConfig
 from transformer_core.training.selection import Selection, is_better
+from transformer_core.weight_file import read_weights
 
 
 @pytest.mark.parametrize(

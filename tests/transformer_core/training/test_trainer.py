@@ -20,7 +20,7 @@ from transformer_core.data.shards import Corpus
 from transformer_core.errors import Interrupted, ModelError, OutOfMemoryError, TrainingError
 from transformer_core.layers.dropout import Dropout
 from transformer_core.model import Transformer
-from transformer_core.model_directory import expected_shapes, read_weights
+from transformer_core.model_directory import expected_shapes
 from transformer_core.training import objectives
 from transformer_core.training.config import TrainingConfig
 from transformer_core.training.learner import Update
@@ -28,6 +28,7 @@ from transformer_core.training.loss import LossSum
 from transformer_core.training.objectives import Denoising, Masked, Objective, Translation, translation_loss
 from transformer_core.training.progress import Silent, StepReport, ValidationReport
 from transformer_core.training.trainer import Decoded, Trainer, TrainingTask
+from transformer_core.weight_file import read_weights
 
 VOCABULARY = 20
 STACK = StackConfig(num_layers=1, d_model=8, num_heads=2, d_ff=8)
