@@ -94,6 +94,7 @@ class SimplerRecurrentUnit(SequenceMixer):
 
     def __init__(self, d_model: int) -> None:
         super().__init__()
+        self.d_model = d_model
         self.gate_input_projection = nn.Linear(d_model, 2 * d_model)  # gates, then inputs: one product for both
         for block in self.gate_input_projection.weight.chunk(2):
             nn.init.xavier_uniform_(block)
@@ -109,7 +110,7 @@ class SimplerRecurrentUnit(SequenceMixer):
 
     def start(self, num_rows: int, like: Tensor) -> HiddenState:
         """Make a hidden vector of zeros."""
-        return HiddenState(like.new_zeros(1, num_rows, self.gate_input_projection.in_features))
+        return HiddenState(like.new_zeros(1, num_rows, self.d_model))
 
     def step(self, position: Tensor, state: MixerState) -> Tensor:
         """Read one more position; shapes as in `SequenceMixer.step`."""

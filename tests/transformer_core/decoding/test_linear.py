@@ -96,8 +96,11 @@ def test_a_model_for_decoding_computes_what_it_did(mixer: str, precision: Precis
     ready = for_decoding(model, precision)
     with decoding_mode(ready.device, precision):
         found = ready.project(ready(SOURCE, None, TARGET))
+        state = ready.start(ready.encode(SOURCE, None), None)
+        steps = torch.stack([ready.project(ready.step(TARGET[:, place], state)) for place in range(3)], dim=1)
     assert not any(isinstance(module, nn.Linear) for module in ready.modules())
     assert float((found - expected).abs().max()) < tolerance
+    assert float((steps - expected).abs().max()) < tolerance
     assert torch.equal(found, expected) is False or precision in ("auto", "fp32")
 
 
