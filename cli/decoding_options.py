@@ -30,6 +30,7 @@ __all__ = [
     "chosen_format",
     "generation_defaults",
     "load_for_decoding",
+    "read_generation",
     "search_config",
 ]
 
@@ -128,7 +129,7 @@ def generation_defaults(values: Mapping[str, Any]) -> Mapping[str, object]:
     Raises:
         ModelError: generation.json is damaged.
     """
-    return {name: value for name, value in _read_generation(values).items() if name in MODEL_OPTIONS}
+    return {name: value for name, value in read_generation(values).items() if name in MODEL_OPTIONS}
 
 
 def search_config(values: Mapping[str, Any], **overrides: object) -> SearchConfig:
@@ -141,14 +142,26 @@ def search_config(values: Mapping[str, Any], **overrides: object) -> SearchConfi
     try:
         return settings.build(SearchConfig, values, **overrides)
     except ConfigError:
-        model_search(_read_generation(values))
+        model_search(read_generation(values))
         raise
 
 
-def _read_generation(values: Mapping[str, Any]) -> dict[str, Any]:
+def read_generation(values: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Read all that the model of the parsed options, or of the server at their socket, was saved with for decoding.
+
+    Raises:
+        ModelError: generation.json is damaged, or no server listens.
+    """
+    if values.get("socket") is not None:
+        from transformer_core.serving.client import RemoteModel
+
+        with RemoteModel(values["socket"]) as remote:
+            return remote.generation
     from transformer_core.model_files import read_json
 
     model = values["model"]
+    if not model:  # whoever needs one says so
+        return {}
     return read_json(Path(model[0] if isinstance(model, list) else model) / "generation.json")  # of several the first's
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from cli import options, settings
-from cli.decoding_options import batch_config, generation_defaults, load_for_decoding
+from cli.decoding_options import batch_config, load_for_decoding, read_generation
 from transformer_core.decoding.config import SearchConfig, TranslationConfig
 from transformer_core.errors import ConfigError
 
@@ -19,7 +19,6 @@ __all__ = [
     "check_choice",
     "load_ensemble",
     "translation_config",
-    "translation_defaults",
     "weights_of",
 ]
 
@@ -53,16 +52,6 @@ def check_choice(context: typer.Context) -> None:
                 f"--{name} ({settings.origin_of(context, name)}) says nothing to the server at --socket, "
                 "which has its model already; leave out one of them"
             )
-
-
-def translation_defaults(values: Mapping[str, Any]) -> Mapping[str, object]:
-    """Read the decoding defaults of the model that is loaded, or of the server's."""
-    if values["socket"] is None:
-        return generation_defaults(values) if values["model"] else {}
-    from transformer_core.serving.client import RemoteModel
-
-    with RemoteModel(values["socket"]) as model:
-        return model.generation
 
 
 def weights_of(params: Mapping[str, Any]) -> list[str]:
@@ -110,7 +99,7 @@ def translation_config(context: typer.Context, search: SearchConfig) -> Translat
     params = context.params
     return TranslationConfig(
         search=search,
-        batching=batch_config(params, translation_defaults(params)),
+        batching=batch_config(params, read_generation(params)),
         tag=params["tag"],
         utility=params["mbr"],
         has_alignments=params["alignments"],

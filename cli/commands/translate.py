@@ -17,9 +17,10 @@ from cli.decoding_options import (
     LengthPenaltyType,
     Precision,
     chosen_format,
+    generation_defaults,
     search_config,
 )
-from cli.line_translator import ServerSocket, check_choice, translation_config, translation_defaults
+from cli.line_translator import ServerSocket, check_choice, translation_config
 from cli.prompt import line_count, typed_input
 from cli.translation_engine import Engine, Workers, translation_engine
 from cli.translation_form import TranslationForm, TranslationFormat
@@ -33,7 +34,7 @@ from transformer_core.errors import ConfigError
 __all__ = ["translate"]
 
 
-@settings.model_defaults(translation_defaults)
+@settings.model_defaults(generation_defaults)
 def translate(
     context: typer.Context,
     model: options.Models = [],  # noqa: B006 - Typer copies it
