@@ -189,6 +189,9 @@ def read_json(path: Path) -> dict[str, Any]:
         return {}
     try:
         content = json.loads(read_text(path))
+        _to_json(content).encode("utf-8")  # as it is written again when a run goes on
+    except UnicodeEncodeError:
+        raise ModelError(f"{path}: holds half a character (such as \\ud800); the file is damaged") from None
     except (ValueError, RecursionError) as error:
         raise ModelError(f"{path}: is not JSON ({error})") from None
     if not isinstance(content, dict):
@@ -198,7 +201,11 @@ def read_json(path: Path) -> dict[str, Any]:
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
     """Write a JSON object that people can read."""
-    write_text(path, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
+    write_text(path, _to_json(content))
+
+
+def _to_json(content: Any) -> str:  # noqa: ANN401 - whatever JSON holds
+    return json.dumps(content, indent=2, ensure_ascii=False) + "\n"
 
 
 def hash_file(path: Path) -> str:

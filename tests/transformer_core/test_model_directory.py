@@ -163,6 +163,8 @@ def test_a_config_that_asks_for_the_moon_takes_no_memory(folder: Path) -> None:
         ("generation.json", "[]", "generation.json: must hold a JSON object"),
         ("generation.json", "{", "generation.json: is not JSON"),
         ("metadata.json", "[" * 100_000, "metadata.json: is not JSON"),
+        ("metadata.json", '{"data": ["\\ud800"]}', r"metadata.json: holds half a character"),
+        ("generation.json", '{"\\udcff": 1}', r"generation.json: holds half a character"),
     ],
 )
 def test_a_missing_or_damaged_file_is_one_line(folder: Path, name: str, text: str | None, message: str) -> None:
