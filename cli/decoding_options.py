@@ -89,7 +89,7 @@ Precision = Annotated[
     typer.Option(
         "--precision",
         "--dtype",
-        help="Numbers to compute with: auto is fp32 on a CPU and bf16 on a GPU; int8, of a CPU, is faster for wide models.",
+        help="Numbers to compute with: auto is fp32 on a CPU and bf16 on a GPU; int8, on a CPU, pays for wide models.",
         rich_help_panel=options.RUNTIME,
     ),
 ]
