@@ -29,6 +29,7 @@ RECIPES: dict[str, tuple[str, ...]] = {
     "muon": MUON,
     "muon, embeddings x 2": (*MUON, "--embedding-lr-factor", "2"),
     "muon, embeddings x 3": (*MUON, "--embedding-lr-factor", "3"),
+    "muon, embeddings x 2, bpe-dropout 0.1": (*MUON, "--embedding-lr-factor", "2", "--bpe-dropout", "0.1"),
     "muon 8e-3, embeddings x 2": ("--optimizer", "muon", "--lr", "0.008", "--embedding-lr-factor", "2"),
     "linear": ("--lr-schedule", "linear"),
     "warm-up, stable, decay": ("--lr-schedule", "wsd"),
@@ -48,6 +49,7 @@ RECIPES: dict[str, tuple[str, ...]] = {
     "unigram": ("--unigram-alpha", "1000"),  # always the best cut
     "unigram, alpha 0.2": ("--unigram-alpha", "0.2"),
     "r-drop 1": ("--r-drop", "1"),
+    "r-drop 3": ("--r-drop", "3"),
     "r-drop 5": ("--r-drop", "5"),
     "rms, swiglu, rotary": MODERN,
 }
