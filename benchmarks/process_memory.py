@@ -20,13 +20,15 @@ def memory_of(pid: int) -> dict[str, float]:
 
 
 def family(pid: int) -> list[int]:
-    """Name a process and those that it has started."""
-    found = [pid]
+    """Name a process, those that it has started, and those that they have."""
+    parents = {}
     for path in Path("/proc").glob("[0-9]*/stat"):
         try:
-            parent = int(re.sub(r"(?s).*\) . ", "", path.read_text(encoding="utf-8")).split()[0])
+            words = re.sub(r"(?s).*\) . ", "", path.read_text(encoding="utf-8")).split()
         except OSError:  # it has ended
             continue
-        if parent == pid:
-            found.append(int(path.parent.name))
+        parents[int(path.parent.name)] = int(words[0])
+    found = [pid]
+    for parent in found:  # it grows on the way
+        found += [child for child, its_parent in parents.items() if its_parent == parent]
     return found

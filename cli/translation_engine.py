@@ -59,17 +59,28 @@ def translation_engine(setup: TranslationSetup, engine: EngineChoice, workers: i
         with closing(setup.start()) as work:
             yield lambda windows: (work(window) for window in windows)
     else:
-        from transformer_core.worker_processes import in_order, num_cores, worker_processes
+        with _processes(setup, workers) as translate:
+            yield translate
 
-        environment = {
-            "OMP_NUM_THREADS": str(max(1, num_cores() // workers)),  # each of them gets its share of the cores
-            "TOKENIZERS_PARALLELISM": "false",
-            "PYTHONWARNINGS": "ignore",  # cli/edge.py shows them to programmers alone
-            **os.environ,
-        }
-        starts = [replace(setup, worker=number).start for number in range(workers)]
-        with worker_processes(starts, work="translated", option="--workers", environment=environment) as processes:
-            yield partial(in_order, workers=processes)
+
+@contextmanager
+def _processes(setup: TranslationSetup, workers: int) -> Iterator[Translate]:
+    from transformer_core.device import choose_device
+    from transformer_core.forked_processes import can_fork, forked_processes
+    from transformer_core.worker_processes import in_order, num_cores, worker_processes
+
+    environment = {
+        "OMP_NUM_THREADS": str(max(1, num_cores() // workers)),  # each of them gets its share of the cores
+        "TOKENIZERS_PARALLELISM": "false",
+        "PYTHONWARNINGS": "ignore",  # cli/edge.py shows them to programmers alone
+        **os.environ,
+    }
+    if can_fork() and setup.socket is None and choose_device(setup.device).type == "cpu":
+        start = partial(forked_processes, setup.prepare, workers)
+    else:  # neither a GPU nor a connection can be shared
+        start = partial(worker_processes, [replace(setup, worker=number).start for number in range(workers)])
+    with start(work="translated", option="--workers", environment=environment) as processes:
+        yield partial(in_order, workers=processes)
 
 
 @contextmanager

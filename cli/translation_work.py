@@ -1,8 +1,8 @@
 """What `translate` does to a window of its input, here or in another process: records in, lines of the output out."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
@@ -61,6 +61,23 @@ class TranslationSetup:
             ModelError: one is missing, damaged or has no decoder; or no server listens.
         """
         return TranslationWork(self)
+
+    def prepare(self) -> "Callable[[], TranslationWork]":
+        """Load the models with one thread, for forks to share; give what makes ready in each of them.
+
+        Raises:
+            ConfigError, ModelError: as `start`.
+        """
+        import torch
+
+        num_threads = self.threads or torch.get_num_threads()
+        work = replace(self, threads=1).start()
+
+        def begin() -> "TranslationWork":
+            torch.set_num_threads(num_threads)
+            return work
+
+        return begin
 
 
 class LineTranslator(Protocol):

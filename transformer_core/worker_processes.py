@@ -1,23 +1,16 @@
-"""Processes that share a stream of work: items go out to whoever is free, results come back in the order of the items.
-
-Pickle goes through pipes between our own processes alone, as in `multiprocessing`; none is ever in a file.
-"""
+"""Processes that share a stream of work: items go out to whoever is free, results come back in the items' order."""
 
 import os
 import pickle
-import signal
-import subprocess
 import sys
-import traceback
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager, suppress
-from functools import partial
+from contextlib import ExitStack, contextmanager
 from queue import SimpleQueue
 from threading import Event, Semaphore, Thread
-from typing import Any, BinaryIO, TypeVar
+from typing import TypeVar
 
-from transformer_core.errors import OutOfMemoryError, TransduceError
+from transformer_core.worker_channel import Channel, launch, serve
 
 __all__ = ["in_order", "num_cores", "worker_processes"]
 
@@ -114,8 +107,11 @@ def worker_processes(
     with ExitStack() as stack:
         workers = []
         for _ in starts:
-            workers.append(_Worker(work, option, {**os.environ, **(environment or {})}))
-            stack.callback(workers[-1].end)
+            process = launch(f"from {__name__} import _serve; _serve()", environment)
+            assert process.stdin is not None and process.stdout is not None
+            worker = Channel(requests=process.stdin, results=process.stdout, process=process, work=work, option=option)
+            stack.callback(_end, worker)
+            workers.append(worker)
         for worker, start in zip(workers, starts, strict=True):
             worker.send(start)
         for worker in workers:
@@ -123,86 +119,15 @@ def worker_processes(
         yield [worker.call for worker in workers]
 
 
-class _Worker:
-    """A process that works, seen from the one that started it."""
-
-    def __init__(self, work: str, option: str, environment: Mapping[str, str]) -> None:
-        self._work = work
-        self._option = option
-        code = f"import sys; sys.path[:] = {sys.path!r}; from {__name__} import _serve; _serve()"
-        self._process = subprocess.Popen(
-            [sys.executable, "-c", code],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            env=environment,
-            start_new_session=True,  # Ctrl-C is for the parent, who ends its children
-        )
-
-    def call(self, item: Any) -> Any:  # noqa: ANN401 - what it takes and gives, `start` says
-        """Have an item worked on."""
-        self.send(item)
-        return self.receive()
-
-    def send(self, message: object) -> None:
-        assert self._process.stdin is not None
-        try:
-            pickle.dump(message, self._process.stdin, pickle.HIGHEST_PROTOCOL)
-            self._process.stdin.flush()
-        except BrokenPipeError:
-            raise self._death() from None
-
-    def receive(self) -> object:
-        assert self._process.stdout is not None
-        try:
-            result = pickle.load(self._process.stdout)
-        except (EOFError, pickle.UnpicklingError):
-            raise self._death() from None
-        if isinstance(result, Exception):
-            raise result
-        return result
-
-    def end(self) -> None:
-        self._process.kill()
-        self._process.wait()
-        for pipe in (self._process.stdin, self._process.stdout):
-            with suppress(OSError):  # what was not sent cannot be any more
-                if pipe is not None:
-                    pipe.close()
-
-    def _death(self) -> Exception:
-        """Say why a process has ended that should not have."""
-        code, who = self._process.wait(), f"a process that {self._work}"
-        if code == -signal.SIGKILL:
-            return OutOfMemoryError(f"{who} was killed, perhaps for want of memory; use fewer ({self._option})")
-        reason = f"was ended by {signal.Signals(-code).name}" if code < 0 else f"ended with code {code}"
-        return TransduceError(f"{who} {reason}; run the same command again")
+def _end(worker: Channel) -> None:
+    worker.process.kill()
+    worker.process.wait()
+    worker.close()
 
 
 def _serve() -> None:
-    """Work on what comes on standard input until it ends: the life of a worker."""
+    """Be a worker: what is called first comes on standard input, and the items after it."""
     requests, results = sys.stdin.buffer, os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # whatever prints must not disturb the results
-    with suppress(EOFError, BrokenPipeError, KeyboardInterrupt):  # the parent is gone
-        work = _attempt(lambda: pickle.load(requests)())
-        _reply(work if isinstance(work, Exception) else None, results)
-        while callable(work):
-            _reply(_attempt(partial(work, pickle.load(requests))), results)
+    serve(lambda: pickle.load(requests)(), requests, results)
     os._exit(0)  # nothing is left to be written, or nobody to read it
-
-
-def _attempt(work: Callable[[], object]) -> object:
-    """Give what comes of the work, be it an exception: whatever it is, it is the parent's to raise."""
-    try:
-        return work()
-    except Exception as error:
-        error.add_note("".join(traceback.format_exception(error)))  # shown with --debug
-        try:
-            pickle.loads(pickle.dumps(error))
-        except Exception:  # its class asks for more than its message
-            return RuntimeError(f"{type(error).__name__}: {error}")
-        return error
-
-
-def _reply(result: object, results: BinaryIO) -> None:
-    pickle.dump(result, results, pickle.HIGHEST_PROTOCOL)
-    results.flush()

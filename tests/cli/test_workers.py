@@ -7,13 +7,19 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from tests.cli.test_translate import invoke
 from tests.program import program_environment
-from tests.transformer_core.decoding.random_model import random_lines, save_word_model
+from tests.transformer_core.decoding.random_model import random_lines, save_word_model, word_model, word_tokenizer
+from transformer_core.config import StackConfig
+from transformer_core.model import Transformer
+from transformer_core.model_directory import weights_of
+from transformer_core.model_files import save_architecture
+from transformer_core.weight_file import write_weights
 
 LINES = [*random_lines(60, seed=8), "", *random_lines(30, seed=9), " ".join(random_lines(30))]
 FLAGS = ["--buffer-size", "8", "--max-length", "12", "--threads", "1"]
@@ -39,19 +45,25 @@ def start(model: Path, *arguments: str | Path, **streams: int) -> "subprocess.Po
     return subprocess.Popen(command, env=program_environment(), stdin=stdin, stdout=stdout, stderr=subprocess.PIPE)
 
 
-def children(process: "subprocess.Popen[bytes]", number: int = 2) -> list[int]:
-    """Wait for so many processes that a program has started, and name them."""
+def children(parents: list[int]) -> list[int]:
+    """Name the processes that others have started."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            if int(re.sub(r"(?s).*\) . ", "", path.read_text()).split()[0]) in parents:
+                found.append(int(path.parent.name))
+        except OSError:  # it has ended
+            continue
+    return sorted(found)
+
+
+def workers_of(process: "subprocess.Popen[bytes]", number: int = 2) -> list[int]:
+    """Wait for so many forks of what a program has started, and name them; before them what they are forks of."""
     ends_at = time.monotonic() + WITHIN_SECONDS
     while time.monotonic() < ends_at:
-        found = []
-        for path in Path("/proc").glob("[0-9]*/stat"):
-            try:
-                if int(re.sub(r".*\) . ", "", path.read_text()).split()[0]) == process.pid:
-                    found.append(int(path.parent.name))
-            except OSError:
-                continue
-        if len(found) == number:
-            return found
+        hosts = children([process.pid])
+        if len(workers := children(hosts)) == number:
+            return hosts + workers
         time.sleep(0.01)
     raise AssertionError(f"there are no {number} workers")
 
@@ -137,7 +149,7 @@ def test_a_line_is_answered_before_the_next_is_there(model: Path) -> None:
 )
 def test_a_worker_that_dies_ends_the_job(model: Path, tmp_path: Path, number: int, code: int, line: str) -> None:
     process = start(model, "-o", tmp_path / "out", *TWO, stdin=subprocess.PIPE)
-    workers = children(process)
+    workers = workers_of(process)
     assert process.stdin is not None
     os.kill(workers[1], number)
     _, stderr = process.communicate(input=b"ba be\n" * 1000, timeout=WITHIN_SECONDS)
@@ -161,7 +173,7 @@ def test_a_signal_ends_the_workers_too(model: Path, number: int, code: int, line
     """Though the input has not ended; killed, the program can end nobody, but they notice."""
     process = start(model, *TWO, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
     assert process.stdin is not None and process.stdout is not None
-    workers = children(process)
+    workers = workers_of(process)
     process.stdin.write(b"ba be\n")
     process.stdin.flush()
     assert process.stdout.readline()
@@ -174,7 +186,7 @@ def test_a_signal_ends_the_workers_too(model: Path, number: int, code: int, line
 def test_nobody_who_reads_ends_the_workers_quietly(model: Path) -> None:
     process = start(model, *TWO, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
     assert process.stdin is not None and process.stdout is not None
-    workers = children(process)
+    workers = workers_of(process)
     process.stdout.close()
     process.stdin.write(b"ba be\n")
     process.stdin.flush()
@@ -184,6 +196,28 @@ def test_nobody_who_reads_ends_the_workers_quietly(model: Path) -> None:
     with process.stderr:
         assert process.stderr.read() == b""
     require_gone(workers)
+
+
+def test_the_weights_are_there_once(tmp_path: Path) -> None:
+    """Also those that decoding has laid out anew: of these a worker holds nothing of its own."""
+    stack, folder = StackConfig(num_layers=2, d_model=512, num_heads=4, d_ff=2048), tmp_path / "wide"
+    config = replace(word_model().config, encoder=stack, decoder=stack)
+    folder.mkdir()
+    save_architecture(folder, config, word_tokenizer(), word_tokenizer())
+    write_weights(folder / "model.safetensors", weights_of(Transformer(config)))
+    size = (folder / "model.safetensors").stat().st_size
+    process = start(folder, "--greedy", *TWO, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    workers = workers_of(process)[1:]
+    assert process.stdin is not None and process.stdout is not None
+    for _ in range(20):  # for both of them
+        process.stdin.write(b"ba be\n")
+        process.stdin.flush()
+        assert process.stdout.readline()
+    rows = [row for worker in workers for row in Path(f"/proc/{worker}/smaps_rollup").read_text().split("\n")]
+    own = sum(int(row.split()[1]) * 1024 for row in rows if row.startswith("Private_Dirty"))
+    process.communicate()
+    assert size > 1 << 25
+    assert own < size / 2
 
 
 def test_what_a_worker_finds_fault_with_is_said_as_by_one(model: Path, source: Path, tmp_path: Path) -> None:
