@@ -40,7 +40,7 @@ __all__ = [
 
 TrainedKind = Literal["bpe", "byte-bpe", "unigram", "wordpiece", "char", "word"]
 Kind = Literal[TrainedKind, "imported"]
-Normalization = Literal["nfc", "nfkc", "none"]
+Normalization = Literal["nfc", "nfd", "nfkc", "none"]
 KINDS: tuple[TrainedKind, ...] = get_args(TrainedKind)
 DEFAULT_KIND: TrainedKind = "bpe"
 NORMALIZATIONS: tuple[Normalization, ...] = get_args(Normalization)
@@ -73,7 +73,7 @@ class TokenizerConfig:
 
     kind: Kind = DEFAULT_KIND  # how text is cut into tokens
     vocabulary_size: int = 8000  # entries at most, the five special tokens included; less if the text has no more
-    normalization: Normalization = "nfc"  # Unicode form that text is brought into
+    normalization: Normalization = "nfc"  # Unicode form that text is brought into; nfd spells Korean syllables out
     lowercase: bool = False  # whether capitals are given up
 
     def __post_init__(self) -> None:

@@ -133,7 +133,8 @@ def _text_settings_of(normalizer: object) -> dict[str, Any]:
     """Tell normalization and lowercase by the steps of the normalizer."""
     steps = normalizer.get("normalizers") if isinstance(normalizer, dict) else None
     types = [step.get("type") for step in steps if isinstance(step, dict)] if isinstance(steps, list) else []
-    normalization: Normalization = "nfc" if "NFC" in types else "nfkc" if "NFKC" in types else "none"
+    forms: dict[str, Normalization] = {"NFC": "nfc", "NFD": "nfd", "NFKC": "nfkc"}
+    normalization = next((form for name, form in forms.items() if name in types), "none")
     return {"normalization": normalization, "lowercase": "Lowercase" in types}
 
 

@@ -118,6 +118,8 @@ def _text_steps(config: TokenizerConfig) -> list[normalizers.Normalizer]:
     match config.normalization:
         case "nfc":
             form = [normalizers.NFC()]
+        case "nfd":
+            form = [normalizers.NFD()]
         case "nfkc":
             form = [normalizers.NFKC()]
     # Small letters may need another order of their marks than capitals ("İ" with a dot below does).

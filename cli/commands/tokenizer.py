@@ -81,7 +81,11 @@ def train(
     ] = DEFAULT_KIND,
     normalization: Annotated[
         Normalization,
-        typer.Option("--normalization", help="Unicode form that text is brought into.", rich_help_panel=VOCABULARY),
+        typer.Option(
+            "--normalization",
+            help="Unicode form that text is brought into; nfd spells Korean syllables out in letters.",
+            rich_help_panel=VOCABULARY,
+        ),
     ] = TokenizerConfig.normalization,
     lowercase: Annotated[
         bool, typer.Option("--lowercase", help="Give up capitals.", rich_help_panel=VOCABULARY)

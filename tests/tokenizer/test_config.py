@@ -15,7 +15,7 @@ def test_the_defaults() -> None:
     ("values", "reason"),
     [
         ({"kind": "bep"}, "kind ('bep') must be one of bpe, byte-bpe, unigram, wordpiece, char, word"),
-        ({"normalization": "NFC"}, "normalization ('NFC') must be one of nfc, nfkc, none"),
+        ({"normalization": "NFC"}, "normalization ('NFC') must be one of nfc, nfd, nfkc, none"),
         ({"vocabulary_size": 260}, "must be between 261 and"),
         ({"vocabulary_size": 5, "kind": "word"}, "must be between 6 and"),
         ({"vocabulary_size": 1 << 30}, "must be between"),

@@ -35,7 +35,7 @@ def test_every_line_comes_back_exactly(kind: Kind, line: str) -> None:
 
 
 @pytest.mark.parametrize("kind", EXACT)
-@pytest.mark.parametrize("normalization", ["nfc", "nfkc", "none"])
+@pytest.mark.parametrize("normalization", ["nfc", "nfd", "nfkc", "none"])
 @pytest.mark.parametrize("lowercase", [False, True])
 @given(line=lines_of_text)
 @settings(max_examples=50, deadline=None)
@@ -48,6 +48,12 @@ def test_every_line_comes_back_as_it_was_normalised(
     assert tokenizer.normalize(normalized) == normalized
     if normalization == "none" and not lowercase:
         assert normalized == line
+
+
+def test_korean_syllables_fall_into_their_letters() -> None:
+    tokenizer = trained("char", normalization="nfd")
+    assert tokenizer.normalize("\ud55c") == "\u1112\u1161\u11ab"
+    assert trained("char").normalize("\u1112\u1161\u11ab") == "\ud55c"
 
 
 @pytest.mark.parametrize("kind", WITH_UNKNOWN)
@@ -135,7 +141,7 @@ def test_a_batch_is_the_same_as_one_by_one(kind: Kind) -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("normalization", ["nfc", "nfkc", "none"])
+@pytest.mark.parametrize("normalization", ["nfc", "nfd", "nfkc", "none"])
 @pytest.mark.parametrize("lowercase", [False, True])
 def test_saved_and_loaded_it_is_the_same(
     kind: Kind, normalization: Normalization, lowercase: bool, tmp_path: Path
