@@ -1,0 +1,192 @@
+"""What the best recipes reach on tasks with published figures: one command of training each, on all cores.
+
+    python benchmarks/headlines.py multi30k --data DATA [--seed 1 --seed 2] [--folder WORK] [--output multi30k.json]
+
+DATA is the folder of the corpora. Recipes were chosen on validation pairs alone (benchmarks/recipes.py); a test set is
+translated once for each seed, with the search that is written here. Every command is printed before it runs, so that it
+can be copied. Results are added to those that the file holds already, one row a seed, and the table ends with means. A
+folder of an interrupted run is gone on with; its time is then that of the rest.
+"""
+
+import argparse
+import json
+import os
+import platform
+import shlex
+import statistics
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+
+from quality import REPOSITORY, run
+from results_table import Row, show
+
+
+def words(text: str) -> tuple[str, ...]:
+    """Split options as a shell would."""
+    return tuple(shlex.split(text))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """Everything that makes a result, but for the seed."""
+
+    sides: tuple[str, str]  # suffixes of source and target
+    train: str  # files below DATA, without their suffix
+    valid: str
+    test: str
+    tokenizers: dict[str, tuple[str, ...]]  # an option of `train`, and options of `tokenizer train` for it
+    options: tuple[str, ...]  # of `train`
+    search: tuple[str, ...]  # of `translate`
+    metrics: tuple[str, ...]  # of `evaluate`
+    processes: int = 1  # that train side by side
+
+
+# The size of Transformer-Tiny, at most 2.6 million parameters; what is scored has no capitals.
+CAPTIONS = words("--arch tiny --optimizer muon --lr 0.004 --embedding-lr-factor 2 --bpe-dropout 0.1 --max-epochs 96")
+# Words of few letters, and few of them: recurrent layers beat attention there (docs/layers.md).
+PHONES = words("--arch tiny --encoder-mixer gru --decoder-mixer gru")
+
+RECIPES = {
+    "multi30k": Recipe(
+        sides=("en", "de"),
+        train="multi30k/raw/train",
+        valid="multi30k/raw/val",
+        test="multi30k/raw/test_2016_flickr",
+        tokenizers={"tokenizer": words("--vocab-size 7000 --lowercase")},
+        options=CAPTIONS,
+        search=words("--beam-size 5 --length-penalty 1"),
+        metrics=words("-m bleu -m chrf -lc"),
+        processes=2,
+    ),
+    "multi30k-de-en": Recipe(
+        sides=("de", "en"),
+        train="multi30k/raw/train",
+        valid="multi30k/raw/val",
+        test="multi30k/raw/test_2016_flickr",
+        tokenizers={"tokenizer": words("--vocab-size 7000 --lowercase")},
+        options=CAPTIONS,
+        search=words("--beam-size 5 --length-penalty 1"),
+        metrics=words("-m bleu -m chrf -lc"),
+        processes=2,
+    ),
+    "cmudict": Recipe(
+        sides=("src", "tgt"),
+        train="cmudict/train",
+        valid="cmudict/dev",
+        test="cmudict/test",
+        tokenizers={"tokenizer": words("--kind bpe --vocab-size 400")},
+        options=(*PHONES, *words("--dropout 0.2 --batch-size 2048 --max-steps 6000")),
+        search=words("--beam-size 5"),
+        metrics=words("-m exact -m wer"),
+    ),
+    "dutch": Recipe(
+        sides=("src", "tgt"),
+        train="sigmorphon-g2p-2021/medium-dut/train",
+        valid="sigmorphon-g2p-2021/medium-dut/dev",
+        test="sigmorphon-g2p-2021/medium-dut/test",
+        tokenizers={"source-tokenizer": words("--kind char"), "target-tokenizer": words("--kind word")},
+        options=(*PHONES, *words("--dropout 0.3 --batch-size 1024 --max-steps 6000")),
+        search=words("--beam-size 5"),
+        metrics=words("-m exact -m wer"),
+    ),
+    "korean": Recipe(
+        sides=("src", "tgt"),
+        train="sigmorphon-g2p-2021/medium-kor/train",
+        valid="sigmorphon-g2p-2021/medium-kor/dev",
+        test="sigmorphon-g2p-2021/medium-kor/test",
+        # syllables fall into the letters that they are spelled with
+        tokenizers={
+            "source-tokenizer": words("--kind char --normalization nfd"),
+            "target-tokenizer": words("--kind word"),
+        },
+        options=(*PHONES, *words("--dropout 0.3 --batch-size 1024 --max-steps 6000")),
+        search=words("--beam-size 5"),
+        metrics=words("-m exact -m wer"),
+    ),
+}
+
+
+def train(recipe: Recipe, arguments: list[str]) -> float:
+    """Train in as many processes as the recipe asks for; give the seconds that it took."""
+    command = [sys.executable, "-m", "cli", "train", *arguments]
+    if recipe.processes > 1:
+        launcher = f"-m torch.distributed.run --standalone --nproc-per-node {recipe.processes} -m cli train --threads 1"
+        command = [sys.executable, *shlex.split(launcher), *arguments]
+    print(f"$ python {shlex.join(command[1:])}", file=sys.stderr, flush=True)
+    started_at = time.monotonic()
+    subprocess.run(command, stdout=subprocess.DEVNULL, check=True, env={**os.environ, "PYTHONPATH": str(REPOSITORY)})
+    return time.monotonic() - started_at
+
+
+def measure(recipe: Recipe, data: Path, folder: Path, seed: int, more: list[str]) -> Row:
+    """Train with one seed; score the test set, and the validation pairs in the same way."""
+    folder.mkdir(parents=True, exist_ok=True)
+    model = folder / f"model-{seed}"
+    sides = {
+        name: [f"{data / name}.{side}" for side in recipe.sides] for name in (recipe.train, recipe.valid, recipe.test)
+    }
+    (source, target), (valid_source, valid_target) = sides[recipe.train], sides[recipe.valid]
+    arguments = ["-s", source, "-t", target, "--valid-src", valid_source, "--valid-tgt", valid_target, "-o", str(model)]
+    for option, learned in recipe.tokenizers.items():
+        text = {"tokenizer": [source, target], "source-tokenizer": [source], "target-tokenizer": [target]}[option]
+        path = folder / f"{option}.json"
+        if not path.exists():
+            run(["tokenizer", "train", *(word for name in text for word in ("-i", name)), *learned, "-o", str(path)])
+        arguments += [f"--{option}", str(path)]
+    seconds = train(recipe, [*arguments, *recipe.options, "--seed", str(seed), *more])
+    record = json.loads((model / "metadata.json").read_text(encoding="utf-8"))
+    row: Row = {
+        "seed": seed,
+        "options": shlex.join([*recipe.options, *more]),
+        "minutes": seconds / 60,
+        "steps": record["training"]["steps"],
+        "target tokens": record["training"]["target_tokens"],
+        "processor": platform.machine(),
+        "cores": os.cpu_count() or 1,
+        "torch": metadata.version("torch"),
+    }
+    for name in (recipe.valid, recipe.test):
+        hypotheses = folder / f"{Path(name).name}-{seed}.hyp"
+        run(["translate", "-m", str(model), "-i", sides[name][0], "-o", str(hypotheses), *recipe.search])
+        lines, _, _ = run(["evaluate", sides[name][1], "-i", str(hypotheses), *recipe.metrics, "--json"])
+        for score in map(json.loads, lines.splitlines()):
+            row[f"{'valid' if name == recipe.valid else 'test'} {score['name']}"] = score["score"]
+    return row
+
+
+def show_with_means(name: str, rows: list[Row]) -> None:
+    """Print a line for each seed, and the means, for each choice of options."""
+    for choice in dict.fromkeys(str(row["options"]) for row in rows):
+        chosen = [row for row in rows if row["options"] == choice]
+        show(f"{name}: {choice}", chosen, leave_out=("options", "processor", "torch"))
+        figures = [key for key in chosen[0] if key.startswith(("valid ", "test "))]
+        means = [f"{key} {statistics.mean(float(str(row[key])) for row in chosen):.2f}" for key in figures]
+        print(f"mean of {len(chosen)}: {', '.join(means)}")
+
+
+def main() -> None:
+    """Measure one recipe with every seed, add the rows to the file, print all of them."""
+    parser = argparse.ArgumentParser(description="What the best recipes reach.")
+    parser.add_argument("task", choices=RECIPES)
+    parser.add_argument("more", nargs="*", help="options of `train` beside those of the recipe, after --")
+    parser.add_argument("--data", type=Path, required=True, help="folder of the corpora")
+    parser.add_argument("--seed", type=int, action="append", help="repeat it; 1 if not given")
+    parser.add_argument("--folder", type=Path, help="where the models go; headline-TASK if not given")
+    parser.add_argument("--output", type=Path, help="rows are added to this file; headline-TASK.json if not given")
+    options = parser.parse_args()
+    output = options.output or Path(f"headline-{options.task}.json")
+    rows: list[Row] = json.loads(output.read_text(encoding="utf-8")) if output.exists() else []
+    for seed in options.seed or [1]:
+        folder = options.folder or Path(f"headline-{options.task}")
+        row = measure(RECIPES[options.task], options.data, folder, seed, options.more)
+        rows = [old for old in rows if (old["seed"], old["options"]) != (seed, row["options"])] + [row]
+        output.write_text(json.dumps(rows, indent=2) + "\n", encoding="utf-8")
+    show_with_means(options.task, rows)
+
+
+if __name__ == "__main__":
+    main()
