@@ -21,15 +21,18 @@ from results_table import Row
 MUON = ("--optimizer", "muon", "--lr", "0.004")
 WU = ("--norm", "last", "--lr", "0.005", "--lr-schedule", "inverse-sqrt", "--warmup-steps", "2000")
 MODERN = ("--norm-kind", "rms", "--feed-forward", "swiglu", "--ffn-dim", "171", "--positions", "rotary")
+BEST = (*MUON, "--embedding-lr-factor", "2")
 RECIPES: dict[str, tuple[str, ...]] = {
     "default": (),
     "adamw 2e-3": ("--lr", "0.002"),
     "adamw 8e-3": ("--lr", "0.008"),
     "adamw, embeddings x 3": ("--embedding-lr-factor", "3"),
     "muon": MUON,
-    "muon, embeddings x 2": (*MUON, "--embedding-lr-factor", "2"),
+    "muon, embeddings x 2": BEST,
     "muon, embeddings x 3": (*MUON, "--embedding-lr-factor", "3"),
-    "muon, embeddings x 2, bpe-dropout 0.1": (*MUON, "--embedding-lr-factor", "2", "--bpe-dropout", "0.1"),
+    "muon, embeddings x 2, bpe-dropout 0.1": (*BEST, "--bpe-dropout", "0.1"),
+    "muon, embeddings x 2, norm last": (*BEST, "--norm", "last"),
+    "muon, embeddings x 2, rms, swiglu, rotary": (*BEST, *MODERN),
     "muon 8e-3, embeddings x 2": ("--optimizer", "muon", "--lr", "0.008", "--embedding-lr-factor", "2"),
     "linear": ("--lr-schedule", "linear"),
     "warm-up, stable, decay": ("--lr-schedule", "wsd"),
