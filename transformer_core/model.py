@@ -80,7 +80,7 @@ class DecoderLayer(nn.Module):
         return self.feed_forward_residual(stream, self.feed_forward)  # type: ignore[no-any-return]
 
     def step(self, stream: Tensor, state: MixerState, memory: CrossMemory, memory_mask: Tensor | None) -> Tensor:
-        """Transform one new position of each row, (rows, 1, d_model)."""
+        """Transform one new position of each row, (rows, d_model)."""
         stream = self.mixer_residual(stream, lambda inputs: self.mixer.step(inputs, state))
         stream = self.cross_attention_residual(
             stream, lambda inputs: self.cross_attention.step(inputs, memory, memory_mask)
@@ -118,7 +118,7 @@ class Decoder(nn.Module):
         return self.final_norm(stream)  # type: ignore[no-any-return]
 
     def step(self, stream: Tensor, state: "DecoderState") -> Tensor:
-        """(rows, 1, d_model) -> the same shape, one position further in `state`."""
+        """(rows, d_model) -> the same shape, one position further in `state`."""
         for layer, mixer_state, memory in zip(self.layers, state.mixer_states, state.memories, strict=True):
             assert isinstance(layer, DecoderLayer)
             stream = layer.step(stream, mixer_state, memory, state.memory_mask)
@@ -269,10 +269,9 @@ class Transformer(nn.Module):
 
     def step(self, token_ids: Tensor, state: DecoderState) -> Tensor:
         """Feed one token of each hypothesis, (rows,) int64, and advance the state -> (rows, d_model)."""
-        stream = self.target_embedding(token_ids[:, None], first_position=state.length)
-        hidden = self.decoder.step(stream, state)
+        hidden = self.decoder.step(self.target_embedding.step(token_ids, state.length), state)
         state.length = state.length + 1
-        return hidden.squeeze(1)
+        return hidden
 
     def set_dropout(self, share: float) -> None:
         """Drop another share from embeddings and sublayers than the config says; training may change it on its way."""

@@ -18,6 +18,8 @@ __all__ = ["ModelStep", "StepState", "best_candidates", "decoding_mode"]
 
 # Tokens per chunk of the two-stage selection: the fastest of 16, 32, 64 and 128 for 10 and 32 thousand tokens.
 CHUNK_TOKENS = 64
+# Up to so many rows one stage is the faster one: it is a single operation.
+FEW_ROWS = 4
 # Logits that stand in memory at once. On a CPU 4 MiB of them stay in its cache, and the allocator keeps the block; more
 # of them it gives back and faults in again, page by page, which can take longer than the product itself.
 CPU_LOGITS_AT_ONCE = 1 << 20
@@ -109,14 +111,15 @@ class ModelStep:
             model.step(token_ids, decoder) for model, decoder in zip(self._models, state.decoders, strict=True)
         ]
         num_rows, at_once = token_ids.size(0), self._rows_at_once
-        parts = [self._candidates(hidden, slice(row, row + at_once), state) for row in range(0, num_rows, at_once)]
-        if len(parts) == 1:
-            return parts[0], state
+        if num_rows <= at_once:
+            return self._candidates(hidden, slice(None), state), state
+        slices = [slice(row, row + at_once) for row in range(0, num_rows, at_once)]
+        parts = [self._candidates([of_model[rows] for of_model in hidden], rows, state) for rows in slices]
         return Candidates(*(torch.cat(tensors) for tensors in zip(*parts, strict=True))), state
 
     def _candidates(self, hidden: Sequence[Tensor], rows: slice, state: StepState) -> Candidates:
-        """Project some rows of each model's (rows, d_model), and pick."""
-        log_probabilities = self._log_probabilities([of_model[rows] for of_model in hidden])
+        """Project rows of each model's, (rows, d_model), and pick; `rows` says which of the state they are."""
+        log_probabilities = self._log_probabilities(hidden)
         end = log_probabilities[:, self._eos_id].cpu()
         if self._guidance is None or state.written is None:
             log_probabilities.index_fill_(1, self._banned_ids, -torch.inf)
@@ -165,7 +168,7 @@ def best_candidates(log_probabilities: Tensor, width: int) -> tuple[Tensor, Tens
     """
     rows, vocabulary = log_probabilities.shape
     num_chunks = vocabulary // CHUNK_TOKENS
-    if num_chunks <= 2 * width:
+    if num_chunks <= 2 * width or rows <= FEW_ROWS:
         return _ordered_top(log_probabilities, width)
     split = num_chunks * CHUNK_TOKENS
     # (rows, num_chunks * CHUNK_TOKENS) -> (rows, num_chunks, CHUNK_TOKENS)

@@ -37,8 +37,8 @@ class _MultiHead(nn.Module):
         # keys, then values: one product for both
         self.key_value_projection = nn.Linear(d_memory, 2 * self.num_key_heads * self.d_head)
         self.output_projection = nn.Linear(stack.d_model, stack.d_model)
-        self.query_norm: nn.Module = nn.Identity()
-        self.key_norm: nn.Module = nn.Identity()
+        self.query_norm: nn.Module | None = None
+        self.key_norm: nn.Module | None = None
         if config.query_key_norm:  # bounds the scores, whatever the projections grow to (Henry et al. 2020)
             self.query_norm, self.key_norm = new_norm(self.d_head, "rms"), new_norm(self.d_head, "rms")
         nn.init.xavier_uniform_(self.query_projection.weight)
@@ -50,13 +50,18 @@ class _MultiHead(nn.Module):
 
     def _query(self, sequence: Tensor) -> Tensor:
         """(batch, length, d_model) -> (batch, num_heads, length, d_head)."""
-        query: Tensor = self.query_norm(self._split(self.query_projection(sequence)))
+        return self._normed_query(self._split(self.query_projection(sequence)))
+
+    def _normed_query(self, query: Tensor) -> Tensor:
+        """(…, d_head) -> the same shape."""
+        if self.query_norm is not None:
+            query = self.query_norm(query)
         return query if self.undo_scale == 1.0 else query * self.undo_scale
 
     def _key_value(self, memory: Tensor) -> tuple[Tensor, Tensor]:
         """(batch, length, d_memory) -> keys and values, each (batch, key_heads, length, d_head)."""
-        key, value = self.key_value_projection(memory).chunk(2, dim=-1)
-        return self.key_norm(self._split(key)), self._split(value)
+        key, value = map(self._split, self.key_value_projection(memory).chunk(2, dim=-1))
+        return key if self.key_norm is None else self.key_norm(key), value
 
     def _split(self, projected: Tensor) -> Tensor:
         """(batch, length, heads * d_head) -> (batch, heads, length, d_head)."""
@@ -102,16 +107,24 @@ class SelfAttention(_MultiHead, SequenceMixer):
     def step(self, position: Tensor, state: MixerState) -> Tensor:
         """Attend from one new position to itself and all before it; shapes as in `SequenceMixer.step`."""
         assert isinstance(state, KeyValueCache)
-        query, key, value = self._heads(position, state.lengths)
-        key, value = state.append(key.squeeze(2), value.squeeze(2))
-        heads = attend_to_past(query.squeeze(2), key, value, state.mask())
-        return self.output_projection(heads.flatten(1)[:, None])  # type: ignore[no-any-return]
+        rows = position.size(0)
+        query = self._normed_query(self.query_projection(position).view(rows, -1, self.d_head))
+        # keys, then values: (rows, 2 * key_heads * d_head) -> (2, rows, key_heads, d_head)
+        key_value = self.key_value_projection(position).view(rows, 2, -1, self.d_head).transpose(0, 1)
+        if self.is_rotary or self.key_norm is not None:
+            key, value = key_value.unbind()
+            key = key if self.key_norm is None else self.key_norm(key)
+            if self.is_rotary:
+                query, key = (rotate(heads[:, :, None], state.lengths).squeeze(2) for heads in (query, key))
+            key_value = torch.stack((key, value))
+        heads = attend_to_past(query, *state.append(key_value), state.mask())
+        return self.output_projection(heads.view(rows, -1))  # type: ignore[no-any-return]
 
-    def _heads(self, sequence: Tensor, first_position: int | Tensor = 0) -> tuple[Tensor, Tensor, Tensor]:
+    def _heads(self, sequence: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """(batch, length, d_model) -> query, key and value, each (batch, heads, length, d_head)."""
         query, (key, value) = self._query(sequence), self._key_value(sequence)
         if self.is_rotary:
-            query, key = rotate(query, first_position), rotate(key, first_position)
+            query, key = rotate(query), rotate(key)
         return query, key, value
 
 
@@ -190,14 +203,15 @@ class CrossAttention(_MultiHead):
         """Attend from one new position of each row.
 
         Args:
-            position: (batch * beam, 1, d_model); the beams of a sentence stand together.
+            position: (batch * beam, d_model); the beams of a sentence stand together.
             memory: made by `prepare`, one row per sentence.
             mask: (batch, 1, 1, source_length) bool, True = may be attended to; None where all may.
 
         Returns:
-            (batch * beam, 1, d_model).
+            (batch * beam, d_model).
         """
-        # the beams of a sentence are queries side by side: (batch * beam, 1, d_model) -> (batch, beam, d_model)
-        beams = position.view(memory.key.size(0), -1, position.size(-1))
-        heads = attend_to_source(self._query(beams).transpose(1, 2), memory.key, memory.value, mask)
-        return self.output_projection(heads.flatten(2)).view_as(position)  # type: ignore[no-any-return]
+        query = self.query_projection(position)
+        # the beams of a sentence are queries side by side: (batch * beam, d_model) -> (batch, beam, num_heads, d_head)
+        heads = self._normed_query(query.view(memory.key.size(0), -1, query.size(1) // self.d_head, self.d_head))
+        heads = attend_to_source(heads, memory.key, memory.value, mask)
+        return self.output_projection(heads.reshape(query.shape))  # type: ignore[no-any-return]

@@ -68,9 +68,9 @@ class ConvolutionMixer(SequenceMixer):
     def step(self, position: Tensor, state: MixerState) -> Tensor:
         """Move the window by one position; shapes as in `SequenceMixer.step`."""
         assert isinstance(state, Window)
-        window = torch.cat((state.inputs, position), dim=1)  # (rows, kernel_width, d_model)
+        window = torch.cat((state.inputs, position[:, None]), dim=1)  # (rows, kernel_width, d_model)
         state.inputs = window[:, 1:]
-        return self._convolve(window)
+        return self._convolve(window).squeeze(1)
 
     def _convolve(self, padded: Tensor) -> Tensor:
         """(batch, length + kernel_width - 1, d_model) -> (batch, length, d_model)."""

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from transformer_core.config import ModelConfig
 from transformer_core.errors import ConfigError
@@ -86,13 +87,11 @@ class SequenceEmbedding(nn.Module):
         self.dropout = Dropout(config.dropout)
         self._table: Tensor | None = None  # sinusoids computed so far; no part of the model's weights
 
-    def forward(self, token_ids: Tensor, first_position: int | Tensor = 0) -> Tensor:
-        """Embed a stretch of a sequence.
+    def forward(self, token_ids: Tensor) -> Tensor:
+        """Embed sequences.
 
         Args:
             token_ids: (batch, length) int64.
-            first_position: how many tokens stand before the stretch (decoding step by step); (batch,) int64 where it
-                differs from row to row.
 
         Returns:
             (batch, length, d_model).
@@ -102,16 +101,20 @@ class SequenceEmbedding(nn.Module):
         """
         stream = self.token_embedding(token_ids) * self.scale
         if self.has_positions:
-            stream = stream + self._positions(first_position, token_ids.size(1), stream)
+            stream = stream + self._table_of(token_ids.size(1), stream)[: token_ids.size(1)]
         return self.dropout(self.norm(stream))  # type: ignore[no-any-return]
 
-    def _positions(self, first: int | Tensor, length: int, like: Tensor) -> Tensor:
-        """Position encodings first … first + length - 1: (length, d_model), or (batch, length, d_model)."""
-        end = (int(first.max()) if isinstance(first, Tensor) else first) + length
-        table = self._table_of(end, like)
-        if isinstance(first, Tensor):
-            return table[first[:, None] + torch.arange(length, device=first.device)]
-        return table[first:end]
+    def step(self, token_ids: Tensor, place: int | Tensor) -> Tensor:
+        """Embed one token of each row, (rows,) int64, at its place or theirs, (rows,) int64 -> (rows, d_model).
+
+        Raises:
+            ConfigError: the place is beyond a learned table of positions.
+        """
+        stream = functional.embedding(token_ids, self.token_embedding.weight) * self.scale
+        if self.has_positions:
+            table = self._table_of((int(place.max()) if isinstance(place, Tensor) else place) + 1, stream)
+            stream = stream + table[place]
+        return self.norm(stream)  # type: ignore[no-any-return]
 
     def _table_of(self, num_positions: int, like: Tensor) -> Tensor:
         """At least so many position encodings, (positions, d_model)."""

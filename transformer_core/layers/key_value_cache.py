@@ -40,12 +40,11 @@ class KeyValueCache(MixerState):
         places = torch.arange(self.length, device=self._buffer.device)
         return places[:, None] >= self._first_places
 
-    def append(self, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
+    def append(self, key_value: Tensor) -> tuple[Tensor, Tensor]:
         """Add one position and give all of them.
 
         Args:
-            key: (rows, num_heads, d_head).
-            value: (rows, num_heads, d_head).
+            key_value: (key or value, rows, num_heads, d_head).
 
         Returns:
             Keys and values, each (length, rows, num_heads, d_head), views of the buffers.
@@ -55,10 +54,10 @@ class KeyValueCache(MixerState):
             grown = self._buffer.new_empty(2, 2 * capacity, *self._buffer.shape[2:])
             grown[:, :capacity] = self._buffer
             self._buffer = grown
-        self._buffer[0, self.length] = key
-        self._buffer[1, self.length] = value
+        self._buffer[:, self.length] = key_value
         self.length += 1
-        return self._buffer[0, : self.length], self._buffer[1, : self.length]
+        key, value = self._buffer[:, : self.length].unbind()
+        return key, value
 
     def select(self, row_indices: Tensor) -> None:
         """Replace the rows by those at `row_indices`, (new_rows,) int64."""

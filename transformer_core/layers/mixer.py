@@ -59,9 +59,9 @@ class SequenceMixer(nn.Module, ABC):
         """Mix one new position and append it to the state.
 
         Args:
-            position: (rows, 1, d_model).
+            position: (rows, d_model).
             state: made by `start`, one row per row of `position`.
 
         Returns:
-            (rows, 1, d_model).
+            (rows, d_model).
         """

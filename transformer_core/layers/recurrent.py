@@ -80,9 +80,9 @@ class RecurrentMixer(SequenceMixer):
             dtype = next(self.parameters()).dtype
             vectors = tuple(vector.to(dtype) for vector in state.vectors)
             hidden = vectors if isinstance(self.recurrence, nn.LSTM) else vectors[0]
-            output, hidden = self.recurrence(position.to(dtype), hidden)
+            output, hidden = self.recurrence(position[:, None].to(dtype), hidden)
             state.vectors = hidden if isinstance(hidden, tuple) else (hidden,)
-            return output.to(position.dtype)  # type: ignore[no-any-return]
+            return output.squeeze(1).to(position.dtype)  # type: ignore[no-any-return]
 
 
 class SimplerRecurrentUnit(SequenceMixer):
@@ -115,10 +115,10 @@ class SimplerRecurrentUnit(SequenceMixer):
     def step(self, position: Tensor, state: MixerState) -> Tensor:
         """Read one more position; shapes as in `SequenceMixer.step`."""
         assert isinstance(state, HiddenState)
-        gate, inputs = self._gate_and_input(position.transpose(0, 1))  # (1, rows, d_model), as the state is
-        cell = torch.lerp(inputs, state.vectors[0].to(gate.dtype), gate)
+        gate, inputs = self._gate_and_input(position)
+        cell = torch.lerp(inputs, state.vectors[0].to(gate.dtype), gate)  # (1, rows, d_model), as the state is
         state.vectors = (cell,)
-        return cell.relu().transpose(0, 1).to(position.dtype)
+        return cell.squeeze(0).relu().to(position.dtype)
 
     def _gate_and_input(self, sequence: Tensor) -> tuple[Tensor, Tensor]:
         """(…, d_model) -> f and W x, of the same shape; at least float32, for long sums."""

@@ -20,7 +20,7 @@ from transformer_core.decoding.beam import BeamSearch
 from transformer_core.decoding.config import SearchConfig
 from transformer_core.decoding.greedy import GreedySearch
 from transformer_core.decoding.search import Hypothesis, search
-from transformer_core.decoding.step import ModelStep, best_candidates
+from transformer_core.decoding.step import FEW_ROWS, ModelStep, best_candidates
 from transformer_core.model import Transformer
 
 BANNED = [0, BOS, 4]  # pad, bos, mask
@@ -37,11 +37,14 @@ def sorted_reference(log_probabilities: torch.Tensor, width: int) -> list[list[i
 @pytest.mark.parametrize("width", [1, 2, 10])
 @pytest.mark.parametrize("vocabulary", [10, 64, 100, 2000, 5003])
 @pytest.mark.parametrize("levels", [0, 3, 40])
-def test_best_candidates_are_ordered_and_ties_go_to_the_lower_id(width: int, vocabulary: int, levels: int) -> None:
+@pytest.mark.parametrize("rows", [FEW_ROWS, FEW_ROWS + 2])
+def test_best_candidates_are_ordered_and_ties_go_to_the_lower_id(
+    width: int, vocabulary: int, levels: int, rows: int
+) -> None:
     generator = torch.Generator().manual_seed(vocabulary + width)
-    values = torch.randn(6, vocabulary, generator=generator)
+    values = torch.randn(rows, vocabulary, generator=generator)
     if levels:
-        values = -torch.randint(0, levels, (6, vocabulary), generator=generator).float()
+        values = -torch.randint(0, levels, (rows, vocabulary), generator=generator).float()
         values[0] = -0.0
         values[1, ::2] = -torch.inf
     ids, best = best_candidates(values, width)

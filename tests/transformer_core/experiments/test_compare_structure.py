@@ -78,7 +78,7 @@ def shortest_way(output: Tensor, to: Tensor) -> int:
 
 def run(mixer: MixerName, length: int) -> tuple[list[Tensor], Tensor]:
     """The positions that go in, each by itself, and the last one that comes out."""
-    positions = [torch.randn(1, 1, STACK.d_model, dtype=torch.float64, requires_grad=True) for _ in range(length)]
+    positions = [torch.randn(1, STACK.d_model, dtype=torch.float64, requires_grad=True) for _ in range(length)]
     layer = LayerInFrame(mixer, STACK).double()
     return positions, layer.mixer(torch.cat(positions, dim=1), None, causal=layer.is_causal)[:, -1]
 
@@ -105,7 +105,7 @@ def test_the_path_of_a_recurrence_is_the_way_through_its_steps(mixer: MixerName)
     ways = []
     for length in LENGTHS:
         unit = new_mixer(config.decoder, config, is_encoder=False).double()
-        positions = [torch.randn(1, 1, STACK.d_model, dtype=torch.float64, requires_grad=True) for _ in range(length)]
+        positions = [torch.randn(1, STACK.d_model, dtype=torch.float64, requires_grad=True) for _ in range(length)]
         state = unit.start(1, positions[0])
         ways.append(shortest_way([unit.step(position, state) for position in positions][-1], positions[0]))
     claimed = [path_length(mixer, length, STACK.kernel_width) for length in LENGTHS]

@@ -7,7 +7,9 @@ from torch import Tensor
 from tests.transformer_core.small_config import small_config, small_stack
 from transformer_core.layers.attention import CrossAttention, SelfAttention
 from transformer_core.layers.key_value_cache import FIRST_CAPACITY, KeyValueCache
+from transformer_core.layers.rotary import rotate
 from transformer_core.layers.scaled_dot_product import attention_weights, scaled_dot_product_attention
+from transformer_core.layers.step_attention import FEW_ROWS
 
 
 def explicit_attention(query: Tensor, key: Tensor, value: Tensor, allowed: Tensor) -> Tensor:
@@ -125,7 +127,7 @@ def explicit_multi_head(
         query = sequence @ layer.query_projection.weight[rows].T + layer.query_projection.bias[rows]
         key = memory @ key_weight[key_rows].T + key_bias[key_rows]
         value = memory @ value_weight[key_rows].T + value_bias[key_rows]
-        if not isinstance(layer.query_norm, torch.nn.Identity):  # its gains are 1
+        if layer.query_norm is not None:  # its gains are 1
             query, key = root_mean_square_normed(query), root_mean_square_normed(key)
         if is_rotary:
             query, key = explicit_rotation(query), explicit_rotation(key)
@@ -184,15 +186,17 @@ def test_multi_head_cross_attention_is_its_definition_and_its_steps(variant: str
     stack = small_stack(**of_stack)
     layer = CrossAttention(stack, 10, small_config(stack, **of_model)).double()
     with_random_biases(layer)
-    sequence, memory = torch.randn(2, 4, 12, dtype=torch.float64), torch.randn(2, 5, 10, dtype=torch.float64)
+    sequence, memory = torch.randn(2, 6, 12, dtype=torch.float64), torch.randn(2, 5, 10, dtype=torch.float64)
     mask = padding_mask([5, 3])
     with torch.no_grad():
         whole = layer(sequence, memory, mask)
-        allowed = mask[:, None, :].expand(2, 4, 5)
+        allowed = mask[:, None, :].expand(2, 6, 5)
         torch.testing.assert_close(whole, explicit_multi_head(layer, sequence, memory, allowed))
-        # the four positions as four beams of each sentence
-        beams = layer.step(sequence.reshape(8, 1, 12), layer.prepare(memory), mask[:, None, None, :])
-    torch.testing.assert_close(beams.view(2, 4, 12), whole)
+        for num_beams in (4, 6):  # few rows, and many: the first positions as the beams of each sentence
+            assert (2 * num_beams <= FEW_ROWS) == (num_beams == 4)
+            rows = sequence[:, :num_beams].reshape(-1, 12)
+            beams = layer.step(rows, layer.prepare(memory), mask[:, None, None, :])
+            torch.testing.assert_close(beams.view(2, num_beams, 12), whole[:, :num_beams])
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
@@ -216,25 +220,25 @@ def test_weights_of_equal_scores_are_even() -> None:
 
 
 def test_rotary_scores_depend_on_the_distance_alone() -> None:
-    layer = self_attention("rotary").double()
-    sequence = torch.randn(1, 2, 12, dtype=torch.float64)
+    query, key = torch.randn(2, 1, 3, 2, 8, dtype=torch.float64)
     scores = []
     for first in (0, 3, 500):
-        query, key, _ = layer._heads(sequence, first)
-        scores.append((query[0, :, 1] * key[0, :, 0]).sum(-1))
+        turned_query, turned_key = rotate(query, first), rotate(key, first)
+        scores.append((turned_query[0, :, 1] * turned_key[0, :, 0]).sum(-1))
     torch.testing.assert_close(scores[0], scores[1], rtol=1e-5, atol=1e-6)
     torch.testing.assert_close(scores[0], scores[2], rtol=1e-3, atol=1e-4)
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
-def test_stepping_is_the_whole_sequence_while_the_cache_grows(variant: str) -> None:
+@pytest.mark.parametrize("rows", [3, FEW_ROWS + 1])
+def test_stepping_is_the_whole_sequence_while_the_cache_grows(variant: str, rows: int) -> None:
     layer = self_attention(variant).double()
-    sequence = torch.randn(3, 2 * FIRST_CAPACITY + 3, 12, dtype=torch.float64)
+    sequence = torch.randn(rows, 2 * FIRST_CAPACITY + 3, 12, dtype=torch.float64)
     with torch.no_grad():
         whole = layer(sequence, None, causal=True)
-        state = layer.start(3, sequence)
-        steps = [layer.step(sequence[:, place : place + 1], state) for place in range(sequence.size(1))]
-    torch.testing.assert_close(torch.cat(steps, dim=1), whole, rtol=1e-5, atol=1e-6)
+        state = layer.start(rows, sequence)
+        steps = [layer.step(sequence[:, place], state) for place in range(sequence.size(1))]
+    torch.testing.assert_close(torch.stack(steps, dim=1), whole, rtol=1e-5, atol=1e-6)
     assert state.length == sequence.size(1)
 
 
@@ -242,11 +246,11 @@ def test_a_cache_keeps_what_was_appended_and_selects_rows() -> None:
     cache = KeyValueCache(3, num_heads=2, d_head=4, like=torch.zeros(1))
     keys = torch.randn(FIRST_CAPACITY + 5, 3, 2, 4)
     for key in keys:
-        found_keys, found_values = cache.append(key, -key)
+        found_keys, found_values = cache.append(torch.stack((key, -key)))
     assert torch.equal(found_keys, keys)
     assert torch.equal(found_values, -keys)
     cache.select(torch.tensor([2, 0, 0, 1]))
-    found_keys, _ = cache.append(torch.zeros(4, 2, 4), torch.zeros(4, 2, 4))
+    found_keys, _ = cache.append(torch.zeros(2, 4, 2, 4))
     assert torch.equal(found_keys[:-1], keys[:, [2, 0, 0, 1]])
     assert cache.length == FIRST_CAPACITY + 6
 

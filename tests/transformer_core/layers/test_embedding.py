@@ -69,20 +69,22 @@ def test_an_embedding_is_token_times_root_plus_position(form: SinusoidForm) -> N
 
 
 @pytest.mark.parametrize("positions", ["sinusoidal", "learned"])
-def test_a_stretch_knows_where_it_stands(positions: Positions) -> None:
+def test_a_token_alone_knows_where_it_stands(positions: Positions) -> None:
     embedding = SequenceEmbedding(20, 8, replace(CONFIG, positions=positions))
     ids = torch.randint(20, (2, 700))
     with torch.no_grad():
         whole = embedding(ids)  # beyond the first table of sinusoids
-        parts = [embedding(ids[:, start : start + 7], first_position=start) for start in range(0, 700, 7)]
-        assert torch.equal(torch.cat(parts, dim=1), whole)
+        steps = [embedding.step(ids[:, place], place) for place in range(700)]
+        assert torch.equal(torch.stack(steps, dim=1), whole)
+        apart = embedding.step(ids[[0, 1], [3, 600]], torch.tensor([3, 600]))
+        assert torch.equal(apart, whole[[0, 1], [3, 600]])
 
 
 def test_learned_positions_have_a_hard_limit_and_sinusoids_none() -> None:
     learned = SequenceEmbedding(20, 8, replace(CONFIG, positions="learned", max_positions=6))
     learned(torch.ones(1, 6, dtype=torch.int64))
     with pytest.raises(ConfigError, match="a sequence of 7 tokens is longer than this model's 6 learned positions"):
-        learned(torch.ones(1, 1, dtype=torch.int64), first_position=6)
+        learned.step(torch.ones(1, dtype=torch.int64), 6)
     SequenceEmbedding(20, 8, replace(CONFIG, max_positions=6))(torch.ones(1, 5000, dtype=torch.int64))
 
 

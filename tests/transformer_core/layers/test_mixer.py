@@ -56,8 +56,8 @@ def test_stepping_gives_what_the_whole_sequence_gives(decoder_mixer: SequenceMix
     sequence = random_sequence(3, 40)  # longer than a cache is at first
     whole = decoder_mixer(sequence, None, causal=True)
     state = decoder_mixer.start(3, sequence)
-    steps = [decoder_mixer.step(sequence[:, place : place + 1], state) for place in range(40)]
-    torch.testing.assert_close(torch.cat(steps, dim=1), whole, rtol=1e-5, atol=1e-6)
+    steps = [decoder_mixer.step(sequence[:, place], state) for place in range(40)]
+    torch.testing.assert_close(torch.stack(steps, dim=1), whole, rtol=1e-5, atol=1e-6)
 
 
 def test_a_causal_layer_never_sees_the_future(decoder_mixer: SequenceMixer) -> None:
@@ -93,17 +93,17 @@ def test_rows_can_be_repeated_reordered_and_dropped(decoder_mixer: SequenceMixer
     sequence = random_sequence(3, 8)
     state = decoder_mixer.start(3, sequence)
     for place in range(4):
-        decoder_mixer.step(sequence[:, place : place + 1], state)
+        decoder_mixer.step(sequence[:, place], state)
     rows = [0, 0, 2, 1, 1]
     state.select(torch.tensor(rows))
     chosen = sequence[rows]
     for place in range(4, 8):
-        output = decoder_mixer.step(chosen[:, place : place + 1], state)
+        output = decoder_mixer.step(chosen[:, place], state)
         if place == 5:
             state.select(torch.tensor([3, 2]))
             chosen = chosen[[3, 2]]
     whole = decoder_mixer(chosen, None, causal=True)
-    torch.testing.assert_close(output, whole[:, 7:8], rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(output, whole[:, 7], rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize(("own", "others"), [(3, 3), (6, 2), (2, 6), (0, 5)])
@@ -111,16 +111,16 @@ def test_rows_of_another_state_join_wherever_they_stand(decoder_mixer: SequenceM
     sequence, other_sequence = random_sequence(2, 50), random_sequence(3, 50).flip(1)
     state, other = decoder_mixer.start(2, sequence), decoder_mixer.start(3, sequence)
     for place in range(own):
-        decoder_mixer.step(sequence[:, place : place + 1], state)
+        decoder_mixer.step(sequence[:, place], state)
     for place in range(others):
-        decoder_mixer.step(other_sequence[:, place : place + 1], other)
+        decoder_mixer.step(other_sequence[:, place], other)
     state.merge(other)
     joined = torch.cat((sequence[:, own : own + 40], other_sequence[:, others : others + 40]))
-    outputs = [decoder_mixer.step(joined[:, place : place + 1], state) for place in range(40)]
+    outputs = [decoder_mixer.step(joined[:, place], state) for place in range(40)]
     state.select(torch.tensor([4, 0]))  # and can be chosen from as before
-    last = decoder_mixer.step(torch.stack((other_sequence[2, others + 40], sequence[0, own + 40]))[:, None], state)
+    last = decoder_mixer.step(torch.stack((other_sequence[2, others + 40], sequence[0, own + 40])), state)
     whole, other_whole = (decoder_mixer(rows, None, causal=True) for rows in (sequence, other_sequence))
     expected = torch.cat((whole[:, own : own + 40], other_whole[:, others : others + 40]))
-    torch.testing.assert_close(torch.cat(outputs, dim=1), expected, rtol=1e-5, atol=1e-6)
-    expected_last = torch.stack((other_whole[2, others + 40], whole[0, own + 40]))[:, None]
+    torch.testing.assert_close(torch.stack(outputs, dim=1), expected, rtol=1e-5, atol=1e-6)
+    expected_last = torch.stack((other_whole[2, others + 40], whole[0, own + 40]))
     torch.testing.assert_close(last, expected_last, rtol=1e-5, atol=1e-6)
