@@ -46,7 +46,10 @@ class Recipe:
 
 
 # The size of Transformer-Tiny, at most 2.6 million parameters; what is scored has no capitals.
-CAPTIONS = words("--arch tiny --optimizer muon --lr 0.004 --embedding-lr-factor 2 --bpe-dropout 0.1 --max-epochs 96")
+CAPTIONS = words(
+    "--arch tiny --norm-kind rms --feed-forward swiglu --ffn-dim 171 --positions rotary "
+    "--optimizer muon --lr 0.004 --embedding-lr-factor 2"
+)
 # Words of few letters, and few of them: recurrent layers beat attention there (docs/layers.md).
 PHONES = words("--arch tiny --encoder-mixer gru --decoder-mixer gru")
 
