@@ -175,7 +175,7 @@ def main() -> None:
     """Measure one recipe with every seed, add the rows to the file, print all of them."""
     parser = argparse.ArgumentParser(description="What the best recipes reach.")
     parser.add_argument("task", choices=RECIPES)
-    parser.add_argument("more", nargs="*", help="options of `train` beside those of the recipe, after --")
+    parser.add_argument("--more", default="", help="options of `train` beside those of the recipe, as one word")
     parser.add_argument("--data", type=Path, required=True, help="folder of the corpora")
     parser.add_argument("--seed", type=int, action="append", help="repeat it; 1 if not given")
     parser.add_argument("--folder", type=Path, help="where the models go; headline-TASK if not given")
@@ -185,7 +185,7 @@ def main() -> None:
     rows: list[Row] = json.loads(output.read_text(encoding="utf-8")) if output.exists() else []
     for seed in options.seed or [1]:
         folder = options.folder or Path(f"headline-{options.task}")
-        row = measure(RECIPES[options.task], options.data, folder, seed, options.more)
+        row = measure(RECIPES[options.task], options.data, folder, seed, shlex.split(options.more))
         rows = [old for old in rows if (old["seed"], old["options"]) != (seed, row["options"])] + [row]
         output.write_text(json.dumps(rows, indent=2) + "\n", encoding="utf-8")
     show_with_means(options.task, rows)
