@@ -78,7 +78,7 @@ def shortest_way(output: Tensor, to: Tensor) -> int:
 
 def run(mixer: MixerName, length: int) -> tuple[list[Tensor], Tensor]:
     """The positions that go in, each by itself, and the last one that comes out."""
-    positions = [torch.randn(1, STACK.d_model, dtype=torch.float64, requires_grad=True) for _ in range(length)]
+    positions = [torch.randn(1, 1, STACK.d_model, dtype=torch.float64, requires_grad=True) for _ in range(length)]
     layer = LayerInFrame(mixer, STACK).double()
     return positions, layer.mixer(torch.cat(positions, dim=1), None, causal=layer.is_causal)[:, -1]
 
