@@ -8,7 +8,7 @@ from transformer_core.data.pairs import read_pairs
 from transformer_core.decoding.config import SearchConfig
 from transformer_core.decoding.generation import model_length_ratio
 from transformer_core.decoding.translator import Translator
-from transformer_core.evaluation.metrics import METRICS, MetricName, evaluate_corpus
+from transformer_core.evaluation.metrics import METRICS, MetricName, MetricOptions, evaluate_corpus
 from transformer_core.experiments.config import TrainingRun
 from transformer_core.experiments.corpus_preparation import PreparedData, Tokenizers
 from transformer_core.model import Transformer
@@ -36,6 +36,9 @@ class ValidationDecoder:
                 self.tags.append(tag)
         self.tokenizers = tokenizers
         self.metrics: Sequence[MetricName] = [name for name in METRICS if name == run.training.metric]
+        # a model that writes no capitals is not judged by them
+        lowercase = tokenizers[1].config.lowercase
+        self.metric_options = MetricOptions(lowercase=lowercase, chrf_lowercase=lowercase)
         ratio = model_length_ratio(read_json(run.folder / "generation.json"))
         self.search = SearchConfig(beam_size=run.training.valid_beam_size, max_length_ratio=ratio)
 
@@ -47,7 +50,7 @@ class ValidationDecoder:
             sample = (self.sources[shown], translation, self.references[shown])
             return Decoded(values={}, signatures={}, sample=sample)
         hypotheses = self._translate(model, range(len(self.sources)))
-        scores = evaluate_corpus(hypotheses, [self.references], self.metrics)
+        scores = evaluate_corpus(hypotheses, [self.references], self.metrics, self.metric_options)
         return Decoded(
             values={score.name: score.value for score in scores},
             signatures={score.name: score.signature for score in scores},
