@@ -1,12 +1,10 @@
 """What `train` and `pretrain` share: their options beside cli/options.py, each declared once."""
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from cli import options
-from tokenizer.config import TrainedKind
 from transformer_core.config import Activation as ActivationChoice
 from transformer_core.config import DecoderMixer as DecoderMixerChoice
 from transformer_core.config import EncoderMixer as EncoderMixerChoice
@@ -70,21 +68,15 @@ __all__ = [
     "Overwrite",
     "Patience",
     "Positions",
-    "Prepared",
     "QueryKeyNorm",
     "SaveEvery",
     "ScaleAttention",
     "SinusoidForm",
-    "Tags",
     "Tensorboard",
     "TieEmbeddings",
-    "TokenizerKind",
     "ValidEvery",
-    "VocabularySize",
     "WarmupSteps",
     "WeightDecay",
-    "Weights",
-    "file_option",
 ]
 
 ARCHITECTURE = "Architecture"
@@ -95,54 +87,8 @@ ARCHITECTURAL = {"rich_help_panel": ARCHITECTURE}
 WHOLE = {"min": 1, **ARCHITECTURAL}
 
 
-def file_option(name: str, *short: str, help: str) -> typer.models.OptionInfo:
-    """Declare an option that names a file; whether it can be read is the library's to say."""
-    return typer.Option(  # type: ignore[no-any-return]
-        name, *short, metavar="FILE", readable=False, help=help, rich_help_panel=options.INPUT_OUTPUT
-    )
-
-
 # --- Input and output
 
-Prepared = Annotated[
-    Path | None,
-    typer.Option(
-        "--data",
-        metavar="FOLDER",
-        readable=False,
-        help="Folder of `transduce prepare`, in place of text and tokenizers.",
-        rich_help_panel=options.INPUT_OUTPUT,
-    ),
-]
-Weights = Annotated[
-    list[float] | None,
-    typer.Option(
-        "--weights",
-        "--weight",
-        help="Share of the batches, once for each pair of training files. Default: as large as they are.",
-        rich_help_panel=options.INPUT_OUTPUT,
-    ),
-]
-Tags = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--tag",
-        help="What it is to become (de), once for each pair of training files: one model, several directions.",
-        rich_help_panel=options.INPUT_OUTPUT,
-    ),
-]
-VocabularySize = Annotated[
-    int | None,
-    typer.Option(
-        "--vocab-size",
-        min=1,
-        help="Entries of the tokenizer that is learned. Default: fits the data.",
-        rich_help_panel=options.INPUT_OUTPUT,
-    ),
-]
-TokenizerKind = Annotated[
-    TrainedKind, typer.Option(help="Kind of the tokenizer that is learned.", rich_help_panel=options.INPUT_OUTPUT)
-]
 Overwrite = Annotated[
     bool,
     typer.Option(

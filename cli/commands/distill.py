@@ -10,8 +10,8 @@ import typer
 from cli import options, settings
 from cli.commands.train import run_training, train
 from cli.completion import complete_model
+from cli.corpus_options import file_option
 from cli.inherited_options import with_options_of
-from cli.training_options import file_option
 from transformer_core.experiments.config import TrainingRun
 from transformer_core.experiments.distillation_config import DistillationConfig, distilled_files
 from transformer_core.experiments.text_config import DataConfig

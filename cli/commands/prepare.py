@@ -6,8 +6,7 @@ from typing import Annotated
 
 import typer
 
-from cli import console, format_options, options, settings, training_options
-from cli.training_options import file_option
+from cli import console, corpus_options, format_options, options, settings
 from transformer_core.errors import ConfigError
 from transformer_core.experiments.text_config import DataConfig, RawTextConfig
 
@@ -42,46 +41,22 @@ def prepare(
     ],
     train_src: options.TrainSources = [],  # noqa: B006 - Typer copies it
     train_tgt: options.TrainTargets = [],  # noqa: B006 - Typer copies it
-    input: Annotated[
-        list[Path],
-        file_option("--input", "-i", help="Or raw text to pretrain on; repeat it for several files."),
-    ] = [],  # noqa: B006 - Typer copies it
+    input: corpus_options.RawText = [],  # noqa: B006 - Typer copies it
     valid_src: options.ValidSources = None,
     valid_tgt: options.ValidTargets = None,
     input_format: format_options.InputFormat = DataConfig.input_format,
     columns: format_options.Columns = None,
-    valid: Annotated[list[Path] | None, file_option("--valid", "--dev", help="Validation text beside --input.")] = None,
-    valid_size: Annotated[
-        int | None,
-        typer.Option(
-            min=1,
-            help="Pairs or lines held back where no validation text is given. Default: 5 %, at most 1000.",
-            rich_help_panel=options.INPUT_OUTPUT,
-        ),
-    ] = None,
-    tokenizer: Annotated[
-        Path | None, file_option("--tokenizer", help="Joint tokenizer. Default: learned from the text.")
-    ] = None,
-    source_tokenizer: Annotated[
-        Path | None,
-        file_option("--source-tokenizer", help="Tokenizer of the source alone; goes with --target-tokenizer."),
-    ] = None,
-    target_tokenizer: Annotated[
-        Path | None, file_option("--target-tokenizer", help="Tokenizer of the target alone.")
-    ] = None,
-    vocabulary_size: training_options.VocabularySize = None,
-    tokenizer_kind: training_options.TokenizerKind = DataConfig.tokenizer_kind,
-    max_length: Annotated[
-        int,
-        typer.Option(
-            min=1,
-            help="Tokens a line may have; longer pairs are dropped, longer lines of raw text cut, and counted.",
-            rich_help_panel=options.INPUT_OUTPUT,
-        ),
-    ] = DataConfig.max_length,
+    valid: corpus_options.ValidRawText = None,
+    valid_size: corpus_options.ValidSize = None,
+    tokenizer: corpus_options.JointTokenizer = None,
+    source_tokenizer: corpus_options.SourceTokenizer = None,
+    target_tokenizer: corpus_options.TargetTokenizer = None,
+    vocabulary_size: corpus_options.VocabularySize = None,
+    tokenizer_kind: corpus_options.TokenizerKind = DataConfig.tokenizer_kind,
+    max_length: corpus_options.MaxLength = DataConfig.max_length,
     errors: options.Errors = DataConfig.errors,
-    weights: training_options.Weights = None,
-    tags: training_options.Tags = None,
+    weights: corpus_options.Weights = None,
+    tags: corpus_options.Tags = None,
     overwrite: options.Overwrite = False,
     threads: options.Threads = None,
 ) -> None:

@@ -1,14 +1,12 @@
 """`transduce pretrain`: raw text in, a pretrained encoder or a denoising model out; the same command again goes on."""
 
 import os
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from cli import console, options, training_options
+from cli import console, corpus_options, options, training_options
 from cli.settings import build
-from cli.training_options import file_option
 from transformer_core.experiments.config import (
     PRETRAINING_DEFAULTS,
     ArchitectureConfig,
@@ -26,10 +24,7 @@ __all__ = ["pretrain"]
 def pretrain(
     context: typer.Context,
     output: options.ModelOutput,
-    input: Annotated[
-        list[Path],
-        file_option("--input", "-i", help="Raw text, one item per line; repeat it for several files."),
-    ] = [],  # noqa: B006 - Typer copies it
+    input: corpus_options.RawText = [],  # noqa: B006 - Typer copies it
     objective: Annotated[
         ObjectiveName,
         typer.Option(
@@ -45,39 +40,15 @@ def pretrain(
             rich_help_panel=training_options.OPTIMIZATION,
         ),
     ] = PretrainingConfig.whole_words,
-    valid: Annotated[
-        list[Path] | None, file_option("--valid", "--dev", help="Validation text; repeat it for several files.")
-    ] = None,
-    valid_size: Annotated[
-        int | None,
-        typer.Option(
-            min=1,
-            help="Lines held back where --valid is not given. Default: 5 %, at most 1000.",
-            rich_help_panel=options.INPUT_OUTPUT,
-        ),
-    ] = None,
-    tokenizer: Annotated[Path | None, file_option("--tokenizer", help="Default: learned from the text.")] = None,
-    vocabulary_size: training_options.VocabularySize = None,
-    tokenizer_kind: training_options.TokenizerKind = RawTextConfig.tokenizer_kind,
-    max_length: Annotated[
-        int,
-        typer.Option(
-            min=1,
-            help="Tokens a line may have; longer lines are cut into pieces and counted.",
-            rich_help_panel=options.INPUT_OUTPUT,
-        ),
-    ] = RawTextConfig.max_length,
+    valid: corpus_options.ValidRawText = None,
+    valid_size: corpus_options.ValidSize = None,
+    tokenizer: corpus_options.JointTokenizer = None,
+    vocabulary_size: corpus_options.VocabularySize = None,
+    tokenizer_kind: corpus_options.TokenizerKind = RawTextConfig.tokenizer_kind,
+    max_length: corpus_options.MaxLength = RawTextConfig.max_length,
     errors: options.Errors = RawTextConfig.errors,
-    prepared: training_options.Prepared = None,
-    weights: Annotated[
-        list[float] | None,
-        typer.Option(
-            "--weights",
-            "--weight",
-            help="Share of the batches, once for each file. Default: as large as they are.",
-            rich_help_panel=options.INPUT_OUTPUT,
-        ),
-    ] = None,
+    prepared: corpus_options.Prepared = None,
+    weights: corpus_options.Weights = None,
     overwrite: training_options.Overwrite = False,
     arch: training_options.Arch = None,
     num_layers: training_options.Layers = None,

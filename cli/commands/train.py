@@ -7,10 +7,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from cli import console, format_options, options, training_options
+from cli import console, corpus_options, format_options, options, training_options
 from cli.completion import complete_model
 from cli.settings import build
-from cli.training_options import file_option
 from transformer_core.experiments.config import ArchitectureConfig, TrainingRun
 from transformer_core.experiments.text_config import DataConfig
 from transformer_core.training.adaptation_config import AdaptationConfig
@@ -40,35 +39,13 @@ def train(
     valid_tgt: options.ValidTargets = None,
     input_format: format_options.InputFormat = DataConfig.input_format,
     columns: format_options.Columns = None,
-    valid_size: Annotated[
-        int | None,
-        typer.Option(
-            min=1,
-            help="Training pairs held back where --valid-src is not given. Default: 5 %, at most 1000.",
-            rich_help_panel=options.INPUT_OUTPUT,
-        ),
-    ] = None,
-    tokenizer: Annotated[
-        Path | None,
-        file_option("--tokenizer", help="Joint tokenizer. Default: learned from the training pairs."),
-    ] = None,
-    source_tokenizer: Annotated[
-        Path | None,
-        file_option("--source-tokenizer", help="Tokenizer of the source alone; goes with --target-tokenizer."),
-    ] = None,
-    target_tokenizer: Annotated[
-        Path | None, file_option("--target-tokenizer", help="Tokenizer of the target alone.")
-    ] = None,
-    vocabulary_size: training_options.VocabularySize = None,
-    tokenizer_kind: training_options.TokenizerKind = DataConfig.tokenizer_kind,
-    max_length: Annotated[
-        int,
-        typer.Option(
-            min=1,
-            help="Tokens a side of a training pair may have; longer pairs are dropped and counted.",
-            rich_help_panel=options.INPUT_OUTPUT,
-        ),
-    ] = DataConfig.max_length,
+    valid_size: corpus_options.ValidSize = None,
+    tokenizer: corpus_options.JointTokenizer = None,
+    source_tokenizer: corpus_options.SourceTokenizer = None,
+    target_tokenizer: corpus_options.TargetTokenizer = None,
+    vocabulary_size: corpus_options.VocabularySize = None,
+    tokenizer_kind: corpus_options.TokenizerKind = DataConfig.tokenizer_kind,
+    max_length: corpus_options.MaxLength = DataConfig.max_length,
     bpe_dropout: Annotated[
         float,
         typer.Option(
@@ -87,9 +64,9 @@ def train(
         ),
     ] = None,
     errors: options.Errors = DataConfig.errors,
-    prepared: training_options.Prepared = None,
-    weights: training_options.Weights = None,
-    tags: training_options.Tags = None,
+    prepared: corpus_options.Prepared = None,
+    weights: corpus_options.Weights = None,
+    tags: corpus_options.Tags = None,
     init_from: Annotated[
         Path | None,
         typer.Option(
