@@ -33,6 +33,7 @@ FLOORS = {
     "transformer_core.layers": 2,
     "transformer_core.model": 3,
     "transformer_core.model_directory": 4,
+    "transformer_core.new_model": 4,
     "transformer_core.attention_walk": 4,
     "transformer_core.decoding": 5,
     "transformer_core.training": 5,

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from tokenizer import Tokenizer
+from transformer_core.config import ModelConfig
 from transformer_core.errors import ConfigError, ModelError
 from transformer_core.layers.low_rank import low_rank_layers
 from transformer_core.model import Transformer
@@ -25,6 +26,7 @@ __all__ = [
     "load_model",
     "plain_model",
     "plain_parameters",
+    "shapes_of",
     "weights_of",
 ]
 
@@ -93,6 +95,12 @@ def load_model(
 def expected_shapes(model: Transformer) -> dict[str, tuple[int, ...]]:
     """Give the shape of every weight, each shared one once."""
     return {name: tuple(parameter.shape) for name, parameter in plain_parameters(model)}
+
+
+def shapes_of(config: ModelConfig) -> dict[str, tuple[int, ...]]:
+    """Give the shape of every weight that a model of this config has; none is made."""
+    with torch.device("meta"):
+        return expected_shapes(Transformer(config))
 
 
 def weights_of(model: Transformer) -> dict[str, Tensor]:

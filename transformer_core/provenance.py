@@ -9,7 +9,7 @@ from typing import Any
 from transformer_core.errors import DataError
 from transformer_core.model_files import hash_file
 
-__all__ = ["describe_file", "describe_software", "is_unchanged"]
+__all__ = ["describe_file", "describe_software", "describe_weights", "is_unchanged"]
 
 
 def describe_software() -> dict[str, str]:
@@ -21,6 +21,11 @@ def describe_software() -> dict[str, str]:
         except metadata.PackageNotFoundError:
             versions[package] = "not installed"
     return {**versions, "python": platform.python_version()}
+
+
+def describe_weights(path: Path) -> dict[str, str]:
+    """Path and hash of the weights that a model is made from."""
+    return {"path": str(path.resolve()), "sha256": hash_file(path)}
 
 
 def describe_file(path: Path) -> dict[str, Any]:

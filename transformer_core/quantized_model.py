@@ -2,25 +2,11 @@
 
 from pathlib import Path
 
-import torch
-
-from tokenizer.atomic_file import new_folder
-from transformer_core.config import FORMAT_VERSION
-from transformer_core.errors import ConfigError
-from transformer_core.model import Transformer
-from transformer_core.model_directory import expected_shapes
-from transformer_core.model_files import (
-    checkpoint_path,
-    hash_file,
-    hash_model_files,
-    read_config,
-    read_json,
-    read_tokenizers,
-    save_architecture,
-    write_json,
-)
-from transformer_core.provenance import describe_software
-from transformer_core.weight_file import WeightForm, read_weights, write_weights
+from transformer_core.model_directory import shapes_of
+from transformer_core.model_files import checkpoint_path, read_config, read_json, read_tokenizers
+from transformer_core.new_model import NewModel, require_free, write_model
+from transformer_core.provenance import describe_weights
+from transformer_core.weight_file import WeightForm, read_weights
 
 __all__ = ["quantize_model"]
 
@@ -46,25 +32,21 @@ def quantize_model(
         ConfigError: the folder is taken.
         ModelError: a file of the model is missing or damaged.
     """
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise ConfigError(f"{folder}: is there already; name another folder for the quantized model")
+    require_free(folder)
     config = read_config(model)
-    tokenizers = read_tokenizers(model, config)
+    source_tokenizer, target_tokenizer = read_tokenizers(model, config)
     path = checkpoint_path(model, checkpoint)
-    with torch.device("meta"):
-        shapes = expected_shapes(Transformer(config))
-    weights = read_weights(path, shapes, is_mapped=True)
-    origin = read_json(model / "metadata.json")
-    metadata = {
-        "format_version": FORMAT_VERSION,
-        "software": describe_software(),
-        "command": command,
-        "quantized": {"to": form, "path": str(path.resolve()), "sha256": hash_file(path)},
-        **{name: origin[name] for name in CARRIED_OVER if name in origin},
-    }
-    with new_folder(folder) as temporary:
-        save_architecture(temporary, config, *tokenizers)
-        write_weights(temporary / "model.safetensors", weights, form=form)
-        write_json(temporary / "generation.json", read_json(model / "generation.json"))
-        write_json(temporary / "metadata.json", metadata | {"files": hash_model_files(temporary)})
+    metadata = read_json(model / "metadata.json")
+    quantized = NewModel(
+        config=config,
+        source_tokenizer=source_tokenizer,
+        target_tokenizer=target_tokenizer,
+        weights=read_weights(path, shapes_of(config), is_mapped=True),
+        generation=read_json(model / "generation.json"),
+        origin={
+            "quantized": {"to": form, **describe_weights(path)},
+            **{name: metadata[name] for name in CARRIED_OVER if name in metadata},
+        },
+    )
+    write_model(quantized, folder, command, form)
     return path.stat().st_size, (folder / "model.safetensors").stat().st_size

@@ -110,7 +110,7 @@ FAULTS = [
     ("inspect model .", 4, "config.json: is missing; the model folder is incomplete"),
     ("average missing -o new", 4, "missing: does not exist"),
     ("average model -n 1 -o new", 2, "--last: must be greater than or equal to 2"),
-    ("average model -o train.src", 2, "train.src: is there already; name another folder for the mean"),
+    ("average model -o train.src", 2, "train.src: is there already; name another folder"),
     ("average model --checkpoint 3 --checkpoint 4 -o new", 4, "model: has no checkpoint 3; kept steps: 4"),
     ("average model model -n 2 -o new", 2, "-n and --checkpoint choose among the weights of one model folder"),
     ("average -o new", 2, "MODEL... is missing"),

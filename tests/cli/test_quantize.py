@@ -34,7 +34,7 @@ def test_a_quantized_model_is_smaller_and_translates_almost_the_same(
 def test_what_is_there_stays_and_what_is_no_model_is_said(model: Path, tmp_path: Path) -> None:
     run = run_program("quantize", model, "-o", model)
     assert run.code == 2
-    assert run.stderr == f"transduce: error: {model}: is there already; name another folder for the quantized model\n"
+    assert run.stderr == f"transduce: error: {model}: is there already; name another folder\n"
     run = run_program("quantize", tmp_path / "none", "-o", tmp_path / "new")
     assert run.code == 4
     assert run.stderr.count("\n") == 1

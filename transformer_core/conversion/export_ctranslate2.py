@@ -17,11 +17,12 @@ from transformer_core.config import ModelConfig
 from transformer_core.conversion.ctranslate2_file import write_arrays
 from transformer_core.conversion.ctranslate2_names import ACTIVATIONS, GATES, to_ctranslate2
 from transformer_core.conversion.plain_form import plain_form
-from transformer_core.conversion.requirements import require_attention, require_free
+from transformer_core.conversion.requirements import require_attention
 from transformer_core.layers.embedding import SINUSOID_FORMS, sinusoids
 from transformer_core.layers.norm import EPSILON
 from transformer_core.model_directory import LoadedModel, weights_of
 from transformer_core.model_files import require_decoder, save_tokenizers, write_json
+from transformer_core.new_model import require_free
 
 __all__ = ["NEVER", "Quantization", "export_ctranslate2"]
 

@@ -19,11 +19,12 @@ from transformer_core.config import ModelConfig
 from transformer_core.conversion.hugging_face_names import to_hugging_face
 from transformer_core.conversion.hugging_face_tokenizer import PAD_BEFORE_BOS, write_tokenizers
 from transformer_core.conversion.plain_form import plain_form
-from transformer_core.conversion.requirements import refuse, require_attention, require_free
+from transformer_core.conversion.requirements import refuse, require_attention
 from transformer_core.conversion.search_defaults import SearchDefaults
 from transformer_core.layers.embedding import SINUSOID_FORMS, sinusoids
 from transformer_core.model_directory import LoadedModel, weights_of
 from transformer_core.model_files import require_decoder, write_json
+from transformer_core.new_model import require_free
 from transformer_core.weight_file import write_weights
 
 __all__ = ["export_hugging_face"]

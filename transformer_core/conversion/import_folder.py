@@ -6,8 +6,8 @@ from transformer_core.conversion.foreign_vocabulary import Direction
 from transformer_core.conversion.import_ctranslate2 import import_ctranslate2
 from transformer_core.conversion.import_hugging_face import import_hugging_face
 from transformer_core.conversion.imported_folder import write_imported
-from transformer_core.conversion.requirements import require_free
 from transformer_core.errors import ModelError
+from transformer_core.new_model import require_free
 
 __all__ = ["import_folder"]
 

@@ -8,14 +8,11 @@ import torch
 from torch import Tensor
 
 from tokenizer import Tokenizer
-from tokenizer.atomic_file import new_folder
-from transformer_core.config import FORMAT_VERSION, ModelConfig
+from transformer_core.config import ModelConfig
 from transformer_core.errors import ModelError
-from transformer_core.model import Transformer
-from transformer_core.model_directory import expected_shapes
-from transformer_core.model_files import hash_file, hash_model_files, save_architecture, write_json
-from transformer_core.provenance import describe_software
-from transformer_core.weight_file import write_weights
+from transformer_core.model_directory import shapes_of
+from transformer_core.new_model import NewModel, write_model
+from transformer_core.provenance import describe_weights
 
 __all__ = ["Imported", "write_imported"]
 
@@ -41,26 +38,24 @@ def write_imported(imported: Imported, folder: Path, command: str = "") -> None:
         command: how it was asked for, for metadata.json.
 
     Raises:
-        ModelError: a weight is missing, or has not the shape that the config asks for.
+        ModelError: a weight is missing, or is not what the config asks for.
     """
-    with torch.device("meta"):
-        shapes = expected_shapes(Transformer(imported.config))
+    shapes = shapes_of(imported.config)
     for name, shape in shapes.items():
         if name not in imported.weights:
             raise ModelError(f"{imported.weights_path}: has nothing for {name}, which its config asks for")
         if (found := tuple(imported.weights[name].shape)) != shape:
             raise ModelError(f"{imported.weights_path}: {name} has shape {found}, its config asks for {shape}")
+        if (dtype := imported.weights[name].dtype) != torch.float32:
+            raise ModelError(f"{imported.weights_path}: {name} holds numbers of another kind ({dtype})")
         if not bool(imported.weights[name].isfinite().all()):
             raise ModelError(f"{imported.weights_path}: {name} holds numbers that are infinite or none")
-    with new_folder(folder) as temporary:
-        save_architecture(temporary, imported.config, imported.source_tokenizer, imported.target_tokenizer)
-        weights = {name: imported.weights[name].clone() for name in shapes}  # equal ones may be one tensor there
-        write_weights(temporary / "model.safetensors", weights)
-        write_json(temporary / "generation.json", imported.generation)
-        metadata = {
-            "format_version": FORMAT_VERSION,
-            "software": describe_software(),
-            "command": command,
-            "imported": {"path": str(imported.weights_path.resolve()), "sha256": hash_file(imported.weights_path)},
-        }
-        write_json(temporary / "metadata.json", metadata | {"files": hash_model_files(temporary)})
+    model = NewModel(
+        config=imported.config,
+        source_tokenizer=imported.source_tokenizer,
+        target_tokenizer=imported.target_tokenizer,
+        weights={name: imported.weights[name].clone() for name in shapes},  # equal ones may be one tensor there
+        generation=imported.generation,
+        origin={"imported": describe_weights(imported.weights_path)},
+    )
+    write_model(model, folder, command)

@@ -1,11 +1,9 @@
 """What a model must not have to be written in another format, each with the option of `train` that makes it so."""
 
-from pathlib import Path
-
 from transformer_core.config import ModelConfig
-from transformer_core.errors import ConfigError, ModelError
+from transformer_core.errors import ModelError
 
-__all__ = ["refuse", "require_attention", "require_free"]
+__all__ = ["refuse", "require_attention"]
 
 
 def refuse(option: str, reason: str) -> ModelError:
@@ -24,13 +22,3 @@ def require_attention(config: ModelConfig, format_name: str) -> None:
             raise refuse(f"--{side}-mixer {stack.mixer}", f"{format_name} has layers of attention alone")
     if config.query_key_norm:
         raise refuse("--query-key-norm", f"{format_name} has no such norm in models of encoder and decoder")
-
-
-def require_free(folder: Path) -> None:
-    """See that a folder can be written.
-
-    Raises:
-        ConfigError: it is there already.
-    """
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise ConfigError(f"{folder}: is there already; name another folder")

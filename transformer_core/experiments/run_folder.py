@@ -213,10 +213,9 @@ def describe_run(
     if run.pretraining is not None:
         metadata["pretraining"] = asdict(run.pretraining)
     if run.init_from is not None:
-        weights_path = run.init_from / "model.safetensors"
         metadata["init_from"] = {
             "path": str(run.init_from.resolve()),
-            "sha256": hash_file(weights_path),
+            "sha256": hash_file(run.init_from / "model.safetensors"),
             "fresh": list(start.fresh_parts),
         }
     if run.teacher is not None:

@@ -5,26 +5,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import torch
-
-from tokenizer.atomic_file import new_folder
-from transformer_core.config import FORMAT_VERSION, ModelConfig
+from transformer_core.config import ModelConfig
 from transformer_core.errors import ConfigError, ModelError
-from transformer_core.model import Transformer
-from transformer_core.model_directory import expected_shapes
-from transformer_core.model_files import (
-    checkpoint_path,
-    hash_file,
-    hash_model_files,
-    read_config,
-    read_json,
-    read_tokenizers,
-    save_architecture,
-    write_json,
-)
-from transformer_core.provenance import describe_software
+from transformer_core.model_directory import shapes_of
+from transformer_core.model_files import checkpoint_path, read_config, read_json, read_tokenizers
+from transformer_core.new_model import NewModel, require_free, write_model
+from transformer_core.provenance import describe_weights
 from transformer_core.training.averaging import mean_weights
-from transformer_core.weight_file import read_weights, write_weights
+from transformer_core.weight_file import read_weights
 
 __all__ = ["DEFAULT_LAST", "WeightsOfModel", "average_models", "find_weights", "saved_steps"]
 
@@ -99,21 +87,22 @@ def average_models(sources: Sequence[WeightsOfModel], folder: Path, command: str
         ConfigError: the folder is taken.
         ModelError: a model is damaged, or not of the architecture or vocabulary of the first.
     """
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise ConfigError(f"{folder}: is there already; name another folder for the mean")
+    require_free(folder)
     first = sources[0].folder
     config = read_config(first)
-    tokenizers = read_tokenizers(first, config)
+    source_tokenizer, target_tokenizer = read_tokenizers(first, config)
     for other in dict.fromkeys(source.folder for source in sources):
         _require_alike(other, first)
-    with torch.device("meta"):
-        shapes = expected_shapes(Transformer(config))
-    mean = mean_weights(read_weights(source.path, shapes) for source in sources)
-    with new_folder(folder) as temporary:
-        save_architecture(temporary, config, *tokenizers)
-        write_weights(temporary / "model.safetensors", mean)
-        write_json(temporary / "generation.json", read_json(first / "generation.json"))
-        write_json(temporary / "metadata.json", _metadata(sources, command) | {"files": hash_model_files(temporary)})
+    shapes = shapes_of(config)
+    mean = NewModel(
+        config=config,
+        source_tokenizer=source_tokenizer,
+        target_tokenizer=target_tokenizer,
+        weights=mean_weights(read_weights(source.path, shapes) for source in sources),
+        generation=read_json(first / "generation.json"),
+        origin=_origin(sources),
+    )
+    write_model(mean, folder, command)
 
 
 def _weights_of(path: Path) -> WeightsOfModel:
@@ -152,18 +141,13 @@ def _architecture(config: ModelConfig) -> dict[str, Any]:
     }
 
 
-def _metadata(sources: Sequence[WeightsOfModel], command: str) -> dict[str, Any]:
+def _origin(sources: Sequence[WeightsOfModel]) -> dict[str, Any]:
     """Say where the mean comes from; its data are those of the models if they all had the same."""
     origins: list[Mapping[str, Any]] = [
         read_json(folder / "metadata.json") for folder in dict.fromkeys(source.folder for source in sources)
     ]
-    metadata = {
-        "format_version": FORMAT_VERSION,
-        "software": describe_software(),
-        "command": command,
-        "averaged": [{"path": str(source.path.resolve()), "sha256": hash_file(source.path)} for source in sources],
-    }
+    origin: dict[str, Any] = {"averaged": [describe_weights(source.path) for source in sources]}
     for name in ("data", "corpus", "pretraining"):
-        if all(name in origin and origin[name] == origins[0][name] for origin in origins):
-            metadata[name] = origins[0][name]
-    return metadata
+        if all(name in each and each[name] == origins[0][name] for each in origins):
+            origin[name] = origins[0][name]
+    return origin

@@ -7,10 +7,10 @@ from torch import Tensor
 
 from tests.transformer_core.decoding.random_model import random_model, save_word_model, word_tokenizer
 from tokenizer import TokenizerConfig, train_tokenizer
+from transformer_core import new_model
 from transformer_core.errors import ConfigError, ModelError
 from transformer_core.model_directory import load_model, weights_of
 from transformer_core.model_files import hash_file, read_json, save_architecture, verify_hashes, write_json
-from transformer_core.training import averaged_model
 from transformer_core.training.averaged_model import average_models, find_weights, saved_steps
 from transformer_core.weight_file import write_weights
 
@@ -121,7 +121,7 @@ def test_a_fault_leaves_nothing(model: Path, tmp_path: Path, monkeypatch: pytest
     def full(path: Path, content: object) -> None:
         raise OSError(28, "No space left on device", str(path))
 
-    monkeypatch.setattr(averaged_model, "write_json", full)
+    monkeypatch.setattr(new_model, "write_json", full)
     with pytest.raises(OSError, match="No space left"):
         average_models(find_weights([model]), tmp_path / "new" / "mean")
     assert not (tmp_path / "new").exists() or not list((tmp_path / "new").iterdir())
