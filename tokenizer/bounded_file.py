@@ -9,6 +9,8 @@ from pathlib import Path
 
 __all__ = ["read_bounded"]
 
+CHUNK_BYTES = 1 << 20
+
 
 def read_bounded(path: Path, max_bytes: int) -> bytes:
     """Read an ordinary file.
@@ -22,9 +24,13 @@ def read_bounded(path: Path, max_bytes: int) -> bytes:
     status = path.stat()
     if not stat.S_ISREG(status.st_mode):
         raise ValueError("is no ordinary file")
-    with path.open("rb") as file:
-        # of what grows meanwhile, or has another size than it says (in /proc), no more than that either
-        content = file.read(max_bytes + 1) if status.st_size <= max_bytes else b""
+    content = bytearray()
+    if status.st_size <= max_bytes:
+        # part by part, because a read takes memory for all that it may get; and of what grows meanwhile, or has
+        # another size than it says (in /proc), no more than that either
+        with path.open("rb") as file:
+            while len(content) <= max_bytes and (part := file.read(CHUNK_BYTES)):
+                content += part
     if max(status.st_size, len(content)) > max_bytes:
         raise ValueError(f"is larger than {max_bytes:,} bytes")
-    return content
+    return bytes(content)

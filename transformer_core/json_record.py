@@ -3,12 +3,13 @@
 import reprlib
 from dataclasses import fields, is_dataclass
 from types import NoneType, UnionType
-from typing import Any, Literal, TypeVar, Union, get_args, get_origin
+from typing import Any, Literal, TypeGuard, TypeVar, Union, get_args, get_origin
 
 from transformer_core.errors import ConfigError
 
 __all__ = ["build_record", "fits"]
 
+MAX_EXACT = 1 << 53  # an integer above may be no float, or another one
 _Record = TypeVar("_Record")
 
 
@@ -62,6 +63,10 @@ def _fitting(value: object, kind: Any, name: str) -> object:  # noqa: ANN401 - a
     return value
 
 
+def _is_integer(value: object) -> TypeGuard[int]:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
 def fits(value: object, kind: object) -> bool:
     """Tell whether a value out of a file has the type of a field."""
     if get_origin(kind) in (Union, UnionType):
@@ -73,8 +78,8 @@ def fits(value: object, kind: object) -> bool:
     if get_origin(kind) is tuple:
         return isinstance(value, tuple) and all(fits(item, get_args(kind)[0]) for item in value)
     if kind is float:
-        return isinstance(value, int | float) and not isinstance(value, bool)
+        return isinstance(value, float) or (_is_integer(value) and abs(value) <= MAX_EXACT)
     if kind is int:
-        return isinstance(value, int) and not isinstance(value, bool)
+        return _is_integer(value)
     kind = get_origin(kind) or kind  # dict[str, object]: what is inside is the reader's to look at
     return isinstance(kind, type) and isinstance(value, kind)

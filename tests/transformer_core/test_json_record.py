@@ -50,6 +50,8 @@ def test_records_and_tuples_inside_are_built() -> None:
         ({"inner": {"size": 1}, "pairs": [[1]]}, r"pairs is \[\[1\]\]"),
         ({"inner": {"size": 1}, "kind": 4}, "kind is 4"),
         ({"inner": {"size": 1}, "limit": "1"}, "limit is '1'"),
+        ({"inner": {"size": 1}, "ratio": 10**400}, "ratio is 1000"),
+        ({"inner": {"size": 1}, "ratio": True}, "ratio is True"),
         ({"inner": {"size": 1, "depth": 2}}, "unknown key 'depth' in inner"),
     ],
 )

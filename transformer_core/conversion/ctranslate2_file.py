@@ -65,6 +65,8 @@ def read_arrays(path: Path) -> dict[str, Tensor]:
     Raises:
         ModelError: it is missing, damaged, or of another specification.
     """
+    if not path.is_file():  # a pipe would be waited for, and a device has no end
+        raise ModelError(f"{path}: is missing, or no ordinary file")
     try:
         content = path.read_bytes()
     except OSError as error:
@@ -138,6 +140,6 @@ class _Reader:
             num_items *= size
         if kind >= len(TYPES) or num_items * TYPES[kind].itemsize != num_bytes:
             raise ModelError(f"{self.path}: {name[:80]} has not the size that its shape says; the file is damaged")
-        if not num_items:
-            return torch.empty(shape, dtype=TYPES[kind])
+        if not num_items:  # the other dimensions may be larger than any tensor's
+            return torch.empty(0, dtype=TYPES[kind])
         return torch.frombuffer(bytearray(data), dtype=TYPES[kind]).view(shape)

@@ -80,8 +80,8 @@ class ForeignVocabulary:
         found = dict(weights)
         for weight_name, weight in weights.items():
             if weight_name.endswith("token_embedding.weight") or weight_name.startswith("output_projection."):
-                if weight.size(0) != len(self.names):
-                    raise ModelError(f"{name}: {weight_name} has {weight.size(0)} rows for {len(self.names)} entries")
+                if (num_rows := len(weight) if weight.dim() else 1) != len(self.names):
+                    raise ModelError(f"{name}: {weight_name} has {num_rows} rows for {len(self.names)} entries")
                 found[weight_name] = self.reorder(weight, DEAD_BIAS if weight.dim() == 1 else 0.0)
         return found
 
@@ -207,6 +207,10 @@ def _make(
     Raises:
         ModelError: it does not fit the table, or a special token is not there.
     """
+    try:
+        "".join(names).encode("utf-8")
+    except UnicodeEncodeError:
+        raise ModelError(f"{folder}: an entry of its vocabulary holds half a character (such as \\ud800)") from None
     if max(names.values(), default=0) >= num_rows:
         raise ModelError(f"{folder}: the vocabulary has {max(names.values()) + 1} entries, the table {num_rows} rows")
     by_id: list[str | None] = [None] * num_rows

@@ -1,10 +1,8 @@
 """Read the weights of a foreign model folder: safetensors, or a pickle of which torch unpacks nothing but tensors."""
 
-import pickle
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
@@ -26,7 +24,7 @@ def read_foreign_weights(folder: Path) -> tuple[dict[str, Tensor], Path]:
     for name in (SAFETENSORS, PICKLE):
         index = folder / f"{name}.index.json"
         if (folder / name).is_file():
-            return to_float32(_read(folder / name)), folder / name
+            return _read(folder / name), folder / name
         if index.is_file():
             parts = read_json(index).get("weight_map")
             if not isinstance(parts, dict) or not all(isinstance(part, str) for part in parts.values()):
@@ -34,7 +32,7 @@ def read_foreign_weights(folder: Path) -> tuple[dict[str, Tensor], Path]:
             weights: dict[str, Tensor] = {}
             for part in sorted(set(parts.values())):
                 weights |= _read(folder / Path(part).name)
-            return to_float32(weights), index
+            return weights, index
     raise ModelError(f"{folder}: has neither {SAFETENSORS} nor {PICKLE}; name a folder with the weights of a model")
 
 
@@ -47,15 +45,19 @@ def _read(path: Path) -> dict[str, Tensor]:
     """Read a file of weights.
 
     Raises:
-        ModelError: it is damaged.
+        ModelError: it is missing or damaged.
     """
+    if not path.is_file():  # a pipe would be waited for
+        raise ModelError(f"{path}: is missing, or no ordinary file")
     try:
         if path.suffix == ".safetensors":
-            return load_file(path)
+            return to_float32(load_file(path))
         weights = torch.load(path, map_location="cpu", weights_only=True)
-    except (SafetensorError, pickle.UnpicklingError, OSError, RuntimeError, ValueError, EOFError, KeyError) as error:
+        if not isinstance(weights, dict) or not all(isinstance(weight, Tensor) for weight in weights.values()):
+            raise ModelError(f"{path}: holds something else than named tensors")
+        return to_float32({str(name): weight for name, weight in weights.items()})
+    except ModelError:
+        raise
+    except Exception as error:  # what torch's unpickler raises of a damaged file is no narrower class
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise ModelError(f"{path}: is damaged, or holds something else than tensors ({reason[:120]})") from None
-    if not isinstance(weights, dict) or not all(isinstance(weight, Tensor) for weight in weights.values()):
-        raise ModelError(f"{path}: holds something else than named tensors")
-    return {str(name): weight for name, weight in weights.items()}

@@ -95,7 +95,7 @@ class _File:
             ModelError: none is.
         """
         for each in names:
-            if each in self.given:
+            if each in self.given and self.given[each].dim():
                 return self.given[each]
         raise ModelError(f"{self.name}: lacks the tensor {names[0]} that its config.json asks for")
 

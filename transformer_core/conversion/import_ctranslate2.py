@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from tokenizer import Tokenizer, TokenizerFileError
+from tokenizer.bounded_file import read_bounded
 from transformer_core.config import (
     Activation,
     FeedForwardKind,
@@ -43,6 +44,7 @@ __all__ = ["import_ctranslate2"]
 
 Arrays = Mapping[str, Tensor]
 STARTS_FROM_ZERO_ARRAY = "decoder/start_from_zero_embedding"
+MAX_VOCABULARY_BYTES = 1 << 28
 TABLE_TOLERANCE = 2e-3  # of sinusoids that were stored as 16-bit floats
 
 
@@ -76,7 +78,7 @@ def import_ctranslate2(folder: Path, direction: Direction) -> Imported:
         config = replace(config, output_bias=True)
     weights = from_ctranslate2(config, arrays, str(path))
     if config.output_bias and "output_projection.bias" not in weights:
-        weights["output_projection.bias"] = torch.zeros(arrays["decoder/projection/weight"].size(0))
+        weights["output_projection.bias"] = torch.zeros(len(arrays["decoder/projection/weight"]))
     if vocabulary is not None:
         weights = vocabulary.reordered(weights, str(path))
     return Imported(
@@ -97,7 +99,7 @@ def _foreign_vocabulary(folder: Path, *, starts_from_zero: bool) -> ForeignVocab
     given = read_json(folder / "config.json")
     names: dict[str, int] = {}
     for index, entry in enumerate(entries):
-        names.setdefault(str(entry), index)
+        names.setdefault(entry, index)
     if "decoder_start_token" not in given:
         raise ModelError(f"{folder / 'config.json'}: has no decoder_start_token; the folder is damaged")
     ids = {
@@ -120,11 +122,11 @@ def _as_floats(arrays: Arrays, path: Path) -> dict[str, Tensor]:
         if scale is None:
             floats[name] = array.float() if array.is_floating_point() else array
             continue
-        if scale.dim() > 1 or (scale.dim() == 1 and scale.size(0) not in (1, array.size(0))):
+        if scale.numel() not in (1, array.size(0) if array.dim() == 2 else 1):
             raise ModelError(f"{path}: the scale of {name[:80]} has shape {tuple(scale.shape)}; the file is damaged")
-        floats[name] = array.float() / (scale.float()[:, None] if scale.dim() else scale.float())
+        floats[name] = array.float() / (scale.float().view(-1, 1) if array.dim() == 2 else scale.float().view(()))
     # one tensor under two names stays one: that is how a tie shows
-    twins = {id(array): name for name, array in sorted(arrays.items(), reverse=True)}
+    twins = {id(arrays[name]): name for name in sorted(floats, reverse=True)}
     return {name: floats[twins[id(arrays[name])]] for name in floats}
 
 
@@ -148,16 +150,18 @@ def _read_tokenizers(folder: Path) -> tuple[Tokenizer, Tokenizer]:
     return found[0], found[-1]
 
 
-def _vocabulary(folder: Path, side: str) -> Sequence[object]:
+def _vocabulary(folder: Path, side: str) -> Sequence[str]:
     """Read the entries of a side in the order of their ids."""
     for name in (f"{side}_vocabulary.json", "shared_vocabulary.json"):
         path = folder / name
         if path.exists():
             try:
-                content = json.loads(path.read_text(encoding="utf-8"))
+                content = json.loads(read_bounded(path, MAX_VOCABULARY_BYTES))
             except (OSError, ValueError, RecursionError) as error:
                 raise ModelError(f"{path}: is not JSON ({error})") from None
-            return content if isinstance(content, list) else []
+            if not isinstance(content, list) or not all(isinstance(entry, str) for entry in content):
+                raise ModelError(f"{path}: is no list of entries")
+            return content
     raise ModelError(f"{folder}: has no {side}_vocabulary.json and no shared_vocabulary.json")
 
 

@@ -4,7 +4,6 @@ What such a model is made of is a value of our config; its vocabulary is put in 
 it writes first and which language it reads are part of its tokenizers.
 """
 
-import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -27,6 +26,9 @@ __all__ = ["import_hugging_face"]
 
 NORM_FIRST = {"marian": False, "m2m_100": True, "bart": False, "mbart": True}
 LEARNED = ("bart", "mbart")
+# What is beyond these is not taken over: no search of ours takes it.
+MAX_BEAM_SIZE = 1 << 13
+MAX_LENGTH_PENALTY = 50
 ACTIVATIONS = {"relu": "relu", "gelu": "gelu", "swish": "silu", "silu": "silu"}
 
 
@@ -52,7 +54,7 @@ def import_hugging_face(folder: Path, direction: Direction) -> Imported:
         raise ModelError(f"{folder}: has no encoder with a decoder; only models with both can be imported")
     weights, weights_path = read_foreign_weights(folder)
     table = weights.get("model.shared.weight", weights.get("model.encoder.embed_tokens.weight"))
-    if table is None or table.dim() != 2:
+    if table is None or table.dim() != 2 or not table.numel():
         raise ModelError(
             f"{weights_path}: lacks the tensor model.shared.weight; its weights are of another kind of model"
         )
@@ -134,16 +136,16 @@ def _generation(folder: Path, given: Mapping[str, Any], config: ModelConfig) -> 
     """Take over the decoding defaults that we have, too."""
     found = {**given, **read_json(folder / "generation_config.json")}
     generation: dict[str, Any] = {}
-    if isinstance(beam_size := found.get("num_beams"), int) and beam_size >= 1:
+    if type(beam_size := found.get("num_beams")) is int and 1 <= beam_size <= MAX_BEAM_SIZE:
         generation["beam_size"] = beam_size
-    if isinstance(penalty := found.get("length_penalty"), int | float) and 0 <= penalty < math.inf:
+    if type(penalty := found.get("length_penalty")) in (int, float) and 0 <= penalty <= MAX_LENGTH_PENALTY:
         generation["length_penalty"] = float(penalty)
     if found.get("early_stopping") is True:
         generation["early_stopping"] = True
-    if isinstance(size := found.get("no_repeat_ngram_size"), int) and size > 0:
+    if type(size := found.get("no_repeat_ngram_size")) is int and size > 0:
         generation["no_repeat_ngram"] = size
     if config.positions != "learned":  # the longest that it was trained on
         longest = given.get("max_position_embeddings")
-        if isinstance(longest, int) and longest > 1:
+        if type(longest) is int and longest > 1:
             generation["max_source_length"] = longest - 1
     return generation

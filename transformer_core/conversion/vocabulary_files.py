@@ -8,6 +8,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from tokenizer.bounded_file import read_bounded
 from tokenizer.cutters import SentencePieceCutter
 from transformer_core.errors import ModelError
 from transformer_core.model_files import read_json
@@ -15,6 +16,7 @@ from transformer_core.model_files import read_json
 __all__ = ["M2M100_LANGUAGES", "read_entries", "read_sentencepiece"]
 
 MAX_JSON_BYTES = 1 << 28
+MAX_MODEL_BYTES = 1 << 27
 # The 100 languages of M2M100 in their order (Fan et al. 2020); models of its kind for WMT21 have others.
 M2M100_LANGUAGES = (
     "af am ar ast az ba be bg bn br bs ca ceb cs cy da de el en es et fa ff fi fr fy ga gd gl gu ha he hi hr ht hu hy "
@@ -49,7 +51,7 @@ def read_entries(folder: Path, model_type: str) -> tuple[dict[str, int], list[di
 def read_sentencepiece(path: Path) -> dict[str, Any]:
     """Read and check a SentencePiece model."""
     try:
-        model = path.read_bytes()
+        model = read_bounded(path, MAX_MODEL_BYTES)
         SentencePieceCutter(model)
     except OSError as error:
         raise ModelError(f"{path}: cannot be read ({error.strerror})") from None
@@ -78,9 +80,7 @@ def _checked_names(content: dict[str, Any], path: Path) -> dict[str, int]:
 
 def _read_object(path: Path) -> dict[str, Any]:
     try:
-        if path.stat().st_size > MAX_JSON_BYTES:
-            raise ModelError(f"{path}: is larger than any vocabulary")
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(read_bounded(path, MAX_JSON_BYTES))
     except OSError as error:
         raise ModelError(f"{path}: cannot be read ({error.strerror})") from None
     except (ValueError, RecursionError) as error:
@@ -106,7 +106,7 @@ def _names_of_library(folder: Path) -> dict[str, int]:
         else:
             names = {str(piece): index for index, (piece, _) in enumerate(vocabulary)}
         names |= {str(token["content"]): token["id"] for token in document.get("added_tokens", [])}
-    except (AttributeError, KeyError, TypeError, ValueError):
+    except (AttributeError, KeyError, RecursionError, TypeError, ValueError):
         raise ModelError(f"{path}: has no vocabulary that can be read") from None
     return _checked_names(names, path)
 
@@ -117,9 +117,11 @@ def _byte_level(folder: Path) -> tuple[dict[str, int], list[dict[str, Any]]]:
     if (folder / "vocab.json").exists() and path.exists():
         names = _read_names(folder / "vocab.json")
         try:
-            lines = path.read_text(encoding="utf-8", errors="replace").split("\n")
+            lines = read_bounded(path, MAX_JSON_BYTES).decode("utf-8", "replace").split("\n")
         except OSError as error:
             raise ModelError(f"{path}: cannot be read ({error.strerror})") from None
+        except ValueError as error:
+            raise ModelError(f"{path}: {error}") from None
         merges: Any = [line for line in lines if line and not line.startswith("#version")]
     else:
         names = _names_of_library(folder)

@@ -223,3 +223,7 @@ class TranslationConfig:
     tag: str | None = None  # into what a model of several directions translates
     utility: Utility | None = None  # by which the best of n_best translations is chosen; None: it stays the first
     has_alignments: bool = False  # words are aligned
+
+    def __post_init__(self) -> None:
+        if self.utility is not None and self.utility not in get_args(Utility):
+            raise ConfigError(f"utility ({self.utility!r}) must be one of {', '.join(get_args(Utility))}")

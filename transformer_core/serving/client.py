@@ -36,6 +36,7 @@ class RemoteModel:
         path: of the server's socket.
 
     Attributes:
+        path: the same.
         generation: the decoding defaults of the model, as in its generation.json.
         weights: the SHA-256 of its weights; of those of each model, if it is an ensemble.
 
@@ -44,7 +45,7 @@ class RemoteModel:
     """
 
     def __init__(self, path: Path) -> None:
-        self._path = path
+        self.path = path
         self._connection = Connection(connect(path), MAX_ANSWER_BYTES)
         try:
             greeting = self._receive(Greeting)
@@ -84,12 +85,12 @@ class RemoteModel:
             message = self._connection.receive(expected)
         except ProtocolError as error:
             raise ModelError(
-                f"{self._path}: is no socket of `transduce serve`, or of another version ({error})"
+                f"{self.path}: is no socket of `transduce serve`, or of another version ({error})"
             ) from None
         except OSError:
             message = None
         if message is None:
-            raise TransduceError(f"{self._path}: the server ended before it answered; start it, and try again")
+            raise TransduceError(f"{self.path}: the server ended before it answered; start it, and try again")
         return message
 
 
@@ -134,5 +135,7 @@ class RemoteTranslator:
             before = self.translate(lines[:middle], first, guides[:middle])
             return before + self.translate(lines[middle:], first + middle, guides[middle:])
         answer = self._model.ask(packed, Answer)
+        if len(answer.translations) != len(lines) or not all(each.hypotheses for each in answer.translations):
+            raise ModelError(f"{self._model.path}: the server has not answered every line; it is of another version")
         self.num_halvings = answer.num_halvings
         return [replace(each, guide=guide) for each, guide in zip(answer.translations, guides, strict=True)]

@@ -36,6 +36,7 @@ __all__ = ["Server"]
 
 MAX_CLIENTS = 64  # at once: each has a thread, and may send a line of MAX_REQUEST_BYTES
 MAX_HYPOTHESES = 1024  # of a line: a beam beyond any use could take all memory
+MAX_PLACE_DIGITS = 18
 SECONDS_TO_READ = 5.0  # that a client has, when the server ends, to take the answer it has asked for
 
 
@@ -212,7 +213,8 @@ def _place(window: Window | None, number: int) -> str:
     if window is None:
         return f"input:{number}"
     name, _, line = window.place.rpartition(":")
-    return f"{name}:{int(line) + number - window.first}" if line.isdecimal() else f"{window.place}+{number}"
+    is_number = line.isdecimal() and len(line) < MAX_PLACE_DIGITS
+    return f"{name}:{int(line) + number - window.first}" if is_number else f"{window.place}+{number}"
 
 
 def _of_ours(error: TransduceError | TokenizerError) -> TransduceError:

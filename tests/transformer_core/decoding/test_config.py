@@ -4,7 +4,7 @@ import sys
 
 import pytest
 
-from transformer_core.decoding.config import BatchConfig, SearchConfig
+from transformer_core.decoding.config import BatchConfig, SearchConfig, TranslationConfig
 from transformer_core.errors import ConfigError
 
 
@@ -78,6 +78,12 @@ def test_samples_may_outnumber_the_beam() -> None:
 def test_batch_options_that_cannot_work(options: dict[str, object]) -> None:
     with pytest.raises(ConfigError):
         BatchConfig(**options)  # type: ignore[arg-type]
+
+
+def test_a_utility_is_one_that_there_is() -> None:
+    assert TranslationConfig(utility="chrf").utility == "chrf"
+    with pytest.raises(ConfigError, match=r"utility \('ter'\) must be one of chrf, bleu"):
+        TranslationConfig(utility="ter")  # type: ignore[arg-type]
 
 
 def test_batch_size_has_a_default_for_each_type() -> None:

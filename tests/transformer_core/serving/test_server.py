@@ -239,6 +239,38 @@ def test_a_socket_of_something_else(tmp_path: Path) -> None:
         thread.join()
 
 
+@pytest.mark.parametrize("translations", [(), (Translation(hypotheses=()),) * 2])
+def test_an_answer_that_leaves_lines_out_is_refused(tmp_path: Path, translations: tuple[Translation, ...]) -> None:
+    said = (
+        protocol.Greeting(version=protocol.VERSION, generation={}, weights=()),
+        protocol.Ready(),
+        protocol.Answer(translations=translations, num_halvings=0),
+    )
+    with listening(tmp_path / "s", 0o600) as listener:
+
+        def answer() -> None:
+            stream, _ = listener.accept()
+            with stream:
+                stream.sendall(b"".join(map(protocol.pack, said)))
+                while stream.recv(1 << 16):
+                    pass
+
+        thread = threading.Thread(target=answer)
+        thread.start()
+        with pytest.raises(ModelError, match="has not answered every line"):
+            remote(tmp_path / "s", lines=["ba", "be"])
+        thread.join()
+
+
+@pytest.mark.parametrize("place", ["f:" + "9" * 5000, "f:\u0663", "f", ""])
+def test_whatever_a_client_calls_its_lines_it_gets_an_answer(model: LoadedModel, served: Served, place: str) -> None:
+    config = TranslationConfig(search=SEARCH, batching=BatchConfig(max_source_length=2, long_input="error"))
+    with RemoteModel(served.path) as there:
+        translator = RemoteTranslator(there, config, lambda number: place)
+        with pytest.raises(DataError, match="more than the 2 that are translated at once"):
+            translator.translate(["ba be bi"], 1, [NOTHING_ASKED])
+
+
 def test_nothing_stays_open(model: LoadedModel, tmp_path: Path) -> None:
     with Served(model, tmp_path / "s").running() as served:
         remote(served.path, lines=["ba"])
