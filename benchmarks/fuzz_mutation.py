@@ -14,7 +14,16 @@ from typing import Any
 
 import zstandard
 
-__all__ = ["Mutation", "mutate_bytes", "mutate_json", "mutate_packed", "mutate_text", "mutate_weights"]
+__all__ = [
+    "Mutation",
+    "mutate_arrays",
+    "mutate_bytes",
+    "mutate_json",
+    "mutate_json_lines",
+    "mutate_packed",
+    "mutate_text",
+    "mutate_weights",
+]
 
 Mutation = Callable[[bytes, random.Random], bytes]
 
@@ -101,6 +110,64 @@ def mutate_weights(data: bytes, source: random.Random) -> bytes:
     header = mutate_json(header, source)
     said = len(header) if source.random() < 0.8 else source.choice(SIZES)
     return struct.pack("<Q", said) + header + (rest if source.random() < 0.8 else mutate_bytes(rest, source))
+
+
+def mutate_json_lines(data: bytes, source: random.Random) -> bytes:
+    """Change one of the JSON documents, or the lines that they are."""
+    if source.random() < 0.2:
+        return mutate_text(data, source)
+    lines = data.split(b"\n")
+    number = source.randrange(len(lines))
+    lines[number] = mutate_json(lines[number], source)
+    return b"\n".join(lines)
+
+
+def mutate_arrays(data: bytes, source: random.Random) -> bytes:
+    """Change a number, a name or a branch of CTranslate2's model.bin, where the file says what it is; or the bytes."""
+    places = _places_of_arrays(data)
+    if source.random() < 0.2 or not places:
+        return mutate_bytes(data, source)
+    changed = bytearray(data)
+    for _ in range(source.choice((1, 1, 1, 2))):
+        start, size = source.choice(places)
+        value = source.choice(
+            (*SIZES, source.randrange(8), int.from_bytes(changed[start : start + size], "little") + 1)
+        )
+        changed[start : start + size] = (value % (1 << 8 * size)).to_bytes(size, "little")
+    return bytes(changed)
+
+
+def _places_of_arrays(data: bytes) -> list[tuple[int, int]]:
+    """Where the numbers of a good model.bin stand, and how long each is; none for a bad one."""
+    places: list[tuple[int, int]] = []
+    place = 0
+
+    def number(size: int) -> int:
+        nonlocal place
+        if place + size > len(data):
+            raise EOFError
+        places.append((place, size))
+        place += size
+        return int.from_bytes(data[place - size : place], "little")
+
+    def string() -> None:
+        nonlocal place
+        place += number(2)
+
+    try:
+        number(4)
+        string()
+        number(4)
+        for _ in range(number(4)):
+            string()
+            for size in (4,) * number(1) + (1,):
+                number(size)
+            place += number(4)
+        for _ in range(2 * number(4)):
+            string()
+    except EOFError:
+        return []
+    return places
 
 
 def mutate_packed(suffix: str) -> Mutation:

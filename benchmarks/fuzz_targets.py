@@ -19,14 +19,18 @@ from pathlib import Path
 
 import zstandard
 
+from benchmarks.fuzz_foreign_models import FOREIGN_FILES, import_with, seed_of_foreign
 from benchmarks.fuzz_mutation import (
     Mutation,
+    mutate_arrays,
     mutate_bytes,
     mutate_json,
+    mutate_json_lines,
     mutate_packed,
     mutate_text,
     mutate_weights,
 )
+from benchmarks.fuzz_serving import ask_server, listen_to_server, seeds_of_answers, seeds_of_questions
 
 __all__ = ["TARGETS", "Fault", "Target", "prepare"]
 
@@ -66,6 +70,7 @@ def prepare(folder: Path) -> None:
         _command(f"train -s train.src -t train.tgt -o model {RUN} --max-steps 2")
         _command(f"train -s train.src -t train.tgt -o begun {RUN} --max-steps 2 --max-time 1e-9")
         _command("prepare -s train.src -t train.tgt -o prepared --tokenizer-kind word")
+        _command("quantize model -o quantized --to int8")
 
 
 # --- Readers of text
@@ -150,6 +155,16 @@ def seeds_of_objects(folder: Path) -> Sequence[bytes]:
         {"text": "é\u2028", "target_prefix": "b", "constraints": ["a", "b c"], "avoid": ["x"], "more": [1.5e3, None]},
     ]
     return ["".join(f"{json.dumps(row)}\n" for row in rows).encode(), b'{"text": "\\ud800", "n": 1e999}\n\n{}\n']
+
+
+def seeds_of_guides(folder: Path) -> Sequence[bytes]:
+    """Give JSON lines that ask something of their translations."""
+    rows = [
+        {"text": "a b c", "target_prefix": "b"},
+        {"text": "c d", "constraints": ["a", "b c"]},
+        {"text": "e", "avoid": ["x", "a b"], "target_prefix": "", "constraints": []},
+    ]
+    return ["".join(f"{json.dumps(row)}\n" for row in rows).encode()]
 
 
 # --- Tokenizers
@@ -295,12 +310,24 @@ def _go_on(file: str, mutate: Mutation, codes: frozenset[int] = BAD_MODEL) -> Ta
     return _file(f"begun/{file}", [GO_ON], codes, mutate)
 
 
+def _foreign(kind: str, file: str) -> Target:
+    mutations = {".json": mutate_json, ".safetensors": mutate_weights}
+    mutate = mutate_arrays if file == "model.bin" else mutations.get(Path(file).suffix, mutate_bytes)
+    return Target(seed_of_foreign(kind, file), partial(import_with, kind=kind, file=file), mutate)
+
+
+def _input(form: str, command: str, seeds: Callable[[Path], Sequence[bytes]], mutate: Mutation) -> Target:
+    run = partial(run_command, file=f"input.{form}", commands=[command], codes=frozenset({0, 2, 3}))
+    return Target(seeds, run, mutate)
+
+
 def _prepared(file: str, mutate: Mutation) -> Target:
     return _file(f"prepared/{file}", [f"train --data prepared -o new {NEW}"], frozenset({0, 3, 4}), mutate)
 
 
 NEW = f"{RUN.replace('--tokenizer-kind word ', '')} --max-steps 1"
 
+TRANSLATE = "translate -m ../model --threads 1 --max-length 5"
 TARGETS: dict[str, Target] = {
     "lines": Target(seeds_of_text(), read_text, mutate_bytes),
     "gz": Target(seeds_of_text(gzip.compress), partial(read_text, suffix=".gz"), mutate_packed(".gz")),
@@ -329,6 +356,24 @@ TARGETS: dict[str, Target] = {
     "prepared.json": _prepared("prepared.json", mutate_json),
     "corpus.json": _prepared("train/corpus.json", mutate_json),
     "shard": _prepared("train/shard-00000.safetensors", mutate_weights),
+    "quantized weights": _file(
+        "quantized/model.safetensors",
+        [USE[0].replace("-m model", "-m quantized"), "inspect model quantized"],
+        BAD_MODEL,
+        mutate_weights,
+    ),
+    "guided jsonl": _input(
+        "jsonl", f"{TRANSLATE} -b 2 -i input.jsonl --input-format jsonl", seeds_of_guides, mutate_json_lines
+    ),
+    "tsv columns": _input(
+        "tsv", f"{TRANSLATE} --greedy -i input.tsv --input-format tsv --columns 2", seeds_of_rows, mutate_text
+    ),
+    "pairs of tsv": _input(
+        "tsv", "score -m ../model --threads 1 -s input.tsv --input-format tsv", seeds_of_rows, mutate_text
+    ),
+    "serve": Target(seeds_of_questions, ask_server, mutate_json_lines),
+    "client": Target(seeds_of_answers, listen_to_server, mutate_json_lines),
+    **{f"import {kind} {file}": _foreign(kind, file) for kind, files in FOREIGN_FILES.items() for file in files},
     "options.toml": Target(
         lambda folder: [b'beam_size = 3\nlength-penalty = 0.6\ninput = ["a", "b"]\ngreedy = false\n'],
         partial(
