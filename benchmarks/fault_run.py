@@ -1,13 +1,14 @@
 """Whether killing loses anything: programs are killed at random moments, again and again, and run again until they end.
 
-    python benchmarks/fault_run.py [--folder WORK] [--kills 100] [--workers 1] [--seed 1] [--output fault_run.json]
+    python benchmarks/fault_run.py [--folder WORK] [--job train] [--kills 100] [--workers 1] [--output FIGURES.json]
 
     translate  a file is translated with -o and --resume: the bytes must be those of an output that nobody disturbed
-    train      a model is trained: the bits of its weights, best and last, must be those of a run that nobody disturbed
+    train      a model is trained: the bits of its weights, best and last, and metrics.jsonl but for its times, must be
+               those of a run that nobody disturbed
 
-Each gets half of the kills, by SIGKILL, over as many outputs or models as it takes until they are used up; most come
-soon after something was saved, the others while the program starts. A process of
-`fork` runs the very program, so that torch is loaded once and not for each of them. Ends with 1 if anything differs.
+Each is killed so many times, by SIGKILL, over as many outputs or models as it takes until the kills are used up; most
+come soon after something was saved, the others while the program starts. A process of `fork` runs the very program, so
+that torch is loaded once and not for each of them. Ends with 1 if anything differs.
 """
 
 import argparse
@@ -27,15 +28,16 @@ from pathlib import Path
 
 # all that the commands load late, once
 import torch._dynamo  # noqa: F401
-from cli.refinement import Refinement  # noqa: F401
 from results_table import Row, show
 from small_task import train_small, training_arguments, write_text
 
 from cli.commands import train, translate  # noqa: F401
 from cli.main import main as transduce
-from transformer_core.decoding.translator import Translator  # noqa: F401
+from transformer_core.decoding.refinement import RefiningTranslator  # noqa: F401
 from transformer_core.experiments.train_from_text import train_from_text  # noqa: F401
 
+JOBS = ("translate", "train")
+TIMES = ("_seconds", "_per_second")  # what the names of those fields of metrics.jsonl end with that a clock decides
 SHARE = 0.05  # of the time of an undisturbed run: the longest that one is let live, once it has got somewhere
 EARLY = 0.25  # of the kills come before that, perhaps: while it starts
 
@@ -138,8 +140,9 @@ def training(folder: Path, steps: int) -> Job:
     """Train a model that is saved every few steps."""
     common = training_arguments(folder, 5000, steps)
 
-    def weights(name: str) -> list[Path]:
-        return sorted((folder / name).rglob("*.safetensors"))
+    def result(name: str) -> str:
+        weights = hash_of(sorted((folder / name).rglob("*.safetensors")))
+        return f"{weights} {hashlib.sha256(metrics_without_times(folder / name).encode()).hexdigest()}"
 
     def progress(name: str) -> int:
         latest = folder / name / "checkpoints" / "LATEST"
@@ -148,10 +151,16 @@ def training(folder: Path, steps: int) -> Job:
     return Job(
         name="train",
         arguments=lambda name: [*common, "-o", str(folder / name), "-qq"],
-        result=lambda name: hash_of(weights(name)),
+        result=result,
         progress=progress,
         folder=folder,
     )
+
+
+def metrics_without_times(model: Path) -> str:
+    """Read the records of metrics.jsonl, but for what a clock decides."""
+    records = map(json.loads, (model / "metrics.jsonl").read_text(encoding="utf-8").split("\n")[:-1])
+    return json.dumps([{key: value for key, value in each.items() if not key.endswith(TIMES)} for each in records])
 
 
 def hash_of(paths: Sequence[Path]) -> str:
@@ -165,7 +174,8 @@ def main() -> None:
     """Kill, print the table and write the JSON; fail if anything differs."""
     parser = argparse.ArgumentParser(description="Programs that are killed, and what is left of their results.")
     parser.add_argument("--folder", type=Path, default=Path("fault-run"), help="where all is written; must be new")
-    parser.add_argument("--kills", type=int, default=100, help="in all")
+    parser.add_argument("--job", choices=JOBS, action="append", help="one of them; both if not given")
+    parser.add_argument("--kills", type=int, default=100, help="of each")
     parser.add_argument("--workers", type=int, default=1, help="of translate")
     parser.add_argument("--lines", type=int, default=10_000, help="that are translated")
     parser.add_argument("--steps", type=int, default=400, help="of training")
@@ -175,13 +185,15 @@ def main() -> None:
     if options.folder.exists():
         shutil.rmtree(options.folder)
     choose, rows = random.Random(options.seed), []
-    for name in ("translate", "train"):
-        (options.folder / name).mkdir(parents=True)
-    rows.append(
-        disturb(translation(options.folder / "translate", options.lines, options.workers), options.kills // 2, choose)
-    )
-    rows.append(disturb(training(options.folder / "train", options.steps), options.kills - options.kills // 2, choose))
-    show(f"{options.kills} times SIGKILL, seed {options.seed}, {options.workers} worker(s)", rows)
+    for name in options.job or JOBS:
+        folder = options.folder / name
+        folder.mkdir(parents=True)
+        if name == "train":
+            job = training(folder, options.steps)
+        else:
+            job = translation(folder, options.lines, options.workers)
+        rows.append(disturb(job, options.kills, choose))
+    show(f"{options.kills} times SIGKILL each, seed {options.seed}, {options.workers} worker(s)", rows)
     if options.output:
         versions = {"python": platform.python_version(), "torch": metadata.version("torch")}
         figures = {"rows": rows, "seed": options.seed, "workers": options.workers, **versions}
