@@ -1,10 +1,11 @@
 """Whether a stream may go on for ever: lines with ids through `translate`, while its memory is read.
 
-    python benchmarks/soak.py [--folder WORK] [--lines 1000000] [--minutes 15] [--workers 1] [--output soak.json]
+    python benchmarks/soak.py [--folder WORK] [--lines 1000000] [--minutes 15] [--workers 2 | --serve] [--output FILE]
 
 A tiny model, greedy, JSON lines through two pipes: every line must come back, in order, with its id and a translation.
-RssAnon, the memory that belongs to no file, of the program and of its workers together, is read twice a second; so
-Linux is needed. Ends with 1 if it grows by 5 % or more after line 10,000, or if a line is missing or out of place.
+With --workers several processes translate, with --serve a server does, and the program is its client. RssAnon, the
+memory that belongs to no file, of all these processes together, is read twice a second; so Linux is needed. Ends with 1
+if it grows by 5 % or more after line 10,000, or if a line is missing or out of place.
 """
 
 import argparse
@@ -14,16 +15,20 @@ import platform
 import random
 import subprocess
 import sys
+import tempfile
 import threading
 import time
+from collections.abc import Sequence
 from importlib import metadata
 from pathlib import Path
 
+from latency import serving
 from process_memory import family, memory_of
 from quality import REPOSITORY
 from results_table import Row, show
 from small_task import LETTERS, train_small
 
+ENVIRONMENT = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
 WARM_LINES = 10_000  # after these memory must stay what it is
 LIMIT = 0.05
 SAMPLE_EVERY_SECONDS = 0.5
@@ -49,15 +54,34 @@ class Stream:
                 self.num_written += 1
 
 
-def soak(model: Path, num_lines: int, minutes: float, workers: int) -> Row:
-    """Stream lines through the program and look at it meanwhile."""
-    options = ["--greedy", "--max-length", "8", "--threads", "1", "--workers", str(workers), "-qq"]
-    process = subprocess.Popen(
-        [sys.executable, "-m", "cli", "translate", "-m", str(model), "--input-format", "jsonl", *options],
+def soak_workers(model: Path, num_lines: int, minutes: float, workers: int) -> Row:
+    """Stream lines through the program and its workers."""
+    process = start(["-m", str(model), "--threads", "1", "--workers", str(workers)])
+    return {"workers": workers, **soak(process, None, num_lines, minutes)}
+
+
+def soak_server(model: Path, num_lines: int, minutes: float) -> Row:
+    """Stream lines through a client of a server."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "socket")
+        with serving(model, path, ENVIRONMENT) as server:
+            return {"workers": "a server", **soak(start(["--socket", str(path)]), server, num_lines, minutes)}
+
+
+def start(arguments: Sequence[str]) -> "subprocess.Popen[bytes]":
+    """Start `translate`."""
+    options = ["--greedy", "--max-length", "8", "--input-format", "jsonl", "-qq"]
+    return subprocess.Popen(
+        [sys.executable, "-m", "cli", "translate", *arguments, *options],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
-        env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
+        env=ENVIRONMENT,
     )
+
+
+def soak(process: "subprocess.Popen[bytes]", server: int | None, num_lines: int, minutes: float) -> Row:
+    """Stream lines through the program and look at it, and at the server if there is one, meanwhile."""
+    pids = [process.pid] if server is None else [process.pid, server]
     stream = Stream(process, num_lines, time.monotonic() + 60 * minutes)
     writer = threading.Thread(target=stream.write)
     writer.start()
@@ -70,7 +94,7 @@ def soak(model: Path, num_lines: int, minutes: float, workers: int) -> Row:
         num_read += 1
         if time.monotonic() - sampled_at >= SAMPLE_EVERY_SECONDS:
             sampled_at = time.monotonic()
-            memory = sum(memory_of(pid).get("RssAnon", 0.0) for pid in family(process.pid))
+            memory = sum(memory_of(pid).get("RssAnon", 0.0) for first in pids for pid in family(first))
             samples.append((num_read, memory))
     writer.join()
     if process.wait():
@@ -79,7 +103,6 @@ def soak(model: Path, num_lines: int, minutes: float, workers: int) -> Row:
     warm = max((memory for lines, memory in samples if lines <= WARM_LINES), default=0.0)
     most = max((memory for lines, memory in samples if lines > WARM_LINES), default=0.0)
     return {
-        "workers": workers,
         "lines in": stream.num_written,
         "lines out": num_read,
         "wrong": num_wrong,
@@ -97,10 +120,16 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, default=Path("soak"), help="where the model is trained")
     parser.add_argument("--lines", type=int, default=1_000_000)
     parser.add_argument("--minutes", type=float, default=60.0, help="after which no more lines are written")
-    parser.add_argument("--workers", type=int, default=1)
+    way = parser.add_mutually_exclusive_group()
+    way.add_argument("--workers", type=int, default=1)
+    way.add_argument("--serve", action="store_true", help="let a server translate")
     parser.add_argument("--output", type=Path, help="where to write the figures as JSON")
     options = parser.parse_args()
-    row = soak(train_small(options.folder), options.lines, options.minutes, options.workers)
+    model = train_small(options.folder)
+    if options.serve:
+        row = soak_server(model, options.lines, options.minutes)
+    else:
+        row = soak_workers(model, options.lines, options.minutes, options.workers)
     show("a stream of JSON lines, greedy, RssAnon of all processes", [row])
     if options.output:
         versions = {"python": platform.python_version(), "torch": metadata.version("torch")}
