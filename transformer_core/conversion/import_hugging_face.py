@@ -138,7 +138,8 @@ def _generation(folder: Path, given: Mapping[str, Any], config: ModelConfig) -> 
     generation: dict[str, Any] = {}
     if type(beam_size := found.get("num_beams")) is int and 1 <= beam_size <= MAX_BEAM_SIZE:
         generation["beam_size"] = beam_size
-    if type(penalty := found.get("length_penalty")) in (int, float) and 0 <= penalty <= MAX_LENGTH_PENALTY:
+    penalty = found.get("length_penalty")
+    if isinstance(penalty, int | float) and type(penalty) is not bool and 0 <= penalty <= MAX_LENGTH_PENALTY:
         generation["length_penalty"] = float(penalty)
     if found.get("early_stopping") is True:
         generation["early_stopping"] = True

@@ -42,6 +42,7 @@ __all__ = [
 VERSION = 1  # of what is described above
 MAX_REQUEST_BYTES = 1 << 24  # of a line to the server; the client cuts its windows to fit
 MAX_ANSWER_BYTES = 1 << 30  # of a line to the client: its n-best lists may be long
+MAX_REASON = 300  # characters of what is wrong with a message: it may be of any length
 _CHUNK_BYTES = 1 << 16
 
 KINDS: dict[str, type[TransduceError]] = {
@@ -206,4 +207,4 @@ def _blaming_the_other_end() -> Iterator[None]:
     except (ValueError, RecursionError):
         raise ProtocolError("what came over the socket is not JSON") from None
     except ConfigError as error:
-        raise ProtocolError(f"a message over the socket does not fit: {error}") from None
+        raise ProtocolError(f"a message over the socket does not fit: {str(error)[:MAX_REASON]}") from None

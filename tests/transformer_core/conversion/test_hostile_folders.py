@@ -34,7 +34,10 @@ def foreign(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def write(name: str, content: bytes) -> Damage:
-    return lambda folder: (folder / name).write_bytes(content) and None
+    def damage(folder: Path) -> None:
+        (folder / name).write_bytes(content)
+
+    return damage
 
 
 def pipe(name: str) -> Damage:
@@ -183,6 +186,7 @@ def test_of_decoding_defaults_those_are_taken_over_that_can_be(
 
 
 def test_the_limits_are_those_of_our_search() -> None:
-    for values in ({"beam_size": MAX_BEAM_SIZE + 1}, {"length_penalty": MAX_LENGTH_PENALTY + 1}):
-        with pytest.raises(ConfigError):
-            SearchConfig(**values)
+    with pytest.raises(ConfigError, match="beam_size"):
+        SearchConfig(beam_size=MAX_BEAM_SIZE + 1)
+    with pytest.raises(ConfigError, match="length_penalty"):
+        SearchConfig(length_penalty=MAX_LENGTH_PENALTY + 1)

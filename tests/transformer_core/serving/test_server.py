@@ -241,17 +241,17 @@ def test_a_socket_of_something_else(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("translations", [(), (Translation(hypotheses=()),) * 2])
 def test_an_answer_that_leaves_lines_out_is_refused(tmp_path: Path, translations: tuple[Translation, ...]) -> None:
-    said = (
-        protocol.Greeting(version=protocol.VERSION, generation={}, weights=()),
-        protocol.Ready(),
-        protocol.Answer(translations=translations, num_halvings=0),
-    )
+    said = [
+        protocol.pack(protocol.Greeting(version=protocol.VERSION, generation={}, weights=())),
+        protocol.pack(protocol.Ready()),
+        protocol.pack(protocol.Answer(translations=translations, num_halvings=0)),
+    ]
     with listening(tmp_path / "s", 0o600) as listener:
 
         def answer() -> None:
             stream, _ = listener.accept()
             with stream:
-                stream.sendall(b"".join(map(protocol.pack, said)))
+                stream.sendall(b"".join(said))
                 while stream.recv(1 << 16):
                     pass
 
@@ -269,6 +269,19 @@ def test_whatever_a_client_calls_its_lines_it_gets_an_answer(model: LoadedModel,
         translator = RemoteTranslator(there, config, lambda number: place)
         with pytest.raises(DataError, match="more than the 2 that are translated at once"):
             translator.translate(["ba be bi"], 1, [NOTHING_ASKED])
+
+
+def test_what_is_wrong_with_a_message_is_not_said_at_length(served: Served) -> None:
+    with connect(served.path) as stream:
+        connection = protocol.Connection(stream, 1 << 20)
+        connection.receive(protocol.Greeting)
+        config = json.loads(protocol.pack(CONFIG))
+        config["config"]["utility"] = "x" * 5000
+        connection.send(json.dumps(config).encode() + b"\n")
+        with pytest.raises(TransduceError, match="does not fit: utility") as caught:
+            connection.receive(protocol.Ready)
+    assert len(str(caught.value)) < 500
+    assert len(served.said[0]) < 500
 
 
 def test_nothing_stays_open(model: LoadedModel, tmp_path: Path) -> None:
