@@ -4,6 +4,7 @@ Flipped bits alone seldom come further than a parser, so JSON is changed at a ra
 safetensors as the JSON that it is, and packed text before it is packed.
 """
 
+import copy
 import gzip
 import json
 import lzma
@@ -202,7 +203,9 @@ def _changed(document: Any, source: random.Random) -> Any:  # noqa: ANN401 - JSO
     if isinstance(document, list):
         keys = range(len(document))
     if not keys or source.random() < 0.1:
-        return source.choice(STRANGE_VALUES) if source.random() < 0.8 else _nested(document, source)
+        if source.random() < 0.2:
+            return _nested(document, source)
+        return copy.deepcopy(source.choice(STRANGE_VALUES))  # which the next change may reach into
     key = source.choice(keys)
     if source.random() < 0.7:
         document[key] = _changed(document[key], source)
@@ -213,7 +216,7 @@ def _changed(document: Any, source: random.Random) -> Any:  # noqa: ANN401 - JSO
     elif source.random() < 0.5:
         del document[key]
     else:
-        document.insert(key, document[key])
+        document.insert(key, copy.deepcopy(document[key]))
     return document
 
 

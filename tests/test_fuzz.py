@@ -8,7 +8,10 @@ import pytest
 from benchmarks.fuzz import Feeder, Tally
 from benchmarks.fuzz_targets import TARGETS
 
-READERS = ["lines", "gz", "xz", "zst", "tsv", "jsonl", "tokenizer", "journal", "progress.json"]
+READERS = [
+    *("lines", "gz", "xz", "zst", "tsv", "jsonl", "tokenizer", "journal", "progress.json", "client"),
+    *("import marian config.json", "import marian vocab.json", "import ctranslate2 model.bin"),
+]
 NUM_INPUTS = 60
 
 
