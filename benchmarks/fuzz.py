@@ -25,6 +25,7 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from hashlib import sha256
 from pathlib import Path
+from typing import Any
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(REPOSITORY))
@@ -146,7 +147,7 @@ class Feeder:
 class _instrumented:
     """Import with atheris watching, where it is installed; gives atheris or None."""
 
-    def __enter__(self):  # noqa: ANN204 - a module or None
+    def __enter__(self) -> Any:  # noqa: ANN401 - a module or None
         try:
             import atheris
         except ImportError:

@@ -136,7 +136,7 @@ def _speak(stream: socket.socket, data: bytes) -> Sequence[bytes]:
     """Send all, say that it is all, and give what came back until the end."""
     sender = threading.Thread(target=_quietly, args=(lambda: _send(stream, data),))
     sender.start()
-    parts = []
+    parts: list[bytes] = []
     with stream:
         _quietly(lambda: parts.extend(iter(lambda: stream.recv(1 << 16), b"")))
         sender.join()

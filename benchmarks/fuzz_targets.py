@@ -105,14 +105,15 @@ def read_text(data: bytes, folder: Path, *, suffix: str = "") -> None:
 def read_records(data: bytes, folder: Path, *, form: str, columns: Sequence[str]) -> None:
     """Read rows or objects, strictly and not, one by one and in windows."""
     from transformer_core.data.json_lines import join_object, split_object
-    from transformer_core.data.records import SOURCE_KEYS, RecordForm, RecordReader
+    from transformer_core.data.records import SOURCE_KEYS, Record, RecordForm, RecordReader
     from transformer_core.data.tsv import join_row
     from transformer_core.errors import DataError
 
     path = folder / "records"
     path.write_bytes(data)
     wanted = RecordForm(form, tuple(columns), asks=tuple(columns) == SOURCE_KEYS)  # type: ignore[arg-type]
-    records, fault = [], None
+    records: list[Record] = []
+    fault = None
     try:
         with RecordReader([path], wanted, errors="replace") as reader:
             records.extend(reader)

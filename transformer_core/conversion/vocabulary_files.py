@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from tokenizer.bounded_file import read_bounded
+from tokenizer.config import MAX_VOCABULARY_SIZE
 from tokenizer.cutters import SentencePieceCutter
 from transformer_core.errors import ModelError
 from transformer_core.model_files import read_json
@@ -71,7 +72,7 @@ def _checked_names(content: dict[str, Any], path: Path) -> dict[str, int]:
     Raises:
         ModelError: one has not.
     """
-    if not content or any(type(index) is not int or index < 0 for index in content.values()):
+    if not content or any(type(index) is not int or not 0 <= index < MAX_VOCABULARY_SIZE for index in content.values()):
         raise ModelError(f"{path}: is no table of entries and ids")
     if len(set(content.values())) != len(content):
         raise ModelError(f"{path}: gives an id to two entries")

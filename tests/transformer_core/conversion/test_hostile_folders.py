@@ -99,6 +99,7 @@ def arrays(*items: tuple[str, tuple[int, ...], torch.dtype], aliases: tuple[tupl
 BYTES, FLOATS = torch.int8, torch.float32
 HOSTILE: dict[str, tuple[str, Damage, str]] = {
     "half a character": ("marian", entry("\ud800"), r"holds half a character \(such as"),
+    "an id of 4300 digits": ("marian", write("vocab.json", b'{"a": ' + b"9" * 4300 + b"}"), "is no table of entries"),
     "weights that are integers": ("marian", tensor(QUERY, torch.Tensor.long), "holds numbers of another kind"),
     "a weight without dimensions": ("marian", tensor(KEY, torch.Tensor.sum), "lacks the tensor"),
     "a bias for nobody": ("marian", tensor(KEY, lambda weight: weight[:0]), "k_proj and v_proj have shapes"),
