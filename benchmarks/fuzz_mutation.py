@@ -216,7 +216,7 @@ def _changed(document: Any, source: random.Random) -> Any:  # noqa: ANN401 - JSO
     elif source.random() < 0.5:
         del document[key]
     else:
-        document.insert(key, copy.deepcopy(document[key]))
+        document.insert(key, document[key])
     return document
 
 
