@@ -211,8 +211,8 @@ def _make(
         "".join(names).encode("utf-8")
     except UnicodeEncodeError:
         raise ModelError(f"{folder}: an entry of its vocabulary holds half a character (such as \\ud800)") from None
-    if max(names.values(), default=0) >= num_rows:
-        raise ModelError(f"{folder}: the vocabulary has {max(names.values()) + 1} entries, the table {num_rows} rows")
+    if not 0 < (num_entries := max(names.values(), default=-1) + 1) <= num_rows:
+        raise ModelError(f"{folder}: the vocabulary has {num_entries} entries, the table {num_rows} rows")
     by_id: list[str | None] = [None] * num_rows
     for entry, index in names.items():
         by_id[index] = entry

@@ -118,6 +118,11 @@ HOSTILE: dict[str, tuple[str, Damage, str]] = {
     "arrays that are a pipe": ("ctranslate2", pipe("model.bin"), "no ordinary file"),
     "entries that are a pipe": ("ctranslate2", pipe("shared_vocabulary.json"), "is no ordinary file"),
     "entries that are none": ("ctranslate2", write("shared_vocabulary.json", b"[1, [], {}]"), "is no list of entries"),
+    "no entries": (
+        "converted",
+        write("shared_vocabulary.json", b"[]"),
+        "the vocabulary has 0 entries, the table 0 rows",
+    ),
     "an alias of a scale": (
         "ctranslate2",
         arrays(("a", (2, 2), BYTES), ("a_scale", (2,), FLOATS), aliases=(("z", "a_scale"),)),
