@@ -1,12 +1,10 @@
-"""What `train` and `pretrain` share: their options beside cli/options.py, each declared once."""
+"""What `train` and `pretrain` share: their options beside those of options.py and corpus_options.py, declared once."""
 
-from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
 from cli import options
-from tokenizer.config import TrainedKind
 from transformer_core.config import Activation as ActivationChoice
 from transformer_core.config import DecoderMixer as DecoderMixerChoice
 from transformer_core.config import EncoderMixer as EncoderMixerChoice
@@ -16,6 +14,7 @@ from transformer_core.config import Positions as PositionsChoice
 from transformer_core.config import SinusoidForm as SinusoidFormChoice
 from transformer_core.config import TieEmbeddings as TieEmbeddingsChoice
 from transformer_core.experiments.config import NormPlace
+from transformer_core.experiments.config import ShareLayers as ShareLayersChoice
 from transformer_core.training.config import OptimizerName, Schedule
 
 __all__ = [
@@ -70,20 +69,16 @@ __all__ = [
     "Overwrite",
     "Patience",
     "Positions",
-    "Prepared",
     "QueryKeyNorm",
     "SaveEvery",
     "ScaleAttention",
+    "ShareLayers",
     "SinusoidForm",
-    "Tags",
     "Tensorboard",
     "TieEmbeddings",
-    "TokenizerKind",
     "ValidEvery",
-    "VocabularySize",
     "WarmupSteps",
     "WeightDecay",
-    "Weights",
     "file_option",
 ]
 
@@ -104,45 +99,6 @@ def file_option(name: str, *short: str, help: str) -> typer.models.OptionInfo:
 
 # --- Input and output
 
-Prepared = Annotated[
-    Path | None,
-    typer.Option(
-        "--data",
-        metavar="FOLDER",
-        readable=False,
-        help="Folder of `transduce prepare`, in place of text and tokenizers.",
-        rich_help_panel=options.INPUT_OUTPUT,
-    ),
-]
-Weights = Annotated[
-    list[float] | None,
-    typer.Option(
-        "--weights",
-        "--weight",
-        help="Share of the batches, once for each pair of training files. Default: as large as they are.",
-        rich_help_panel=options.INPUT_OUTPUT,
-    ),
-]
-Tags = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--tag",
-        help="What it is to become (de), once for each pair of training files: one model, several directions.",
-        rich_help_panel=options.INPUT_OUTPUT,
-    ),
-]
-VocabularySize = Annotated[
-    int | None,
-    typer.Option(
-        "--vocab-size",
-        min=1,
-        help="Entries of the tokenizer that is learned. Default: fits the data.",
-        rich_help_panel=options.INPUT_OUTPUT,
-    ),
-]
-TokenizerKind = Annotated[
-    TrainedKind, typer.Option(help="Kind of the tokenizer that is learned.", rich_help_panel=options.INPUT_OUTPUT)
-]
 Overwrite = Annotated[
     bool,
     typer.Option(
@@ -155,8 +111,13 @@ Overwrite = Annotated[
 # --- Architecture
 
 Arch = Annotated[
-    options.Preset | None,
-    typer.Option("--arch", "-a", help="Preset. Default: fits the data.", rich_help_panel=ARCHITECTURE),
+    Literal[options.Preset, options.DeepPreset] | None,
+    typer.Option(
+        "--arch",
+        "-a",
+        help="Preset; in tiny-6-2 and the like 6 layers encode and 2 decode. Default: fits the data.",
+        rich_help_panel=ARCHITECTURE,
+    ),
 ]
 Layers = Annotated[int | None, typer.Option("--layers", help="Layers of encoder and decoder.", **WHOLE)]
 EncoderLayers = Annotated[
@@ -189,6 +150,12 @@ KernelWidth = Annotated[int, typer.Option("--kernel-width", help="conv: position
 KeyValueHeads = Annotated[
     int | None,
     typer.Option("--kv-heads", "--heads-kv", help="Heads with keys and values of their own. Default: all.", **WHOLE),
+]
+ShareLayers = Annotated[
+    ShareLayersChoice,
+    typer.Option(
+        "--share-layers", help="Where all layers are one, used again and again: smaller, as slow.", **ARCHITECTURAL
+    ),
 ]
 Norm = Annotated[
     NormPlace,

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from cli import console, format_options, options, settings, training_options
+from cli import console, corpus_options, format_options, options, settings
 from cli.training_options import file_option
 from transformer_core.errors import ConfigError
 from transformer_core.experiments.text_config import DataConfig, RawTextConfig
@@ -69,8 +69,8 @@ def prepare(
     target_tokenizer: Annotated[
         Path | None, file_option("--target-tokenizer", help="Tokenizer of the target alone.")
     ] = None,
-    vocabulary_size: training_options.VocabularySize = None,
-    tokenizer_kind: training_options.TokenizerKind = DataConfig.tokenizer_kind,
+    vocabulary_size: corpus_options.VocabularySize = None,
+    tokenizer_kind: corpus_options.TokenizerKind = DataConfig.tokenizer_kind,
     max_length: Annotated[
         int,
         typer.Option(
@@ -80,8 +80,8 @@ def prepare(
         ),
     ] = DataConfig.max_length,
     errors: options.Errors = DataConfig.errors,
-    weights: training_options.Weights = None,
-    tags: training_options.Tags = None,
+    weights: corpus_options.Weights = None,
+    tags: corpus_options.Tags = None,
     overwrite: options.Overwrite = False,
     threads: options.Threads = None,
 ) -> None:

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from cli import console, options, training_options
+from cli import console, corpus_options, options, training_options
 from cli.settings import build
 from cli.training_options import file_option
 from transformer_core.experiments.config import (
@@ -57,8 +57,8 @@ def pretrain(
         ),
     ] = None,
     tokenizer: Annotated[Path | None, file_option("--tokenizer", help="Default: learned from the text.")] = None,
-    vocabulary_size: training_options.VocabularySize = None,
-    tokenizer_kind: training_options.TokenizerKind = RawTextConfig.tokenizer_kind,
+    vocabulary_size: corpus_options.VocabularySize = None,
+    tokenizer_kind: corpus_options.TokenizerKind = RawTextConfig.tokenizer_kind,
     max_length: Annotated[
         int,
         typer.Option(
@@ -68,7 +68,7 @@ def pretrain(
         ),
     ] = RawTextConfig.max_length,
     errors: options.Errors = RawTextConfig.errors,
-    prepared: training_options.Prepared = None,
+    prepared: corpus_options.Prepared = None,
     weights: Annotated[
         list[float] | None,
         typer.Option(
@@ -95,6 +95,7 @@ def pretrain(
     bidirectional: training_options.Bidirectional = ArchitectureConfig.bidirectional,
     kernel_width: training_options.KernelWidth = ArchitectureConfig.kernel_width,
     num_key_value_heads: training_options.KeyValueHeads = None,
+    share_layers: training_options.ShareLayers = ArchitectureConfig.share_layers,
     norm: training_options.Norm = ArchitectureConfig.norm,
     norm_kind: training_options.NormKind = ArchitectureConfig.norm_kind,
     feed_forward: training_options.FeedForward = ArchitectureConfig.feed_forward,

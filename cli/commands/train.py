@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from cli import console, format_options, options, training_options
+from cli import console, corpus_options, format_options, options, training_options
 from cli.completion import complete_model
 from cli.settings import build
 from cli.training_options import file_option
@@ -59,8 +59,8 @@ def train(
     target_tokenizer: Annotated[
         Path | None, file_option("--target-tokenizer", help="Tokenizer of the target alone.")
     ] = None,
-    vocabulary_size: training_options.VocabularySize = None,
-    tokenizer_kind: training_options.TokenizerKind = DataConfig.tokenizer_kind,
+    vocabulary_size: corpus_options.VocabularySize = None,
+    tokenizer_kind: corpus_options.TokenizerKind = DataConfig.tokenizer_kind,
     max_length: Annotated[
         int,
         typer.Option(
@@ -87,9 +87,9 @@ def train(
         ),
     ] = None,
     errors: options.Errors = DataConfig.errors,
-    prepared: training_options.Prepared = None,
-    weights: training_options.Weights = None,
-    tags: training_options.Tags = None,
+    prepared: corpus_options.Prepared = None,
+    weights: corpus_options.Weights = None,
+    tags: corpus_options.Tags = None,
     init_from: Annotated[
         Path | None,
         typer.Option(
@@ -150,6 +150,7 @@ def train(
     bidirectional: training_options.Bidirectional = ArchitectureConfig.bidirectional,
     kernel_width: training_options.KernelWidth = ArchitectureConfig.kernel_width,
     num_key_value_heads: training_options.KeyValueHeads = None,
+    share_layers: training_options.ShareLayers = ArchitectureConfig.share_layers,
     norm: training_options.Norm = ArchitectureConfig.norm,
     norm_kind: training_options.NormKind = ArchitectureConfig.norm_kind,
     feed_forward: training_options.FeedForward = ArchitectureConfig.feed_forward,
