@@ -11,6 +11,7 @@ from transformer_core.model import Transformer
 from transformer_core.model_directory import expected_shapes
 from transformer_core.model_files import (
     checkpoint_path,
+    copy_shortlist,
     hash_file,
     hash_model_files,
     read_config,
@@ -66,5 +67,6 @@ def quantize_model(
         save_architecture(temporary, config, *tokenizers)
         write_weights(temporary / "model.safetensors", weights, form=form)
         write_json(temporary / "generation.json", read_json(model / "generation.json"))
+        copy_shortlist(model, temporary)
         write_json(temporary / "metadata.json", metadata | {"files": hash_model_files(temporary)})
     return path.stat().st_size, (folder / "model.safetensors").stat().st_size

@@ -214,6 +214,14 @@ def train(
     save_every: training_options.SaveEvery = None,
     keep_last: training_options.KeepLast = TrainingConfig.keep_last,
     average_last: training_options.AverageLast = TrainingConfig.average_last,
+    shortlist: Annotated[
+        bool,
+        typer.Option(
+            "--shortlist/--no-shortlist",
+            help="Learn in the end which tokens a translation may be made of, for translate --shortlist.",
+            rich_help_panel=training_options.STOPPING,
+        ),
+    ] = DataConfig.shortlist,
     log_every: training_options.LogEvery = TrainingConfig.log_every,
     tensorboard: training_options.Tensorboard = False,
     seed: options.Seed = TrainingConfig.seed,

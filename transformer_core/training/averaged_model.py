@@ -14,6 +14,7 @@ from transformer_core.model import Transformer
 from transformer_core.model_directory import expected_shapes
 from transformer_core.model_files import (
     checkpoint_path,
+    copy_shortlist,
     hash_file,
     hash_model_files,
     read_config,
@@ -113,6 +114,7 @@ def average_models(sources: Sequence[WeightsOfModel], folder: Path, command: str
         save_architecture(temporary, config, *tokenizers)
         write_weights(temporary / "model.safetensors", mean)
         write_json(temporary / "generation.json", read_json(first / "generation.json"))
+        copy_shortlist(first, temporary)
         write_json(temporary / "metadata.json", _metadata(sources, command) | {"files": hash_model_files(temporary)})
 
 
