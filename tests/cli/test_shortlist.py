@@ -74,7 +74,7 @@ def test_the_command_learns_the_same_from_the_same_pairs(folder: Path, tmp_path:
 
 def test_a_finished_run_learns_it_when_asked_again(tmp_path: Path) -> None:
     source, target = write_task(tmp_path)
-    command = ["train", "-s", source, "-t", target, "-o", tmp_path / "model", *TINY_RUN]
+    command: list[str | Path] = ["train", "-s", source, "-t", target, "-o", tmp_path / "model", *TINY_RUN]
     assert run(*command)[0] == 0
     weights = (tmp_path / "model" / "model.safetensors").read_bytes()
     code, _, said = run(*command, "--shortlist")

@@ -59,7 +59,7 @@ def test_links_of_shards_are_those_of_the_pairs(
 ) -> None:
     monkeypatch.setattr(learning, "LINKS_AT_ONCE", links_at_once)
     monkeypatch.setattr(learning, "NUM_ITERATIONS", 3)
-    read = []
+    read: list[int] = []
     shortlist = learn_shortlist(
         corpus_of(tmp_path), (SOURCE, TARGET), ShortlistConfig(best=2, frequent=0), advance=read.append
     )
