@@ -67,7 +67,7 @@ def prepare(folder: Path) -> None:
     (folder / "train.src").write_text("".join(f"{' '.join(row)}\n" for row in rows), encoding="utf-8")
     (folder / "train.tgt").write_text("".join(f"{' '.join(reversed(row))}\n" for row in rows), encoding="utf-8")
     with _inside(folder):
-        _command(f"train -s train.src -t train.tgt -o model {RUN} --max-steps 2")
+        _command(f"train -s train.src -t train.tgt -o model {RUN} --max-steps 2 --shortlist")
         _command(f"train -s train.src -t train.tgt -o begun {RUN} --max-steps 2 --max-time 1e-9")
         _command("prepare -s train.src -t train.tgt -o prepared --tokenizer-kind word")
         _command("quantize model -o quantized --to int8")
@@ -344,6 +344,9 @@ TARGETS: dict[str, Target] = {
     "config.json": _file("model/config.json", USE, BAD_MODEL, mutate_json),
     "tokenizer.json": _file("model/tokenizer.json", USE, BAD_MODEL, mutate_json),
     "model.safetensors": _file("model/model.safetensors", USE, BAD_MODEL, mutate_weights),
+    "shortlist.safetensors": _file(
+        "model/shortlist.safetensors", ["translate -m model --shortlist --threads 1"], BAD_MODEL, mutate_weights
+    ),
     "generation.json": _file("model/generation.json", USE, BAD_MODEL, mutate_json),
     "metadata.json": _file("model/metadata.json", USE, BAD_MODEL, mutate_json),
     "metrics.jsonl": _file("model/metrics.jsonl", ["inspect curves model"], frozenset({0, 3, 4}), mutate_text),

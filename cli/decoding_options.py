@@ -176,13 +176,20 @@ def batch_config(values: Mapping[str, Any], generation: Mapping[str, Any]) -> Ba
 
 
 def load_for_decoding(
-    folder: Path, checkpoint: str, device: str, threads: int | None, *, needs_decoder: bool = True
+    folder: Path,
+    checkpoint: str,
+    device: str,
+    threads: int | None,
+    *,
+    needs_decoder: bool = True,
+    needs_shortlist: bool = False,
 ) -> "LoadedModel":
     """Read a model, ready to compute.
 
     Raises:
         ConfigError: the machine has no such device.
-        ModelError: the model is missing or damaged, or is an encoder alone though a decoder is needed.
+        ModelError: the model or a shortlist that is needed is missing or damaged, or it is an encoder alone though a
+            decoder is needed.
     """
     import torch
 
@@ -195,4 +202,4 @@ def load_for_decoding(
 
     if threads is not None:
         torch.set_num_threads(threads)
-    return load_model(folder, checkpoint, choose_device(device), is_mapped=True)
+    return load_model(folder, checkpoint, choose_device(device), is_mapped=True, needs_shortlist=needs_shortlist)

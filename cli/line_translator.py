@@ -70,14 +70,19 @@ def weights_of(params: Mapping[str, Any]) -> list[str]:
         return list(model.weights)
 
 
-def load_ensemble(folders: list[Path], checkpoint: str, device: str, threads: int | None) -> "list[LoadedModel]":
-    """Read models that decode together.
+def load_ensemble(
+    folders: list[Path], checkpoint: str, device: str, threads: int | None, *, needs_shortlist: bool = False
+) -> "list[LoadedModel]":
+    """Read models that decode together; the shortlist is the first one's.
 
     Raises:
         ConfigError: two have not the same vocabularies.
-        ModelError: a model is missing, damaged or has no decoder.
+        ModelError: a model is missing, damaged or has no decoder, or the shortlist is.
     """
-    models = [load_for_decoding(folder, checkpoint, device, threads) for folder in folders]
+    models = [
+        load_for_decoding(folder, checkpoint, device, threads, needs_shortlist=needs_shortlist and place == 0)
+        for place, folder in enumerate(folders)
+    ]
     for folder, loaded in zip(folders, models, strict=True):
         for side in ("source", "target"):
             own, first = (getattr(each, f"{side}_tokenizer").sha256 for each in (loaded, models[0]))

@@ -50,6 +50,7 @@ COMMANDS = (
         module="export_model",
         attribute="export",
     ),
+    Entry("shortlist", "Learn which tokens a translation may be made of, to translate faster.", MODELS),
     Entry("quantize", "Store the weights of a model in 8 or 16 bits.", MODELS),
     Entry("inspect", "Look at what was made.", MODELS, entries=INSPECT_COMMANDS),
     Entry("compare", "Attention, recurrence and convolution: cost, reach, and what each learns.", MODELS),

@@ -60,6 +60,8 @@ def _architecture(config: ModelConfig) -> Iterator[tuple[str, str]]:
 
 def _stack(stack: StackConfig, *, is_encoder: bool) -> str:
     layers = "1 layer" if stack.num_layers == 1 else f"{stack.num_layers} layers"
+    if stack.share_layers:
+        layers = f"1 layer used {stack.num_layers} times,"
     mixer: str = stack.mixer
     if stack.mixer in ("gru", "lstm"):
         mixer += " both ways" if is_encoder and stack.bidirectional else " forward"

@@ -37,6 +37,7 @@ __all__ = [
     "BatchSize",
     "BatchType",
     "BatchTypeChoice",
+    "DeepPreset",
     "Device",
     "Errors",
     "ErrorsChoice",
@@ -86,6 +87,7 @@ PrecisionChoice = Literal["auto", "fp32", "bf16", "fp16"]
 LengthPenaltyChoice = Literal["avg", "gnmt", "none"]
 BatchTypeChoice = Literal["tokens", "sentences"]
 Preset = Literal["tiny", "small", "base", "big"]
+DeepPreset = Literal["tiny-6-2", "small-6-2", "base-6-2", "base-12-1"]
 
 
 class MetricChoice(StrEnum):

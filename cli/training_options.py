@@ -1,6 +1,6 @@
-"""What `train` and `pretrain` share: their options beside cli/options.py, each declared once."""
+"""What `train` and `pretrain` share: their options beside those of options.py and corpus_options.py, declared once."""
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -14,6 +14,7 @@ from transformer_core.config import Positions as PositionsChoice
 from transformer_core.config import SinusoidForm as SinusoidFormChoice
 from transformer_core.config import TieEmbeddings as TieEmbeddingsChoice
 from transformer_core.experiments.config import NormPlace
+from transformer_core.experiments.config import ShareLayers as ShareLayersChoice
 from transformer_core.training.config import OptimizerName, Schedule
 
 __all__ = [
@@ -71,6 +72,7 @@ __all__ = [
     "QueryKeyNorm",
     "SaveEvery",
     "ScaleAttention",
+    "ShareLayers",
     "SinusoidForm",
     "Tensorboard",
     "TieEmbeddings",
@@ -101,8 +103,13 @@ Overwrite = Annotated[
 # --- Architecture
 
 Arch = Annotated[
-    options.Preset | None,
-    typer.Option("--arch", "-a", help="Preset. Default: fits the data.", rich_help_panel=ARCHITECTURE),
+    Literal[options.Preset, options.DeepPreset] | None,
+    typer.Option(
+        "--arch",
+        "-a",
+        help="Preset; in tiny-6-2 and the like 6 layers encode and 2 decode. Default: fits the data.",
+        rich_help_panel=ARCHITECTURE,
+    ),
 ]
 Layers = Annotated[int | None, typer.Option("--layers", help="Layers of encoder and decoder.", **WHOLE)]
 EncoderLayers = Annotated[
@@ -135,6 +142,12 @@ KernelWidth = Annotated[int, typer.Option("--kernel-width", help="conv: position
 KeyValueHeads = Annotated[
     int | None,
     typer.Option("--kv-heads", "--heads-kv", help="Heads with keys and values of their own. Default: all.", **WHOLE),
+]
+ShareLayers = Annotated[
+    ShareLayersChoice,
+    typer.Option(
+        "--share-layers", help="Where all layers are one, used again and again: smaller, as slow.", **ARCHITECTURAL
+    ),
 ]
 Norm = Annotated[
     NormPlace,

@@ -110,7 +110,13 @@ class TranslationWork:
             from transformer_core.device import device_in_turn
 
             device = device_in_turn(setup.device, setup.worker)
-            models = load_ensemble(list(setup.folders), setup.checkpoint, device, setup.threads)
+            models = load_ensemble(
+                list(setup.folders),
+                setup.checkpoint,
+                device,
+                setup.threads,
+                needs_shortlist=setup.config.search.shortlist,
+            )
         return RefiningTranslator(models, setup.config, self._place)
 
     def _connected(self, setup: TranslationSetup) -> LineTranslator:

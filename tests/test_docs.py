@@ -247,11 +247,19 @@ def test_the_commands_about_serving_run(tmp_path: Path) -> None:
     assert not (work / "en-de.sock").exists()
 
 
+@pytest.mark.slow
+def test_the_commands_about_fast_models_run(tmp_path: Path) -> None:
+    work = Shell(tmp_path).run(REPOSITORY / "docs" / "fast-models.md")
+    assert (work / "model" / "shortlist.safetensors").exists()
+    assert (work / "fast" / "shortlist.safetensors").exists()
+
+
 def test_only_these_documents_have_commands_to_run() -> None:
     with_commands = {document.name for document in DOCUMENTS if any(block.is_run for block in blocks(document))}
     pages = (
         "coming-from",
         "conversion",
+        "fast-models",
         "fine-tuning",
         "inspecting",
         "large-corpora",

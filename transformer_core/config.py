@@ -12,6 +12,7 @@ from transformer_core.errors import ConfigError, ModelError
 from transformer_core.json_record import build_record
 
 __all__ = [
+    "DEEP_PRESETS",
     "FORMAT_VERSION",
     "PRESETS",
     "Activation",
@@ -66,6 +67,7 @@ class StackConfig:
     num_key_value_heads: int | None = None  # of attention: heads with keys and values of their own; None: num_heads
     bidirectional: bool = True  # gru and lstm in the encoder: half the width reads each way
     kernel_width: int = 3  # conv: positions that a filter sees
+    share_layers: bool = False  # one layer, used num_layers times with the same weights (Dabre and Fujita 2019)
 
     def __post_init__(self) -> None:
         _require_range("num_layers", self.num_layers, 0, MAX_LAYERS)
@@ -224,4 +226,13 @@ PRESETS: dict[str, StackConfig] = {
     "small": StackConfig(num_layers=3, d_model=512, num_heads=8, d_ff=1024),
     "base": StackConfig(num_layers=6, d_model=512, num_heads=8, d_ff=2048),
     "big": StackConfig(num_layers=6, d_model=1024, num_heads=16, d_ff=4096),
+}
+# The same sizes with layers where they cost little: the encoder works once on a line, the decoder once for each token
+# (Kasai et al. 2021, "Deep encoder, shallow decoder"). The numbers are those of the layers of both.
+DEEP_PRESETS: dict[str, tuple[StackConfig, StackConfig]] = {
+    f"{name}-{encoder}-{decoder}": (
+        replace(PRESETS[name], num_layers=encoder),
+        replace(PRESETS[name], num_layers=decoder),
+    )
+    for name, encoder, decoder in (("tiny", 6, 2), ("small", 6, 2), ("base", 6, 2), ("base", 12, 1))
 }

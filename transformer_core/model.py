@@ -93,7 +93,7 @@ class Encoder(nn.Module):
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
-        self.layers = nn.ModuleList(EncoderLayer(config) for _ in range(config.encoder.num_layers))
+        self.layers = _new_layers(config.encoder, lambda: EncoderLayer(config))
         self.final_norm = _final_norm(config.encoder, config)
 
     def forward(self, stream: Tensor, mask: Tensor | None) -> Tensor:
@@ -108,7 +108,7 @@ class Decoder(nn.Module):
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
-        self.layers = nn.ModuleList(DecoderLayer(config) for _ in range(config.decoder.num_layers))
+        self.layers = _new_layers(config.decoder, lambda: DecoderLayer(config))
         self.final_norm = _final_norm(config.decoder, config)
 
     def forward(self, stream: Tensor, memory: Tensor, memory_mask: Tensor | None) -> Tensor:
@@ -300,6 +300,16 @@ def new_mixer(stack: StackConfig, config: ModelConfig, *, is_encoder: bool) -> S
             return SimplerRecurrentUnit(stack.d_model)
         case "conv":
             return ConvolutionMixer(stack.d_model, stack.kernel_width)
+
+
+def _new_layers(stack: StackConfig, new_layer: Callable[[], nn.Module]) -> nn.ModuleList:
+    """Make the layers of a stack; where they share their weights, one that stands in every place of the list.
+
+    Its weights have one name, that of the first place, and each place has a state of its own in decoding.
+    """
+    if stack.share_layers and stack.num_layers:
+        return nn.ModuleList([new_layer()] * stack.num_layers)
+    return nn.ModuleList(new_layer() for _ in range(stack.num_layers))
 
 
 def _final_norm(stack: StackConfig, config: ModelConfig) -> nn.Module:

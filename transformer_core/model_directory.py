@@ -16,8 +16,9 @@ from tokenizer import Tokenizer
 from transformer_core.config import ModelConfig
 from transformer_core.errors import ConfigError, ModelError
 from transformer_core.layers.low_rank import low_rank_layers
+from transformer_core.lexicon.shortlist import Shortlist
 from transformer_core.model import Transformer
-from transformer_core.model_files import checkpoint_path, read_config, read_json, read_tokenizers
+from transformer_core.model_files import SHORTLIST_FILE, checkpoint_path, read_config, read_json, read_tokenizers
 from transformer_core.weight_file import read_weights
 
 __all__ = [
@@ -40,6 +41,7 @@ class LoadedModel:
     target_tokenizer: Tokenizer  # the same object as the source's when the vocabulary is joint
     generation: dict[str, Any]  # decoding defaults, by the names of SearchConfig's fields
     metadata: dict[str, Any]  # provenance
+    shortlist: Shortlist | None = None  # if it was asked for
 
     def tagged(self, tag: str | None) -> Self:
         """Read every line with a tag before it: the one that is given, or the only one that the model knows.
@@ -62,7 +64,12 @@ class LoadedModel:
 
 
 def load_model(
-    folder: str | Path, checkpoint: str = "best", device: str | torch.device = "cpu", *, is_mapped: bool = False
+    folder: str | Path,
+    checkpoint: str = "best",
+    device: str | torch.device = "cpu",
+    *,
+    is_mapped: bool = False,
+    needs_shortlist: bool = False,
 ) -> LoadedModel:
     """Read a model folder.
 
@@ -71,6 +78,7 @@ def load_model(
         checkpoint: "best" (the folder's own weights), "last", or the number of a step.
         device: where the weights go.
         is_mapped: as for read_weights.
+        needs_shortlist: read the shortlist, too.
 
     Raises:
         ModelError: a file is missing or damaged, or does not fit the others.
@@ -78,6 +86,9 @@ def load_model(
     folder = Path(folder)
     config = read_config(folder)
     source_tokenizer, target_tokenizer = read_tokenizers(folder, config)
+    shortlist = None
+    if needs_shortlist:
+        shortlist = Shortlist.load(folder / SHORTLIST_FILE, source_tokenizer, target_tokenizer)
     weights_path = checkpoint_path(folder, checkpoint)
     with torch.device("meta"):
         model = Transformer(config)
@@ -89,6 +100,7 @@ def load_model(
         target_tokenizer=target_tokenizer,
         generation=read_json(folder / "generation.json"),
         metadata=read_json(folder / "metadata.json"),
+        shortlist=shortlist,
     )
 
 

@@ -3,6 +3,7 @@
     MODEL/config.json  model.safetensors  tokenizer.json (or source_tokenizer.json and target_tokenizer.json)
           generation.json   decoding defaults
           metadata.json     where the model comes from, and the hashes of its files
+          shortlist.safetensors   the tokens that each source token may become, if they were learned
           checkpoints/      what training goes on from
 
 Here is all that needs no torch; the weights are in model_directory.py. What lies in a folder may be damaged or hostile.
@@ -16,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from tokenizer import Tokenizer, TokenizerFileError
-from tokenizer.atomic_file import write_text
+from tokenizer.atomic_file import write_bytes, write_text
 from tokenizer.bounded_file import read_bounded
 from tokenizer.file_format import MAX_FILE_BYTES
 from transformer_core.config import ModelConfig
@@ -24,10 +25,12 @@ from transformer_core.errors import ModelError
 
 __all__ = [
     "JOINT_TOKENIZER",
+    "SHORTLIST_FILE",
     "SOURCE_TOKENIZER",
     "TARGET_TOKENIZER",
     "TOKENIZER_FILES",
     "checkpoint_path",
+    "copy_shortlist",
     "hash_file",
     "hash_model_files",
     "latest_checkpoint",
@@ -49,6 +52,7 @@ MAX_STEP_DIGITS = 18
 JOINT_TOKENIZER = "tokenizer.json"
 SOURCE_TOKENIZER = "source_tokenizer.json"
 TARGET_TOKENIZER = "target_tokenizer.json"
+SHORTLIST_FILE = "shortlist.safetensors"  # lexicon/shortlist.py
 TOKENIZER_FILES = (JOINT_TOKENIZER, SOURCE_TOKENIZER, TARGET_TOKENIZER)
 HASHED_FILES = (
     "config.json",
@@ -57,6 +61,7 @@ HASHED_FILES = (
     SOURCE_TOKENIZER,
     TARGET_TOKENIZER,
     "generation.json",
+    SHORTLIST_FILE,
 )
 
 
@@ -217,6 +222,12 @@ def hash_file(path: Path) -> str:
 def hash_model_files(folder: Path) -> dict[str, str]:
     """Hash the files that make up the model."""
     return {name: hash_file(folder / name) for name in HASHED_FILES if (folder / name).is_file()}
+
+
+def copy_shortlist(model: Path, folder: Path) -> None:
+    """Copy the shortlist of a model, if it has one, to another one of the same vocabularies."""
+    if (model / SHORTLIST_FILE).is_file():
+        write_bytes(folder / SHORTLIST_FILE, (model / SHORTLIST_FILE).read_bytes())
 
 
 def verify_hashes(folder: Path) -> list[str]:

@@ -11,7 +11,7 @@ from tokenizer import Tokenizer
 from tokenizer.atomic_file import new_folder
 from transformer_core.config import FORMAT_VERSION, ModelConfig
 from transformer_core.errors import ConfigError
-from transformer_core.model_files import hash_model_files, save_architecture, write_json
+from transformer_core.model_files import copy_shortlist, hash_model_files, save_architecture, write_json
 from transformer_core.provenance import describe_software
 from transformer_core.weight_file import WeightForm, write_weights
 
@@ -28,6 +28,9 @@ class NewModel:
     weights: Mapping[str, Tensor]  # float32
     generation: Mapping[str, Any]  # decoding defaults
     origin: Mapping[str, Any]  # where it comes from, for metadata.json
+    shortlist_of: Path | None = (
+        None  # a model folder of the same vocabularies, whose shortlist goes along if it has one
+    )
 
 
 def require_free(folder: Path) -> None:
@@ -57,6 +60,8 @@ def write_model(model: NewModel, folder: Path, command: str = "", form: WeightFo
         save_architecture(temporary, model.config, model.source_tokenizer, model.target_tokenizer)
         write_weights(temporary / "model.safetensors", model.weights, form=form)
         write_json(temporary / "generation.json", model.generation)
+        if model.shortlist_of is not None:
+            copy_shortlist(model.shortlist_of, temporary)
         metadata = {
             "format_version": FORMAT_VERSION,
             "software": describe_software(),

@@ -47,6 +47,7 @@ def quantize_model(
             "quantized": {"to": form, **describe_weights(path)},
             **{name: metadata[name] for name in CARRIED_OVER if name in metadata},
         },
+        shortlist_of=model,
     )
     write_model(quantized, folder, command, form)
     return path.stat().st_size, (folder / "model.safetensors").stat().st_size

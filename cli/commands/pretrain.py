@@ -66,6 +66,7 @@ def pretrain(
     bidirectional: training_options.Bidirectional = ArchitectureConfig.bidirectional,
     kernel_width: training_options.KernelWidth = ArchitectureConfig.kernel_width,
     num_key_value_heads: training_options.KeyValueHeads = None,
+    share_layers: training_options.ShareLayers = ArchitectureConfig.share_layers,
     norm: training_options.Norm = ArchitectureConfig.norm,
     norm_kind: training_options.NormKind = ArchitectureConfig.norm_kind,
     feed_forward: training_options.FeedForward = ArchitectureConfig.feed_forward,

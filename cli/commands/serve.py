@@ -65,10 +65,12 @@ def serve(
     Several clients are served at once: they take turns, a batch each. Ctrl-C and SIGTERM end the server once it has
     answered what it has been asked.
     """
+    from transformer_core.model_files import SHORTLIST_FILE
     from transformer_core.serving.unix_socket import listening, require_free
 
     require_free(socket)
-    models = load_ensemble(model, checkpoint, device, threads)
+    has_shortlist = (model[0] / SHORTLIST_FILE).exists()  # a client may ask for it
+    models = load_ensemble(model, checkpoint, device, threads, needs_shortlist=has_shortlist)
     from transformer_core.serving.server import Server
 
     server = Server(models, weights_of({"socket": None, "model": model, "checkpoint": checkpoint}), console.warn)

@@ -127,6 +127,7 @@ def train(
     bidirectional: training_options.Bidirectional = ArchitectureConfig.bidirectional,
     kernel_width: training_options.KernelWidth = ArchitectureConfig.kernel_width,
     num_key_value_heads: training_options.KeyValueHeads = None,
+    share_layers: training_options.ShareLayers = ArchitectureConfig.share_layers,
     norm: training_options.Norm = ArchitectureConfig.norm,
     norm_kind: training_options.NormKind = ArchitectureConfig.norm_kind,
     feed_forward: training_options.FeedForward = ArchitectureConfig.feed_forward,
@@ -190,6 +191,14 @@ def train(
     save_every: training_options.SaveEvery = None,
     keep_last: training_options.KeepLast = TrainingConfig.keep_last,
     average_last: training_options.AverageLast = TrainingConfig.average_last,
+    shortlist: Annotated[
+        bool,
+        typer.Option(
+            "--shortlist/--no-shortlist",
+            help="Learn in the end which tokens a translation may be made of, for translate --shortlist.",
+            rich_help_panel=training_options.STOPPING,
+        ),
+    ] = DataConfig.shortlist,
     log_every: training_options.LogEvery = TrainingConfig.log_every,
     tensorboard: training_options.Tensorboard = False,
     seed: options.Seed = TrainingConfig.seed,

@@ -190,6 +190,15 @@ def translate(
         bool,
         typer.Option("--ban-unk", help="Never produce the unknown token.", rich_help_panel=options.DECODING),
     ] = SearchConfig.ban_unk,
+    shortlist: Annotated[
+        bool,
+        typer.Option(
+            "--shortlist/--no-shortlist",
+            help="Choose among the tokens that the model's shortlist has for a line, which is faster; "
+            "log-probabilities are those among them.",
+            rich_help_panel=options.DECODING,
+        ),
+    ] = SearchConfig.shortlist,
     seed: options.Seed = SearchConfig.seed,
     batch_size: BatchSize = BatchConfig.batch_size,
     batch_type: options.BatchType = BatchConfig.batch_type,

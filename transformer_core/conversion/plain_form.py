@@ -1,6 +1,7 @@
 """The same model with less asked of who computes it: what can be folded into the weights is no option any more.
 
 - Heads that share keys and values get their own copies.
+- A layer that is used several times gets as many copies.
 - Scores that are not divided by √d_head: the queries are multiplied by it instead.
 - Sinusoids with sine and cosine side by side: the components of the residual stream change places until all sines come
   first. The stream is the same but for the order of its components, and norms do not depend on that.
@@ -23,8 +24,8 @@ KEY_VALUE = "key_value_projection"
 
 
 def plain_form(config: ModelConfig, weights: Mapping[str, Tensor]) -> tuple[ModelConfig, Weights]:
-    """Give config and weights of a model that computes the same without the three options above."""
-    plain = dict(weights)
+    """Give config and weights of a model that computes the same without the options above."""
+    plain = _own_layers(config, weights)
     for side, stack in (("encoder", config.encoder), ("decoder", config.decoder)):
         for name in list(plain):
             if not name.startswith(f"{side}.layers."):
@@ -40,11 +41,23 @@ def plain_form(config: ModelConfig, weights: Mapping[str, Tensor]) -> tuple[Mode
         replace(
             config,
             scale_attention=True,
-            encoder=replace(config.encoder, num_key_value_heads=None),
-            decoder=replace(config.decoder, num_key_value_heads=None),
+            encoder=replace(config.encoder, num_key_value_heads=None, share_layers=False),
+            decoder=replace(config.decoder, num_key_value_heads=None, share_layers=False),
         ),
         plain,
     )
+
+
+def _own_layers(config: ModelConfig, weights: Mapping[str, Tensor]) -> Weights:
+    """Repeat the weights of a layer for the places that share it."""
+    plain = dict(weights)
+    for side, stack in (("encoder", config.encoder), ("decoder", config.decoder)):
+        first = f"{side}.layers.0."
+        for name, weight in weights.items():
+            if stack.share_layers and name.startswith(first):
+                for number in range(1, stack.num_layers):
+                    plain[f"{side}.layers.{number}.{name.removeprefix(first)}"] = weight.clone()
+    return plain
 
 
 def _own_heads(weight: Tensor, stack: StackConfig) -> Tensor:

@@ -60,6 +60,7 @@ class SearchConfig:
     top_p: float = 1.0  # sample from the fewest tokens that hold this share of the probability
     seed: int = 1  # of sampling; with the line's number it decides the sample
     ban_unk: bool = False  # never produce the unknown token
+    shortlist: bool = False  # choose among the tokens that the model's shortlist has for the source, and no others
     no_repeat_ngram: int = 0  # no sequence of so many tokens is produced twice; 0 allows all
     repetition_penalty: float = 1.0  # what the log-probability of a token is multiplied by that was produced before
     beam_groups: int = 1  # equal parts of the beam, each of which is drawn away from what those before it choose
@@ -83,6 +84,9 @@ class SearchConfig:
 
     def __str__(self) -> str:
         """The circumstances that a number should be printed with."""
+        return self._search_in_words() + (", shortlist" if self.shortlist else "")
+
+    def _search_in_words(self) -> str:
         if self.sample:
             cuts = f"top-k {self.top_k}, top-p {self.top_p:g}"
             return f"sampling, temperature {self.temperature:g}, {cuts}, seed {self.seed}"

@@ -19,7 +19,16 @@ from transformer_core.model import Transformer
 from transformer_core.model_directory import plain_model
 from transformer_core.weight_file import int8_scales
 
-__all__ = ["Int8Linear", "LowPrecisionLinear", "PackedLinear", "cache_dtype", "compute_dtype", "for_decoding"]
+__all__ = [
+    "Int8Linear",
+    "LowPrecisionLinear",
+    "PackedLinear",
+    "VocabularyProjection",
+    "cache_dtype",
+    "compute_dtype",
+    "for_decoding",
+    "projection_to",
+]
 
 # Rows from which packed weights are the faster ones; below, packing the input costs more than it saves.
 MIN_PACKED_ROWS = 4
@@ -51,8 +60,23 @@ def for_decoding(model: Transformer, precision: Precision) -> Transformer:
     for parent in list(ready.modules()):
         for name, child in list(parent.named_children()):
             if isinstance(child, nn.Linear):
-                setattr(parent, name, _laid_out(child, precision))
+                kind = VocabularyProjection if child is ready.output_projection else _laid_out
+                setattr(parent, name, kind(child.weight.detach(), _detached(child.bias), precision))
     return ready
+
+
+def projection_to(projection: nn.Module, token_ids: Tensor) -> nn.Module:
+    """Give an output projection to some entries of the vocabulary alone, in the precision of the whole.
+
+    Args:
+        projection: of a model, made ready for decoding or not.
+        token_ids: (n,) int64, the entries, in the order in which their logits are wanted.
+    """
+    if isinstance(projection, VocabularyProjection):
+        return projection.to_entries(token_ids)
+    assert isinstance(projection, nn.Linear)
+    weight, bias = projection.weight.detach(), _detached(projection.bias)
+    return PackedLinear(weight[token_ids], None if bias is None else bias[token_ids], is_packed=False)
 
 
 def compute_dtype(precision: Precision, device: torch.device) -> torch.dtype:
@@ -73,9 +97,11 @@ def cache_dtype(precision: Precision, device: torch.device) -> torch.dtype:
     return torch.float32 if device.type == "cpu" else compute_dtype(precision, device)
 
 
-def _laid_out(linear: nn.Linear, precision: Precision) -> nn.Module:
-    weight = linear.weight.detach()
-    bias = None if linear.bias is None else linear.bias.detach()
+def _detached(bias: Tensor | None) -> Tensor | None:
+    return None if bias is None else bias.detach()
+
+
+def _laid_out(weight: Tensor, bias: Tensor | None, precision: Precision) -> nn.Module:
     match precision:
         case "int8":
             return Int8Linear(weight, bias)
@@ -83,6 +109,32 @@ def _laid_out(linear: nn.Linear, precision: Precision) -> nn.Module:
             return LowPrecisionLinear(weight, bias, compute_dtype(precision, weight.device))
         case _:
             return PackedLinear(weight, bias)
+
+
+class VocabularyProjection(nn.Module):
+    """The output projection, to the whole vocabulary or to entries of it that are chosen as one goes.
+
+    Args:
+        weight: (vocabulary, d_model), which is kept as it is beside what it is laid out to; the model has it anyway.
+        bias: (vocabulary,), or None.
+        precision: of the product.
+    """
+
+    def __init__(self, weight: Tensor, bias: Tensor | None, precision: Precision) -> None:
+        super().__init__()
+        self.weight = weight
+        self.bias = bias
+        self._precision: Precision = precision
+        self._whole = _laid_out(weight, bias, precision)
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """(…, d_model) -> (…, vocabulary)."""
+        return self._whole(inputs)  # type: ignore[no-any-return]
+
+    def to_entries(self, token_ids: Tensor) -> nn.Module:
+        """Give the projection to some entries alone, (n,) int64."""
+        bias = None if self.bias is None else self.bias[token_ids]
+        return _laid_out(self.weight[token_ids], bias, self._precision)
 
 
 class PackedLinear(nn.Module):

@@ -4,6 +4,8 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
+from torch import Tensor
+
 from tokenizer import Tokenizer
 from transformer_core.decoding.batching import BatchRunner, pad
 from transformer_core.decoding.beam import BeamSearch
@@ -17,6 +19,7 @@ from transformer_core.decoding.linear import cache_dtype, for_decoding
 from transformer_core.decoding.sampling import Sampling, random_source
 from transformer_core.decoding.search import Hypothesis, Strategy, search
 from transformer_core.decoding.step import ModelStep, StepState, decoding_mode
+from transformer_core.lexicon.shortlist import Shortlist, require_shortlist
 from transformer_core.model import Transformer
 
 __all__ = ["Piece", "PieceSearch"]
@@ -46,6 +49,7 @@ class PieceSearch:
 
     Attributes:
         runner: puts pieces into batches, and counts how often memory ran out.
+        shortlist: what a translation may be made of, if the config asks for one.
 
     Raises:
         ConfigError: the device does not compute in the precision asked for.
@@ -71,6 +75,7 @@ class PieceSearch:
         # what is decoded as if it were a sentence of its own: samples, for each ends at its own time, and beam groups
         self._copies = config.n_best if config.sample else config.beam_groups
         self.runner = BatchRunner(batching, max(config.beam_size, self._copies))
+        self.shortlist: Shortlist | None = None
         self._is_merging = True  # of what is left of batches
         self._max_target_length = math.inf
         for model in models:
@@ -84,6 +89,7 @@ class PieceSearch:
             The hypotheses of each piece, best first, by its line number and place.
 
         Raises:
+            ModelError: there is no shortlist.
             OutOfMemoryError: there is no memory for one piece alone.
         """
         with decoding_mode(self._device, self._precision):
@@ -133,12 +139,23 @@ class PieceSearch:
         strategy = self._strategy(pieces)
         guidance = self._guidance(pieces)
         step = self._step(strategy.num_candidates, guidance)
-        state = step.start(memories, mask)
+        state = step.start(memories, mask, self._candidates(pieces))
         if cohorts is None or guidance is not None:
             search(step, state, strategy, self._device)
         else:
             cohorts.begin(state, strategy)
         return [(strategy, place) for place in range(len(pieces))]
+
+    def _candidates(self, pieces: Sequence[Piece]) -> tuple[Tensor, Tensor] | None:
+        """Give the tokens that the rows of a batch may produce; what is asked of a translation is among them."""
+        if not self._config.shortlist:
+            return None
+        rows = [piece for piece in pieces for _ in range(self._copies)]
+        asked = [[*piece.guide.prefix] for piece in rows]
+        for token_ids, piece in zip(asked, rows, strict=True):
+            if piece.constraints is not None:
+                token_ids += [token_id for phrase in piece.constraints.phrases for token_id in phrase]
+        return require_shortlist(self.shortlist).of_lines([piece.token_ids for piece in rows], asked)
 
     def _step(self, num_candidates: int | None, guidance: Guidance | None) -> ModelStep:
         return ModelStep(

@@ -9,6 +9,7 @@ from transformer_core.decoding.config import LineGuide, TranslationConfig
 from transformer_core.decoding.translation import Translation
 from transformer_core.decoding.translator import Translator
 from transformer_core.evaluation.minimum_bayes_risk import expected_utilities
+from transformer_core.lexicon.shortlist import require_shortlist
 from transformer_core.model_directory import LoadedModel
 
 __all__ = ["RefiningTranslator"]
@@ -18,13 +19,13 @@ class RefiningTranslator:
     """Translates lines as a TranslationConfig says.
 
     Args:
-        models: of the same vocabularies on the same device; several are an ensemble.
+        models: of the same vocabularies on the same device; several are an ensemble, and the shortlist is the first's.
         config: what is to be done.
         place: says where a line stands, by its number, for messages: "file:line".
 
     Raises:
         ConfigError: the model translates in several directions, and none is named.
-        ModelError: a model has no decoder.
+        ModelError: a model has no decoder, or the first no shortlist though one is asked for.
         TokenizerConfigError: the model has no such tag.
     """
 
@@ -36,6 +37,8 @@ class RefiningTranslator:
         networks = [each.model for each in models]
         self._utility = config.utility
         self._translator = Translator(networks, *tokenizers, config.search, config.batching, place)
+        if config.search.shortlist:
+            self._translator.choose_among(require_shortlist(first.shortlist))
         self._aligner = Aligner(networks[0], *tokenizers, config.batching, place) if config.has_alignments else None
 
     @property

@@ -12,6 +12,7 @@ from transformer_core.decoding.config import Precision
 from transformer_core.decoding.guidance import Guidance, Written
 from transformer_core.decoding.linear import compute_dtype
 from transformer_core.decoding.search import Candidates
+from transformer_core.decoding.shortlisted import Shortlisted
 from transformer_core.model import DecoderState, Transformer
 
 __all__ = ["ModelStep", "StepState", "best_candidates", "decoding_mode"]
@@ -28,11 +29,22 @@ DEVICE_LOGITS_AT_ONCE = 1 << 27
 
 
 class StepState:
-    """What a step remembers: where the decoder of each model stands, and for rules what the rows have written."""
+    """What a step remembers: where the decoder of each model stands, and for rules what the rows have written.
 
-    def __init__(self, decoders: Sequence[DecoderState], written: Written | None) -> None:
+    With a shortlist also the tokens among which its sentences choose.
+    """
+
+    def __init__(
+        self, decoders: Sequence[DecoderState], written: Written | None, shortlisted: Shortlisted | None = None
+    ) -> None:
         self.decoders = decoders
         self.written = written
+        self.shortlisted = shortlisted
+
+    @property
+    def beam(self) -> int:
+        """Rows of a sentence."""
+        return self.decoders[0].num_rows // self.decoders[0].num_sentences
 
     def select(self, row_indices: Tensor) -> None:
         """Reorder or repeat rows within their sentences; row_indices: (next rows,) int64."""
@@ -43,9 +55,11 @@ class StepState:
 
     def keep_sentences(self, sentence_indices: Tensor) -> None:
         """Drop all sentences but these, (sentences that stay,) int64, with all their rows."""
-        beam = self.decoders[0].num_rows // self.decoders[0].num_sentences
+        beam = self.beam
         for decoder in self.decoders:
             decoder.keep_sentences(sentence_indices)
+        if self.shortlisted is not None:
+            self.shortlisted.keep_sentences(sentence_indices)
         if self.written is not None:
             rows = sentence_indices[:, None] * beam + torch.arange(beam, device=sentence_indices.device)
             self.written.select(rows.flatten())
@@ -55,6 +69,8 @@ class StepState:
         assert self.written is None and other.written is None
         for decoder, other_decoder in zip(self.decoders, other.decoders, strict=True):
             decoder.merge(other_decoder)
+        if self.shortlisted is not None and other.shortlisted is not None:
+            self.shortlisted = self.shortlisted.merged(other.shortlisted)
 
 
 class ModelStep:
@@ -89,20 +105,30 @@ class ModelStep:
         self._guidance = guidance
         device = models[0].device
         self._banned_ids = torch.tensor(banned_ids, dtype=torch.int64, device=device)
-        logits_at_once = CPU_LOGITS_AT_ONCE if device.type == "cpu" else DEVICE_LOGITS_AT_ONCE
-        self._rows_at_once = max(1, logits_at_once // models[0].config.target_vocabulary_size)
+        self._logits_at_once = CPU_LOGITS_AT_ONCE if device.type == "cpu" else DEVICE_LOGITS_AT_ONCE
+        self._vocabulary = models[0].config.target_vocabulary_size
 
-    def start(self, memories: Sequence[Tensor], source_mask: Tensor | None) -> StepState:
+    def start(
+        self,
+        memories: Sequence[Tensor],
+        source_mask: Tensor | None,
+        candidates: tuple[Tensor, Tensor] | None = None,
+    ) -> StepState:
         """Prepare to decode, one row per sentence.
 
         Args:
             memories: of each model, (batch, source_length, d_model).
             source_mask: (batch, source_length) bool; None where nothing is padded.
+            candidates: sentences, (n,) int64, and a token that each of them may produce, (n,) int64; the end token is
+                one of every sentence. None where they may produce all.
         """
         decoders = [model.start(memory, source_mask) for model, memory in zip(self._models, memories, strict=True)]
-        if self._guidance is None:
-            return StepState(decoders, None)
-        return StepState(decoders, Written(memories[0].size(0), memories[0].device))
+        batch, device = memories[0].size(0), memories[0].device
+        shortlisted = None
+        if candidates is not None:
+            shortlisted = Shortlisted(self._models, candidates, batch, self._eos_id, self._banned_ids)
+        written = None if self._guidance is None else Written(batch, device)
+        return StepState(decoders, written, shortlisted)
 
     def __call__(self, token_ids: Tensor, state: StepState) -> tuple[Candidates, StepState]:
         """Advance `state` by token_ids, (rows,) int64."""
@@ -111,7 +137,8 @@ class ModelStep:
         hidden = [  # of each model, (rows, d_model)
             model.step(token_ids, decoder) for model, decoder in zip(self._models, state.decoders, strict=True)
         ]
-        num_rows, at_once = token_ids.size(0), self._rows_at_once
+        width = self._vocabulary if state.shortlisted is None else state.shortlisted.num_columns
+        num_rows, at_once = token_ids.size(0), max(1, self._logits_at_once // width)
         if num_rows <= at_once:
             return self._candidates(hidden, slice(None), state), state
         slices = [slice(row, row + at_once) for row in range(0, num_rows, at_once)]
@@ -120,26 +147,36 @@ class ModelStep:
 
     def _candidates(self, hidden: Sequence[Tensor], rows: slice, state: StepState) -> Candidates:
         """Project rows of each model's, (rows, d_model), and pick; `rows` says which of the state they are."""
-        log_probabilities = self._log_probabilities(hidden)
-        end = log_probabilities[:, self._eos_id].cpu()
+        shortlisted = state.shortlisted
+        if shortlisted is None:
+            logits = [model.project(of_model) for model, of_model in zip(self._models, hidden, strict=True)]
+        else:
+            logits = shortlisted.project(hidden, rows.start or 0, state.beam)
+        log_probabilities = self._log_probabilities(logits)
+        if shortlisted is not None and (self._guidance is not None or self._num_candidates is None):
+            log_probabilities = shortlisted.spread(log_probabilities)  # rules and these searches know tokens by id
+            shortlisted = None
+        end_column, banned_columns = self._eos_id, self._banned_ids
+        if shortlisted is not None:
+            end_column, banned_columns = shortlisted.end_column, shortlisted.banned_columns
+        end = log_probabilities[:, end_column].cpu()
         if self._guidance is None or state.written is None:
-            log_probabilities.index_fill_(1, self._banned_ids, -torch.inf)
+            log_probabilities.index_fill_(1, banned_columns, -torch.inf)
         else:
             self._guidance.apply(log_probabilities, state.written.token_ids[rows], state.written.sentences[rows])
-        vocabulary = log_probabilities.size(1)
+        width = log_probabilities.size(1)
         if self._num_candidates is None:
-            return Candidates(torch.arange(vocabulary).expand_as(log_probabilities), log_probabilities.cpu(), end)
-        ids, best = best_candidates(log_probabilities, min(self._num_candidates, vocabulary))
+            return Candidates(torch.arange(width).expand_as(log_probabilities), log_probabilities.cpu(), end)
+        ids, best = best_candidates(log_probabilities, min(self._num_candidates, width))
+        if shortlisted is not None:
+            ids = shortlisted.token_ids[ids]
         return Candidates(ids.cpu(), best.cpu(), end)
 
-    def _log_probabilities(self, hidden: Sequence[Tensor]) -> Tensor:
-        """(rows, d_model) of each model -> (rows, vocabulary) float32, the logarithm of the mean probability."""
+    def _log_probabilities(self, logits: Sequence[Tensor]) -> Tensor:
+        """(rows, width) of each model -> (rows, width) float32, the logarithm of the mean probability."""
         if not self._is_normalized:
-            return self._models[0].project(hidden[0]).float()
-        of_models = [
-            torch.log_softmax(model.project(of_model), dim=-1, dtype=torch.float32)
-            for model, of_model in zip(self._models, hidden, strict=True)
-        ]
+            return logits[0].float()
+        of_models = [torch.log_softmax(of_model, dim=-1, dtype=torch.float32) for of_model in logits]
         if len(of_models) == 1:
             return of_models[0]
         return torch.logsumexp(torch.stack(of_models), dim=0) - math.log(len(of_models))

@@ -15,6 +15,7 @@ from transformer_core.decoding.piece_search import Piece, PieceSearch
 from transformer_core.decoding.search import Hypothesis
 from transformer_core.decoding.translation import TargetText, Translation
 from transformer_core.errors import ConfigError, DataError, ModelError
+from transformer_core.lexicon.shortlist import Shortlist
 from transformer_core.model import Transformer
 from transformer_core.model_files import require_decoder
 
@@ -89,6 +90,10 @@ class Translator:
             if each.config.positions == "learned":  # a hard limit; one position is the end token's
                 self._max_source_length = min(self._max_source_length, each.config.max_positions - 1)
 
+    def choose_among(self, shortlist: Shortlist) -> None:
+        """Take the shortlist that a search with one needs."""
+        self._search.shortlist = shortlist
+
     @property
     def num_halvings(self) -> int:
         """How often memory ran out and the batches were made smaller."""
@@ -108,7 +113,7 @@ class Translator:
             ConfigError: there are constraints, but no beam to meet them with.
             DataError: a line is too long and `long_input` is "error".
             OutOfMemoryError: there is no memory for one line alone.
-            ModelError: the model computes no probabilities, but NaN.
+            ModelError: the model computes no probabilities, but NaN; or there is no shortlist and the search needs it.
         """
         encoded = self._source_tokenizer.encode_batch(["" if is_blank(line) else line for line in lines])
         guides = guides or [NOTHING_ASKED] * len(lines)

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any, Literal, Self, get_args
 
 from transformer_core.config import (
+    DEEP_PRESETS,
     PRESETS,
     Activation,
     DecoderMixer,
@@ -28,10 +29,12 @@ __all__ = [
     "NormPlace",
     "ObjectiveName",
     "PretrainingConfig",
+    "ShareLayers",
     "TrainingRun",
 ]
 
 NormPlace = Literal["first", "last"]
+ShareLayers = Literal["none", "encoder", "decoder", "all"]
 ObjectiveName = Literal["masked", "denoising"]
 
 # What differs when a model is pretrained: the probabilities of `fill` are worth more where nothing smooths them.
@@ -75,6 +78,7 @@ class ArchitectureConfig:
     bidirectional: bool = StackConfig.bidirectional  # gru and lstm in the encoder
     kernel_width: int = StackConfig.kernel_width  # of convolutions
     num_key_value_heads: int | None = None  # of both; None: as many as heads
+    share_layers: ShareLayers = "none"  # in which stacks one layer is used again and again
     norm: NormPlace = "first" if ModelConfig.norm_first else "last"
     norm_kind: NormKind = ModelConfig.norm_kind
     feed_forward: FeedForwardKind = ModelConfig.feed_forward
@@ -90,8 +94,10 @@ class ArchitectureConfig:
     activation_dropout: float = ModelConfig.activation_dropout
 
     def __post_init__(self) -> None:
-        if self.arch is not None and self.arch not in PRESETS:
-            raise ConfigError(f"arch ({self.arch!r}) must be one of {', '.join(PRESETS)}")
+        if self.arch is not None and self.arch not in PRESETS | DEEP_PRESETS:
+            raise ConfigError(f"arch ({self.arch!r}) must be one of {', '.join(PRESETS | DEEP_PRESETS)}")
+        if self.share_layers not in get_args(ShareLayers):
+            raise ConfigError(f"share_layers ({self.share_layers!r}) must be one of {', '.join(get_args(ShareLayers))}")
 
     def stacks(self) -> tuple[StackConfig, StackConfig]:
         """Encoder and decoder: the preset with what was asked for otherwise.
@@ -107,9 +113,10 @@ class ArchitectureConfig:
             **_given(num_key_value_heads=self.num_key_value_heads),
         }
         encoder = _given(num_layers=self.num_encoder_layers, d_model=self.encoder_d_model, d_ff=self.encoder_d_ff)
-        preset = PRESETS[self.arch]
-        encoder_stack = replace(preset, mixer=self.encoder_mixer, **{**both, **encoder})
-        return encoder_stack, self.decoder_like(replace(preset, **both))
+        of_encoder, of_decoder = DEEP_PRESETS.get(self.arch) or (PRESETS[self.arch],) * 2
+        is_shared = self.share_layers in ("encoder", "all")
+        encoder_stack = replace(of_encoder, mixer=self.encoder_mixer, share_layers=is_shared, **{**both, **encoder})
+        return encoder_stack, self.decoder_like(replace(of_decoder, **both))
 
     def decoder_like(self, stack: StackConfig) -> StackConfig:
         """A decoder of the shape of `stack`, but for what was asked for the decoder otherwise.
@@ -118,7 +125,8 @@ class ArchitectureConfig:
             ConfigError: the values do not fit together.
         """
         decoder = _given(num_layers=self.num_decoder_layers, d_model=self.decoder_d_model, d_ff=self.decoder_d_ff)
-        return replace(stack, mixer=self.decoder_mixer, **decoder)
+        is_shared = self.share_layers in ("decoder", "all")
+        return replace(stack, mixer=self.decoder_mixer, share_layers=is_shared, **decoder)
 
     def without_decoder(self) -> Self:
         """The same of the encoder alone, for masked pretraining.
@@ -131,6 +139,7 @@ class ArchitectureConfig:
             "--dec-d-model": self.decoder_d_model,
             "--dec-ffn-dim": self.decoder_d_ff,
             "--decoder-mixer": None if self.decoder_mixer == "attention" else self.decoder_mixer,
+            "--share-layers": "decoder" if self.share_layers == "decoder" else None,
             "--tie-embeddings": None if self.tie_embeddings == "all" else self.tie_embeddings,
         }
         for option, value in asked.items():

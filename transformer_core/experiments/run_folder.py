@@ -27,6 +27,7 @@ from transformer_core.experiments.corpus_preparation import (
 from transformer_core.experiments.distillation_config import DISTILLED_FOLDER
 from transformer_core.experiments.distilled_text import describe_teacher
 from transformer_core.experiments.starting_point import StartingPoint
+from transformer_core.experiments.text_config import DataConfig
 from transformer_core.experiments.training_file import (
     TRAINING_FILE,
     option_values,
@@ -34,7 +35,14 @@ from transformer_core.experiments.training_file import (
     refuse_changes,
     write_training_file,
 )
-from transformer_core.model_files import hash_file, hash_model_files, read_json, save_architecture, write_json
+from transformer_core.model_files import (
+    SHORTLIST_FILE,
+    hash_file,
+    hash_model_files,
+    read_json,
+    save_architecture,
+    write_json,
+)
 from transformer_core.provenance import describe_file, describe_software, is_unchanged
 from transformer_core.training.trainer import TrainingResult
 
@@ -65,7 +73,7 @@ DESCRIPTIONS = frozenset(
         "tokenizer.json",
     }
 )
-RUN_FILES = DESCRIPTIONS | {"metrics.jsonl", "model.safetensors", "train.log"}
+RUN_FILES = DESCRIPTIONS | {"metrics.jsonl", "model.safetensors", "train.log", SHORTLIST_FILE}
 RUN_FOLDERS = ("checkpoints", "tensorboard")
 
 
@@ -151,6 +159,8 @@ def run_options(run: TrainingRun) -> dict[str, Any]:
 def has_finished(run: TrainingRun, stored: dict[str, Any]) -> bool:
     """Tell whether the run in the folder has nothing left to do: it is finished, and no limit is another now."""
     if not _training_record(run.folder).get("is_finished"):
+        return False
+    if isinstance(run.data, DataConfig) and run.data.shortlist and not (run.folder / SHORTLIST_FILE).exists():
         return False
     wanted = option_values(run.training)
     return all(wanted.get(name) == stored.get(name) for name in ("max_steps", "max_epochs", "patience"))

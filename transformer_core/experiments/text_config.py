@@ -37,6 +37,7 @@ class DataConfig:
     unigram_alpha: float | None = None  # draws the cuts of words by their probability to this power; None: the best
     errors: Literal["strict", "replace"] = "strict"  # what bytes that are not UTF-8 do
     weights: tuple[float, ...] = ()  # share of the batches that each pair of training files has; (): as large as it is
+    shortlist: bool = False  # learn in the end which target tokens go with which source tokens (lexicon/)
     tags: tuple[str, ...] = ()  # what the sources of each pair of files, for training and for validation, begin with
 
     def __post_init__(self) -> None:
@@ -162,7 +163,16 @@ def _check_weights(weights: tuple[float, ...], num_texts: int, what: str) -> Non
 
 def _refuse_text(data: DataConfig | RawTextConfig) -> None:
     """See that nothing is asked for that a prepared folder has brought already."""
-    free = {"prepared", "weights", "bpe_dropout", "unigram_alpha", "max_length", "tokenizer_kind", "errors"}
+    free = {
+        "prepared",
+        "weights",
+        "bpe_dropout",
+        "unigram_alpha",
+        "max_length",
+        "tokenizer_kind",
+        "errors",
+        "shortlist",
+    }
     for item in fields(data):
         if item.name not in free and getattr(data, item.name) != item.default:
             name = {"vocabulary_size": "vocab_size", "tags": "tag"}.get(item.name, item.name).replace("_", "-")

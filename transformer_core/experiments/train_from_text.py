@@ -43,6 +43,7 @@ from transformer_core.experiments.run_folder import (
     open_run,
     record_result,
 )
+from transformer_core.experiments.shortlist_learning import write_shortlist
 from transformer_core.experiments.starting_point import (
     build_model,
     compare_tokenizers,
@@ -54,6 +55,7 @@ from transformer_core.experiments.starting_point import (
 from transformer_core.experiments.text_config import DataConfig
 from transformer_core.experiments.training_file import recall_options
 from transformer_core.experiments.validation import ValidationDecoder
+from transformer_core.lexicon.config import ShortlistConfig
 from transformer_core.model import Transformer
 from transformer_core.model_files import read_config, read_json, read_tokenizers
 from transformer_core.training.adaptation import adapt_model
@@ -119,6 +121,8 @@ def train_from_text(
         )
         result = trainer.run()
         if job.is_first:
+            if result.is_finished and isinstance(prepared.run.data, DataConfig) and prepared.run.data.shortlist:
+                write_shortlist(run.folder, prepared.task.training, ShortlistConfig(), progress)
             record_result(run.folder, result)
     return result
 

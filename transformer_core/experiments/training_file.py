@@ -53,7 +53,9 @@ OPTION_NAMES = {
 }
 
 # Options that say when a run stops and what it keeps and shows, not what it computes: they may change on resume.
-FREE_OPTIONS = frozenset({"max_time", "patience", "log_every", "save_every", "keep_last", "threads", "fsdp"})
+FREE_OPTIONS = frozenset(
+    {"max_time", "patience", "log_every", "save_every", "keep_last", "threads", "fsdp", "shortlist"}
+)
 # So may these, where neither the learning rate nor dropout looks at the end.
 LIMITS = frozenset({"max_steps", "max_epochs"})
 ENDLESS_SCHEDULES = frozenset({"inverse-sqrt", "constant"})

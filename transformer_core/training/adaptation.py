@@ -62,6 +62,8 @@ def _names(model: Transformer, part: ModelPart, fresh_parts: Collection[str]) ->
     """
     prefixes: tuple[str, ...] = EMBEDDINGS if part.stack == "embeddings" else (f"{part.stack}.",)
     if part.first is not None and part.last is not None:
+        if getattr(model.config, part.stack).share_layers:
+            raise ConfigError(f"--freeze {part.name}: the layers of the {part.stack} are one; name {part.stack}")
         num_layers = len((model.encoder if part.stack == "encoder" else model.decoder).layers)
         if part.last > num_layers:
             raise ConfigError(f"--freeze {part.name}: the {part.stack} has layers 1 to {num_layers}")

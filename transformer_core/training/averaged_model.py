@@ -101,6 +101,7 @@ def average_models(sources: Sequence[WeightsOfModel], folder: Path, command: str
         weights=mean_weights(read_weights(source.path, shapes) for source in sources),
         generation=read_json(first / "generation.json"),
         origin=_origin(sources),
+        shortlist_of=first,
     )
     write_model(mean, folder, command)
 

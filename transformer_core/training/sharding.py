@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, TypeGuard
 
 from torch import Tensor, nn
 
+from transformer_core.errors import ConfigError
 from transformer_core.model import Transformer
 
 if TYPE_CHECKING:
@@ -22,7 +23,13 @@ __all__ = ["gathered", "is_split", "laid_out_like", "shard"]
 
 
 def shard(model: Transformer, root: nn.Module, num_processes: int) -> "FSDPModule":
-    """Split the weights of a model layer by layer, and what is left of `root`, which holds it, as one more part."""
+    """Split the weights of a model layer by layer, and what is left of `root`, which holds it, as one more part.
+
+    Raises:
+        ConfigError: layers share their weights.
+    """
+    if model.config.encoder.share_layers or model.config.decoder.share_layers:
+        raise ConfigError("--fsdp does not go with --share-layers: weights are put together for each layer alone")
     from torch.distributed.device_mesh import init_device_mesh
     from torch.distributed.fsdp import fully_shard
 

@@ -1,8 +1,11 @@
+from dataclasses import replace
 from pathlib import Path
+from typing import get_args
 
 import pytest
 
-from transformer_core.config import PRESETS, ModelConfig, TieEmbeddings
+from cli import options
+from transformer_core.config import DEEP_PRESETS, PRESETS, ModelConfig, TieEmbeddings
 from transformer_core.errors import ConfigError
 from transformer_core.experiments.config import ArchitectureConfig
 from transformer_core.experiments.text_config import DataConfig, RawTextConfig
@@ -57,6 +60,25 @@ def test_a_prepared_folder_brings_all_but_the_weights(values: dict[str, object],
 def built(*, is_joint: bool = True, **values: object) -> ModelConfig:
     config = ArchitectureConfig(**{"arch": "tiny", "dropout": 0.1, **values})  # type: ignore[arg-type]
     return config.model_config((10, 10), (0, 1, 2), is_joint=is_joint)
+
+
+def test_a_preset_of_a_deep_encoder_and_a_shallow_decoder() -> None:
+    config = built(arch="tiny-6-2")
+    assert (config.encoder.num_layers, config.decoder.num_layers) == (6, 2)
+    assert replace(config.encoder, num_layers=4) == replace(config.decoder, num_layers=4) == PRESETS["tiny"]
+    config = built(arch="base-12-1", num_decoder_layers=2, decoder_d_ff=64)
+    assert (config.encoder.num_layers, config.decoder.num_layers, config.decoder.d_ff) == (12, 2, 64)
+    assert get_args(options.DeepPreset) == tuple(DEEP_PRESETS)
+    assert get_args(options.Preset) == tuple(PRESETS)
+
+
+@pytest.mark.parametrize(
+    ("asked", "shared"),
+    [("none", (False, False)), ("encoder", (True, False)), ("decoder", (False, True)), ("all", (True, True))],
+)
+def test_stacks_share_their_layers_where_it_is_asked_for(asked: str, shared: tuple[bool, bool]) -> None:
+    config = built(share_layers=asked)
+    assert (config.encoder.share_layers, config.decoder.share_layers) == shared
 
 
 def test_a_preset_with_what_differs_from_it() -> None:
