@@ -16,9 +16,8 @@ from numpy.typing import NDArray
 
 __all__ = ["Links", "TranslationTable", "train_ibm_model_1"]
 
-MAX_ENTRIES = (
-    1 << 23
-)  # of a table: 8 bytes for the key of each, 8 for its share, and as much again while they are sorted
+# Of a table: 8 bytes for the key of each, 8 for its share, and as much again while they are sorted.
+MAX_ENTRIES = 1 << 23
 
 Integers = NDArray[np.int64]
 Shares = NDArray[np.float64]
