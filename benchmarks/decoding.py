@@ -36,7 +36,7 @@ from widened_model import widened
 
 from transformer_core.decoding.config import BatchConfig, SearchConfig
 from transformer_core.decoding.translator import Translator
-from transformer_core.evaluation.metrics import evaluate_corpus
+from transformer_core.evaluation.metrics import MetricOptions, evaluate_corpus
 from transformer_core.model_directory import LoadedModel, load_model
 
 Search = Literal["greedy", "beam", "lines"]
@@ -125,9 +125,10 @@ def compete(contest: Contest, peer: str, rounds: int, references: Sequence[str] 
         "ratios": " ".join(f"{theirs / ours:.2f}" for ours, theirs in seconds),
     }
     if references is not None:
+        tokenizer = contest.loaded.target_tokenizer
+        options = MetricOptions(lowercase=tokenizer.config.lowercase)
         for name, tokens in (("our BLEU", our_tokens), ("their BLEU", their_tokens)):
-            texts = contest.loaded.target_tokenizer.decode_batch(tokens)
-            row[name] = evaluate_corpus(texts, [list(references)], ["bleu"])[0].value
+            row[name] = evaluate_corpus(tokenizer.decode_batch(tokens), [list(references)], ["bleu"], options)[0].value
     return row
 
 
