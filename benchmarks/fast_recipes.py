@@ -32,7 +32,7 @@ from results_table import Row, show
 
 from transformer_core.decoding.config import BatchConfig, SearchConfig
 from transformer_core.decoding.translator import Translator
-from transformer_core.evaluation.metrics import evaluate_corpus
+from transformer_core.evaluation.metrics import MetricOptions, evaluate_corpus
 from transformer_core.model_directory import LoadedModel, load_model
 from transformer_core.model_files import SHORTLIST_FILE
 
@@ -81,14 +81,15 @@ def timed(translate: Translate) -> float:
     return time.process_time() - started_at
 
 
-def measure(ways: Mapping[str, Translate], rounds: int, references: Sequence[str]) -> list[Row]:
+def measure(ways: Mapping[str, Translate], rounds: int, references: Sequence[str], *, lowercase: bool) -> list[Row]:
     """Let all translate in turn, and score what they wrote."""
+    options = MetricOptions(lowercase=lowercase)
     texts = {name: translate() for name, translate in ways.items()}  # also makes what is made when first needed
     seconds = [{name: timed(translate) for name, translate in ways.items()} for _ in range(rounds)]
     return [
         {
             "recipe": name,
-            "BLEU": evaluate_corpus(texts[name], [list(references)], ["bleu"])[0].value,
+            "BLEU": evaluate_corpus(texts[name], [list(references)], ["bleu"], options)[0].value,
             "s": statistics.median(each[name] for each in seconds),
             "lines/s": len(references) / statistics.median(each[name] for each in seconds),
             "times": statistics.median(each["fp32"] / each[name] for each in seconds),
@@ -112,13 +113,14 @@ def main() -> None:
     parser.add_argument("--reference", type=Path, required=True, help="their translations")
     parser.add_argument("--beam-size", type=int, default=1)
     parser.add_argument("--lines", type=int, help="only the first so many")
+    parser.add_argument("-lc", "--lowercase", action="store_true", help="BLEU does not look at case")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--output", type=Path, help="where to write the figures as JSON")
     options = parser.parse_args()
     torch.set_num_threads(1)
     lines, references = read(options.source, options.lines), read(options.reference, options.lines)
     ways = recipes(options.model, options.shallow, options.beam_size, lines)
-    rows = measure(ways, options.rounds, references)
+    rows = measure(ways, options.rounds, references, lowercase=options.lowercase)
     show(f"{options.model}, {options.source.name}, beam {options.beam_size}", rows)
     if options.output:
         machine = {
