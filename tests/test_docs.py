@@ -254,6 +254,13 @@ def test_the_commands_about_fast_models_run(tmp_path: Path) -> None:
     assert (work / "fast" / "shortlist.safetensors").exists()
 
 
+@pytest.mark.slow
+def test_the_commands_about_training_run(tmp_path: Path) -> None:
+    work = Shell(tmp_path).run(REPOSITORY / "docs" / "training.md")
+    config = json.loads((work / "model" / "config.json").read_text(encoding="utf-8"))
+    assert (config["positions"], config["feed_forward"], config["norm_kind"]) == ("rotary", "swiglu", "rms")
+
+
 def test_only_these_documents_have_commands_to_run() -> None:
     with_commands = {document.name for document in DOCUMENTS if any(block.is_run for block in blocks(document))}
     pages = (
@@ -267,6 +274,7 @@ def test_only_these_documents_have_commands_to_run() -> None:
         "pretraining",
         "scaling",
         "serving",
+        "training",
         "tutorial",
     )
     assert with_commands == {"README.md", *(f"{page}.md" for page in pages)}

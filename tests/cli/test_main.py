@@ -150,7 +150,8 @@ def test_completion() -> None:
     assert complete("transduce tra") == ["train", "translate"]
     assert complete("transduce inspect m") == ["model"]
     assert complete("transduce evaluate -m c") == ["chrf", "cer"]
-    assert complete("transduce train --arch ") == ["tiny", "small", "base", "big"]
+    deep = ["tiny-6-2", "small-6-2", "base-6-2", "base-12-1"]
+    assert complete("transduce train --arch ") == ["tiny", "small", "base", "big", *deep]
     assert complete("transduce translate --device c") == ["cpu", "cuda", "cuda:0"]
     assert "--beam-size" in complete("transduce translate --be")
 

@@ -106,7 +106,7 @@ def test_a_named_pipe_is_written_to_and_not_replaced(text: Path, tmp_path: Path)
         (["-i", "text.txt", "--vocab-size", "10", "--kind", "unigram"], 2, "is too small: unigram needs"),
         (["-i", "text.txt", "--vocab-size", "many"], 2, "--vocab-size: must be a valid integer"),
         (["-i", "text.txt", "--kind", "bep"], 2, "did you mean 'bpe'?"),
-        (["-i", "text.txt", "--normalization", "nfd"], 2, "nfd"),
+        (["-i", "text.txt", "--normalization", "nfkd"], 2, "nfkd"),
         (["-i", "-", "-i", "-"], 2, "standard input (-) can be only one of the files"),
         ([], 2, "--input"),
         (["-i", "text.txt", "-o", "nowhere/x.json"], 2, "nowhere: no such folder"),
