@@ -17,7 +17,7 @@ import statistics
 import subprocess
 import sys
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import metadata
 from pathlib import Path
 
@@ -53,29 +53,21 @@ CAPTIONS = words(
 # Words of few letters, and few of them: recurrent layers beat attention there (docs/layers.md).
 PHONES = words("--arch tiny --encoder-mixer gru --decoder-mixer gru")
 
+EN_DE = Recipe(
+    sides=("en", "de"),
+    train="multi30k/raw/train",
+    valid="multi30k/raw/val",
+    test="multi30k/raw/test_2016_flickr",
+    tokenizers={"tokenizer": words("--vocab-size 7000 --lowercase")},
+    options=CAPTIONS,
+    search=words("--beam-size 5 --length-penalty 1"),
+    metrics=words("-m bleu -m chrf -lc --chrf-lowercase"),
+    processes=2,
+)
+
 RECIPES = {
-    "multi30k": Recipe(
-        sides=("en", "de"),
-        train="multi30k/raw/train",
-        valid="multi30k/raw/val",
-        test="multi30k/raw/test_2016_flickr",
-        tokenizers={"tokenizer": words("--vocab-size 7000 --lowercase")},
-        options=CAPTIONS,
-        search=words("--beam-size 5 --length-penalty 1"),
-        metrics=words("-m bleu -m chrf -lc --chrf-lowercase"),
-        processes=2,
-    ),
-    "multi30k-de-en": Recipe(
-        sides=("de", "en"),
-        train="multi30k/raw/train",
-        valid="multi30k/raw/val",
-        test="multi30k/raw/test_2016_flickr",
-        tokenizers={"tokenizer": words("--vocab-size 7000 --lowercase")},
-        options=CAPTIONS,
-        search=words("--beam-size 5 --length-penalty 1"),
-        metrics=words("-m bleu -m chrf -lc --chrf-lowercase"),
-        processes=2,
-    ),
+    "multi30k": EN_DE,
+    "multi30k-de-en": replace(EN_DE, sides=("de", "en")),
     "cmudict": Recipe(
         sides=("src", "tgt"),
         train="cmudict/train",
