@@ -2,6 +2,7 @@
 
 import os
 import signal
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -457,7 +458,11 @@ def test_a_failure_of_the_first_ends_those_that_wait(tmp_path: Path) -> None:
 
 def test_a_fault_of_our_own_is_not_taken_for_a_loss(tmp_path: Path) -> None:
     def work() -> None:
-        with joined(this_job(), CPU):
+        job = this_job()
+        with joined(job, CPU):
+            (tmp_path / f"joined-{job.rank}").touch()
+            while not (tmp_path / f"joined-{1 - job.rank}").exists():  # else it sees this one's end while it connects
+                time.sleep(0.001)
             raise RuntimeError("shapes do not fit")
 
     assert run_job(tmp_path, work) == ["RuntimeError: shapes do not fit"] * 2
