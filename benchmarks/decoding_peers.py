@@ -43,6 +43,7 @@ def by_ctranslate2(
     names = json.loads(next(folder.glob("*_vocabulary.json")).read_text(encoding="utf-8"))
     ids = {name: index for index, name in enumerate(names)}
     options = {"beam_size": beam_size, "max_decoding_length": max_length, "max_input_length": 0}
+    options["min_decoding_length"] = 0  # one if not said: then no empty hypothesis takes a place among the finished
     if batching is not None:
         options |= {"max_batch_size": batching[0], "batch_type": batching[1]}
 

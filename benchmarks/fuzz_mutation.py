@@ -11,6 +11,7 @@ import lzma
 import random
 import struct
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import zstandard
@@ -175,7 +176,7 @@ def mutate_packed(suffix: str) -> Mutation:
     """Change the text before it is packed, or the packed bytes; put several members one after the other."""
     pack: dict[str, Callable[[bytes], bytes]] = {
         ".gz": gzip.compress,
-        ".xz": lzma.compress,
+        ".xz": partial(lzma.compress, preset=0),  # by default it takes a hundred megabytes, and memory is limited here
         ".zst": lambda text: zstandard.ZstdCompressor().compress(text),
     }
     unpack: dict[str, Callable[[bytes], bytes]] = {

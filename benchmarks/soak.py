@@ -4,8 +4,8 @@
 
 A tiny model, greedy, JSON lines through two pipes: every line must come back, in order, with its id and a translation.
 With --workers several processes translate, with --serve a server does, and the program is its client. RssAnon, the
-memory that belongs to no file, of all these processes together, is read twice a second; so Linux is needed. Ends with 1
-if it grows by 5 % or more after line 10,000, or if a line is missing or out of place.
+memory that belongs to no file, of all these processes together, is read ten times a second; so Linux is needed. Ends
+with 1 if it grows by 5 % or more after line 10,000, or if a line is missing or out of place.
 """
 
 import argparse
@@ -31,7 +31,7 @@ from small_task import LETTERS, train_small
 ENVIRONMENT = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
 WARM_LINES = 10_000  # after these memory must stay what it is
 LIMIT = 0.05
-SAMPLE_EVERY_SECONDS = 0.5
+SAMPLE_EVERY_SECONDS = 0.1
 
 
 class Stream:

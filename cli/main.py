@@ -4,6 +4,7 @@ A command is imported when it is called. Neither this file nor what it imports m
 else that takes time: the help must come at once (benchmarks/startup.py measures it, tests/test_layers.py watches).
 """
 
+import os
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -19,6 +20,10 @@ if TYPE_CHECKING:  # Typer's own signatures speak of these; no name of its insid
     from typer._click.core import Context, Parameter
 
 __all__ = ["COMMANDS", "app", "main"]
+
+# torch keeps what it has made ready for every shape of a matrix that it meets on a CPU, a thousand of them in either
+# cache; memory would grow for hundreds of thousands of lines. The shapes of one step fit, so that nothing gets slower.
+SHAPES_KEPT = {"ONEDNN_PRIMITIVE_CACHE_CAPACITY": "64", "LRU_CACHE_CAPACITY": "16"}
 
 DATA = "Data"
 MODELS = "Models"
@@ -132,4 +137,6 @@ def program(
 
 def main() -> None:
     """Run the program and leave with its exit code."""
+    for variable, entries in SHAPES_KEPT.items():
+        os.environ.setdefault(variable, entries)
     run(app)

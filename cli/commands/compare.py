@@ -1,6 +1,5 @@
 """`transduce compare`: attention, recurrent and convolutional layers side by side."""
 
-import os
 from dataclasses import replace
 from enum import StrEnum
 from pathlib import Path
@@ -158,8 +157,6 @@ def compare(
         stack=replace(PRESETS[arch], kernel_width=kernel_width),
         training=training,
     )
-    # oneDNN keeps code for every shape it meets; without a limit, memory grows with the length of the run
-    os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "64")
     from cli.compare_report import to_json, to_text
     from cli.training_display import training_display
     from transformer_core.experiments.compare import compare as compare_mixers

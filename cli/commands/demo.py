@@ -1,6 +1,5 @@
 """`transduce demo`: the whole path on a real task, from its data to a model that answers what is typed."""
 
-import os
 import sys
 from pathlib import Path
 from textwrap import indent
@@ -71,8 +70,6 @@ def demo(
     """
     folder = output or Path(task)
     console.info(f"{AIMS[task]}; everything goes into {folder}")
-    # oneDNN keeps code for every shape it meets; without a limit, memory grows with the length of the run
-    os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "64")
     from cli.training_display import training_display
     from transformer_core.experiments.demo import DemoConfig, evaluate_demo, prepare_demo
     from transformer_core.experiments.train_from_text import train_from_text

@@ -1,6 +1,5 @@
 """`transduce pretrain`: raw text in, a pretrained encoder or a denoising model out; the same command again goes on."""
 
-import os
 from typing import Annotated
 
 import typer
@@ -157,8 +156,6 @@ def pretrain(
         overwrite=overwrite,
         command=console.command_line(),
     )
-    # oneDNN keeps code for every shape it meets; without a limit, memory grows with the length of the run
-    os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "64")
     from cli.training_display import training_display
     from transformer_core.experiments.train_from_text import train_from_text
 

@@ -1,6 +1,5 @@
 """`transduce train`: two text files in, a model out; the same command again goes on where it stopped."""
 
-import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -241,8 +240,6 @@ def run_training(
         overwrite=values["overwrite"],
         command=console.command_line(),
     )
-    # oneDNN keeps code for every shape it meets; without a limit, memory grows with the length of the run
-    os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "64")
     from cli.training_display import training_display
 
     with training_display(run.folder, writes_tensorboard=values["tensorboard"]) as listener:

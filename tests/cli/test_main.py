@@ -1,5 +1,6 @@
 """The program as a whole: its table, its help, --version, completion, and command lines that do not parse."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -9,7 +10,7 @@ from typer.testing import CliRunner
 
 from benchmarks.startup import LIMIT, measure_startup
 from cli.lazy_group import Entry
-from cli.main import COMMANDS, app
+from cli.main import COMMANDS, SHAPES_KEPT, app, main
 from tests.program import program_environment, run_program
 from tests.test_layers import HEAVY
 
@@ -26,6 +27,19 @@ def complete(words: str, folder: Path | None = None) -> list[str]:
         "COMP_CWORD": str(len(words.split(" ")) - 1),
     }
     return run_program(variables=variables, folder=folder).stdout.decode().split()
+
+
+def test_what_torch_keeps_for_shapes_does_not_grow_without_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: dict[str, str | None] = {}
+    monkeypatch.setattr("cli.main.run", lambda _: seen.update({name: os.environ.get(name) for name in SHAPES_KEPT}))
+    for name in SHAPES_KEPT:
+        monkeypatch.setenv(name, "of the user")  # and put back
+    main()
+    assert set(seen.values()) == {"of the user"}
+    for name in SHAPES_KEPT:
+        monkeypatch.delenv(name)
+    main()
+    assert seen == SHAPES_KEPT
 
 
 @pytest.mark.parametrize("flag", ["--help", "-h"])

@@ -1,4 +1,3 @@
-import os
 import shlex
 import sys
 import tomllib
@@ -131,12 +130,6 @@ def test_a_changed_option_is_refused(tmp_path: Path) -> None:
         "go on, or --overwrite to start anew\n"
     )
     assert train(*command, "--heads", "4", "--overwrite").splitlines()[-1].startswith("all 20 steps are done")
-
-
-def test_no_cache_of_compiled_shapes_grows_without_limit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("ONEDNN_PRIMITIVE_CACHE_CAPACITY", raising=False)
-    train(*files_of(tmp_path), "-o", tmp_path / "model", *TINY_RUN, "--max-steps", "1")
-    assert os.environ["ONEDNN_PRIMITIVE_CACHE_CAPACITY"] == "64"
 
 
 # --- TensorBoard
