@@ -39,7 +39,7 @@ class Contender:
     environment: Mapping[str, str] = field(default_factory=dict)
 
 
-ALL_PRIMITIVES = {"ONEDNN_PRIMITIVE_CACHE_CAPACITY": "1024"}  # oneDNN's own default; `train` says 64
+ALL_PRIMITIVES = {"ONEDNN_PRIMITIVE_CACHE_CAPACITY": "1024"}  # oneDNN's own default; the program says 16
 # glibc gives large blocks back to the system and asks for them again; 32 MiB is the largest threshold it takes
 KEPT_MEMORY = {"MALLOC_TRIM_THRESHOLD_": "4000000000", "MALLOC_MMAP_THRESHOLD_": str(32 * 2**20)}
 PLAIN = {

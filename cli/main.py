@@ -22,8 +22,8 @@ if TYPE_CHECKING:  # Typer's own signatures speak of these; no name of its insid
 __all__ = ["COMMANDS", "app", "main"]
 
 # torch keeps what it has made ready for every shape of a matrix that it meets on a CPU, a thousand of them in either
-# cache; memory would grow for hundreds of thousands of lines. The shapes of one step fit, so that nothing gets slower.
-SHAPES_KEPT = {"ONEDNN_PRIMITIVE_CACHE_CAPACITY": "64", "LRU_CACHE_CAPACITY": "16"}
+# cache; memory would grow for hundreds of thousands of lines. The shapes of one step of a search fit, and training is no slower.
+SHAPES_KEPT = {"ONEDNN_PRIMITIVE_CACHE_CAPACITY": "16", "LRU_CACHE_CAPACITY": "16"}
 
 DATA = "Data"
 MODELS = "Models"

@@ -5,7 +5,6 @@ plain projection takes its place. A test says when that happens.
 """
 
 import copy
-import math
 import warnings
 from collections.abc import Callable
 
@@ -33,8 +32,9 @@ __all__ = [
     "projection_to",
 ]
 
-# Rows from which packed weights are the faster ones; below, packing the input costs more than it saves.
+# Rows from which packed weights are the faster ones, and multiplications: the call alone takes 10 µs, as long as these.
 MIN_PACKED_ROWS = 4
+MIN_PACKED_PRODUCTS = 800_000
 # With AVX-512 oneDNN's packed products are the faster ones everywhere; without, only where there are so many outputs.
 MIN_PACKED_OUTPUTS = 4096
 
@@ -172,7 +172,7 @@ class PackedLinear(nn.Module):
             is_packed = torch.backends.cpu.get_cpu_capability() != "AVX2" or weight.size(0) >= MIN_PACKED_OUTPUTS
         self._packed_product = _packed_product(weight, bias) if is_packed else None
         # inputs, in all rows together, from which that is the faster one
-        self._min_packed = math.inf if self._packed_product is None else MIN_PACKED_ROWS * weight.size(1)
+        self._min_packed = max(MIN_PACKED_ROWS * weight.size(1), MIN_PACKED_PRODUCTS / weight.size(0))
 
     def forward(self, inputs: Tensor) -> Tensor:
         """(…, in_features) -> (…, out_features)."""
