@@ -22,7 +22,7 @@ if TYPE_CHECKING:  # Typer's own signatures speak of these; no name of its insid
 __all__ = ["COMMANDS", "app", "main"]
 
 # torch keeps what it has made ready for every shape of a matrix that it meets on a CPU, a thousand of them in either
-# cache; memory would grow for hundreds of thousands of lines. The shapes of one step of a search fit, and training is no slower.
+# cache: memory would grow for hundreds of thousands of lines. So few are enough, for a search as for training.
 SHAPES_KEPT = {"ONEDNN_PRIMITIVE_CACHE_CAPACITY": "16", "LRU_CACHE_CAPACITY": "16"}
 
 DATA = "Data"
