@@ -62,10 +62,10 @@ def is_unchanged(recorded: object, paths: Sequence[Path]) -> bool:
     if not isinstance(recorded, list) or len(recorded) != len(paths):
         return False
     for before, path in zip(recorded, paths, strict=True):
-        if not isinstance(before, dict) or not path.is_file():
+        if not isinstance(before, dict) or not isinstance(before.get("sha256"), str) or not path.is_file():
             return False
         status = path.stat()
         same_status = (status.st_size, status.st_mtime_ns) == (before.get("bytes"), before.get("modified_ns"))
-        if not same_status and hash_file(path) != before.get("sha256"):
+        if not same_status and hash_file(path) != before["sha256"]:
             return False
     return True

@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 from cli.main import app
 from tests.training_task import TINY_MODEL, TINY_RUN, metrics_without_times, write_task
 from transformer_core.model_directory import load_model
-from transformer_core.model_files import read_json
+from transformer_core.model_files import read_json, write_json
 
 
 @pytest.fixture(autouse=True)
@@ -118,6 +118,27 @@ def test_time_ends_a_run_and_the_same_command_goes_on(tmp_path: Path) -> None:
     assert train(*command).splitlines()[-1].startswith("all 20 steps are done; the model is in ")
     assert (tmp_path / "model/model.safetensors").read_bytes() == (tmp_path / "whole/model.safetensors").read_bytes()
     assert metrics_without_times(tmp_path / "model") == metrics_without_times(tmp_path / "whole")
+
+
+@pytest.mark.parametrize("content", ["x", 3, None, [[]], ["x"], {"a": [None]}, [{"bytes": 3}]])
+def test_what_a_run_knows_of_other_files_is_not_asked(tmp_path: Path, content: object) -> None:
+    command = [*files_of(tmp_path), "-o", tmp_path / "model", *TINY_RUN]
+    train(*command, "--max-time", "0.000001")
+    record = read_json(tmp_path / "model/metadata.json")
+    record["data"]["train"] = record["data"][""] = content
+    write_json(tmp_path / "model/metadata.json", record)
+    assert train(*command).splitlines()[-1].startswith("all 20 steps are done")
+
+
+def test_files_without_a_hash_are_not_those_of_the_run(tmp_path: Path) -> None:
+    command = [*files_of(tmp_path), "-o", tmp_path / "model", *TINY_RUN]
+    train(*command, "--max-time", "0.000001")
+    record = read_json(tmp_path / "model/metadata.json")
+    del record["data"]["train_src"][0]["sha256"]
+    write_json(tmp_path / "model/metadata.json", record)
+    code, stdout, stderr = invoke("train", *command)
+    assert (code, stdout, stderr.count("\n")) == (2, "", 1)
+    assert "the files of --train-src are missing or not what they were" in stderr
 
 
 def test_a_changed_option_is_refused(tmp_path: Path) -> None:

@@ -177,14 +177,15 @@ def describe_data(run: TrainingRun, stored: dict[str, Any] | None) -> dict[str, 
     if stored is None:
         return {name: [describe_file(path) for path in files] for name, files in paths.items()}
     found = read_json(run.folder / "metadata.json").get("data")
-    recorded: dict[str, list[dict[str, Any]]] = found if isinstance(found, dict) else {}
+    recorded = found if isinstance(found, dict) else {}
+    described = {name: recorded.get(name, []) for name in paths}
     for name, files in paths.items():
-        if not is_unchanged(recorded.get(name, []), files):
+        if not is_unchanged(described[name], files):
             raise ConfigError(
                 f"the files of --{name.replace('_', '-')} are missing or not what they were when the run in "
                 f"{run.folder} began; put them back, or start anew with --overwrite"
             )
-    return recorded
+    return described
 
 
 def data_key(data: TextConfig, tokenizers: Tokenizers, data_files: dict[str, list[dict[str, Any]]]) -> str:
