@@ -27,7 +27,9 @@ from importlib import metadata
 from pathlib import Path
 from typing import Literal
 
-os.environ["OMP_NUM_THREADS"] = "1"  # read when torch and CTranslate2 are loaded
+from cli.main import SHAPES_KEPT
+
+os.environ |= {"OMP_NUM_THREADS": "1", **SHAPES_KEPT}  # read when torch and CTranslate2 are loaded
 
 import torch
 from decoding_peers import BATCH_SIZES, Tokens, by_ctranslate2, by_transformers

@@ -116,8 +116,8 @@ class PieceSearch:
         except NoRoomError:
             self._is_merging = False
             return self._find(pieces)
-        # by strategy, for each gives all that it has found at once
-        found = {id(strategy): strategy.hypotheses() for strategy, _ in begun}
+        strategies = {id(strategy): strategy for strategy, _ in begun}
+        found = {name: strategy.hypotheses() for name, strategy in strategies.items()}  # each gives all at once
         return [
             self._merged(found[id(strategy)][place * self._copies : (place + 1) * self._copies])
             for strategy, place in begun
