@@ -83,7 +83,10 @@ def work(name: str, cpu_seconds: float, seed: int, prepared: Path, folder: Path)
         (corpus / str(number)).write_bytes(content)
 
     def mutate(data: bytes, max_size: int, seed: int) -> bytes:
-        return target.mutate(data, random.Random(seed))[:max_size]
+        try:
+            return target.mutate(data, random.Random(seed))[:max_size]
+        except MemoryError:  # the limit is meant for the target
+            return data[:max_size]
 
     largest = 4 * max(map(len, seeds)) + 20_000
     options = [f"-seed={seed}", f"-max_len={largest}", f"-timeout={HANGS_SECONDS}", "-rss_limit_mb=0", "-verbosity=0"]

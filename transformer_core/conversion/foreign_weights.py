@@ -1,5 +1,7 @@
 """Read the weights of a foreign model folder: safetensors, or a pickle of which torch unpacks nothing but tensors."""
 
+import os
+import reprlib
 from pathlib import Path
 
 import torch
@@ -47,8 +49,8 @@ def _read(path: Path) -> dict[str, Tensor]:
     Raises:
         ModelError: it is missing or damaged.
     """
-    if not path.is_file():  # a pipe would be waited for
-        raise ModelError(f"{path}: is missing, or no ordinary file")
+    if not os.path.isfile(path):  # a pipe would be waited for; Path.is_file() lets names out that are too long
+        raise ModelError(f"{path.parent}: {reprlib.repr(path.name)} is missing, or no ordinary file")
     try:
         if path.suffix == ".safetensors":
             return to_float32(load_file(path))

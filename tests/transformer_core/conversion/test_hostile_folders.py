@@ -113,6 +113,11 @@ HOSTILE: dict[str, tuple[str, Damage, str]] = {
         write("model.safetensors.index.json", b'{"weight_map": {"a": "..", "b": ""}}'),
         "no ordinary file",
     ),
+    "a part whose name is too long": (
+        "sharded",
+        write("model.safetensors.index.json", b'{"weight_map": {"a": "' + b"x" * 4000 + b'"}}'),
+        r"'x+\.\.\.x+' is missing, or no ordinary file",
+    ),
     "a pickle that takes what is not there": ("pickled", write("pytorch_model.bin", b"\x80\x02."), "is damaged"),
     "a pickle of nothing": ("pickled", write("pytorch_model.bin", b""), "is damaged"),
     "arrays that are a pipe": ("ctranslate2", pipe("model.bin"), "no ordinary file"),
