@@ -61,7 +61,7 @@ def transduce_batches(source: str, target: str, tokenizer_path: str, batch_size:
     from tokenizer import Tokenizer
     from transformer_core.data.batching import Batching
     from transformer_core.data.encoding import RowEncoder
-    from transformer_core.data.lines import read_pairs
+    from transformer_core.data.pairs import read_pairs
     from transformer_core.data.shards import Part, write_corpus
     from transformer_core.experiments.text_config import DataConfig
 

@@ -7,10 +7,10 @@
     lines     greedy, one line at a time
 
 MODEL is exported (`transduce export`), so nothing differs but who computes; `--widened` writes it into Opus-MT's shape
-first (widened_model.py). All get the same tokens and may write as many; CTranslate2 gets the better of two batch sizes,
-found beforehand on the same lines, `transformers` batches of 64 lines, the longest first. The figures are CPU-seconds
-of this process, medians of the rounds; `ratio` is the other's time by ours, the median of the rounds (above 1 we are
-faster). `same` counts lines with identical tokens. Needs the extras `ctranslate2` and `huggingface`.
+first (widened_model.py). All get the same tokens and may write as many; we and CTranslate2 get the better of two batch
+sizes, found beforehand on the same lines, `transformers` batches of 64 lines, the longest first. The figures are
+CPU-seconds of this process, medians of the rounds; `ratio` is the other's time by ours, the median of the rounds (above
+1 we are faster). `same` counts lines with identical tokens. Needs the extras `ctranslate2` and `huggingface`.
 """
 
 import argparse
@@ -45,6 +45,7 @@ Search = Literal["greedy", "beam", "lines"]
 SEARCHES: tuple[Search, ...] = ("greedy", "beam", "lines")
 PEERS = ("ctranslate2", "transformers")
 PRECISIONS = ("fp32", "bf16", "int8")
+OUR_BATCH_SIZES = (4096, 8192)  # tokens
 Translate = Callable[[], Tokens]
 
 
@@ -64,8 +65,8 @@ class Contest:
         """One, but for beam search."""
         return 5 if self.search == "beam" else 1
 
-    def ours(self) -> Translate:
-        """Make ready; each call translates all lines."""
+    def ours(self) -> list[Translate]:
+        """Make ready, in each of the ways that may be the fastest; each call translates all lines."""
         config = SearchConfig(
             beam_size=self.beam_size,
             early_stopping=True,
@@ -74,10 +75,15 @@ class Contest:
             scores=False,
         )
         tokenizers = self.loaded.source_tokenizer, self.loaded.target_tokenizer
-        translator = Translator(self.loaded.model, *tokenizers, config, BatchConfig(precision=self.precision))
         batches = [[line] for line in self.lines] if self.search == "lines" else [self.lines]
-        return lambda: [
-            list(found.hypotheses[0].token_ids) for batch in batches for found in translator.translate(batch)
+
+        def translate(translator: Translator) -> Tokens:
+            return [list(found.hypotheses[0].token_ids) for batch in batches for found in translator.translate(batch)]
+
+        sizes = [None] if self.search == "lines" else list(OUR_BATCH_SIZES)
+        batchings = [BatchConfig(precision=self.precision, batch_size=size) for size in sizes]
+        return [
+            partial(translate, Translator(self.loaded.model, *tokenizers, config, batching)) for batching in batchings
         ]
 
     def theirs(self, peer: str) -> list[Translate]:
@@ -102,14 +108,17 @@ def timed(translate: Callable[[], Tokens]) -> tuple[Tokens, float]:
     return translate(), time.process_time() - started_at
 
 
+def fastest(ways: Sequence[Translate]) -> Translate:
+    """Try each, and choose."""
+    for translate in ways:
+        translate()  # warms up what is made when it is first needed
+    return ways[0] if len(ways) == 1 else min(ways, key=lambda translate: timed(translate)[1])
+
+
 def compete(contest: Contest, peer: str, rounds: int, references: Sequence[str] | None) -> Row:
     """Let both translate in turn."""
-    ours, candidates = contest.ours(), contest.theirs(peer)
-    our_tokens, _ = timed(ours)  # also warms up what is made when it is first needed
-    theirs = candidates[0]
-    if len(candidates) > 1:
-        theirs = min(candidates, key=lambda translate: timed(translate)[1])
-    their_tokens = theirs()
+    ours, theirs = fastest(contest.ours()), fastest(contest.theirs(peer))
+    our_tokens, their_tokens = ours(), theirs()
     seconds = [(timed(ours)[1], timed(theirs)[1]) for _ in range(rounds)]
     our_seconds, their_seconds = (statistics.median(side) for side in zip(*seconds, strict=True))
     num_tokens = sum(len(tokens) + 1 for tokens in our_tokens)
