@@ -1,13 +1,13 @@
 """Fast ways to translate beside the plain one: speed and BLEU, one thread, one after the other in turn.
 
-    python benchmarks/fast_recipes.py MODEL --source FILE --reference FILE [--shallow MODEL] [--beam-size 1] ...
+    python benchmarks/fast_recipes.py MODEL --source FILE --reference FILE [--other MODEL] [--beam-size 1] ...
 
     fp32                 MODEL as it is
     int8                 with 8-bit products
     shortlist            with its shortlist (`transduce shortlist`)
     int8, shortlist      with both
-    shallow              another model, such as a student with a shallow decoder
-    shallow, all         that with 8-bit products and its shortlist
+    OTHER                another model, by its name, such as a student with a shallow decoder; as many as are named
+    OTHER, all           that with 8-bit products and its shortlist
 
 A recipe whose model has no shortlist is left out. Every round runs all recipes, so that what else the machine does
 falls on all of them; figures are CPU-seconds of this process, medians of the rounds. `times` is the time of fp32 by
@@ -25,7 +25,9 @@ from importlib import metadata
 from pathlib import Path
 from typing import Literal
 
-os.environ["OMP_NUM_THREADS"] = "1"  # read when torch is loaded
+from cli.main import SHAPES_KEPT
+
+os.environ |= {"OMP_NUM_THREADS": "1", **SHAPES_KEPT}  # read when torch is loaded
 
 import torch
 from results_table import Row, show
@@ -52,7 +54,7 @@ def recipe(
     return lambda: [found.hypotheses[0].text for found in translator.translate(lines)]
 
 
-def recipes(folder: Path, shallow: Path | None, beam_size: int, lines: Sequence[str]) -> dict[str, Translate]:
+def recipes(folder: Path, others: Sequence[Path], beam_size: int, lines: Sequence[str]) -> dict[str, Translate]:
     """Name everything that is measured."""
     plain = SearchConfig(beam_size=beam_size, max_length=256, scores=False)
     short = SearchConfig(beam_size=beam_size, max_length=256, scores=False, shortlist=True)
@@ -61,11 +63,11 @@ def recipes(folder: Path, shallow: Path | None, beam_size: int, lines: Sequence[
     if loaded.shortlist is not None:
         found["shortlist"] = recipe(loaded, short, "fp32", lines)
         found["int8, shortlist"] = recipe(loaded, short, "int8", lines)
-    if shallow is not None:
-        student = load(shallow)
-        found["shallow"] = recipe(student, plain, "fp32", lines)
-        if student.shortlist is not None:
-            found["shallow, all"] = recipe(student, short, "int8", lines)
+    for path in others:
+        other = load(path)
+        found[path.name] = recipe(other, plain, "fp32", lines)
+        if other.shortlist is not None:
+            found[f"{path.name}, all"] = recipe(other, short, "int8", lines)
     return found
 
 
@@ -108,7 +110,7 @@ def main() -> None:
     """Measure, print a table and write the JSON."""
     parser = argparse.ArgumentParser(description="Fast ways to translate: speed beside BLEU.")
     parser.add_argument("model", type=Path, help="model folder")
-    parser.add_argument("--shallow", type=Path, help="model folder of a smaller model")
+    parser.add_argument("--other", type=Path, action="append", default=[], help="model folder; repeat it")
     parser.add_argument("--source", type=Path, required=True, help="lines to translate")
     parser.add_argument("--reference", type=Path, required=True, help="their translations")
     parser.add_argument("--beam-size", type=int, default=1)
@@ -119,7 +121,7 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(1)
     lines, references = read(options.source, options.lines), read(options.reference, options.lines)
-    ways = recipes(options.model, options.shallow, options.beam_size, lines)
+    ways = recipes(options.model, options.other, options.beam_size, lines)
     rows = measure(ways, options.rounds, references, lowercase=options.lowercase)
     show(f"{options.model}, {options.source.name}, beam {options.beam_size}", rows)
     if options.output:

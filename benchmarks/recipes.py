@@ -55,6 +55,10 @@ RECIPES: dict[str, tuple[str, ...]] = {
     "r-drop 3": ("--r-drop", "3"),
     "r-drop 5": ("--r-drop", "5"),
     "rms, swiglu, rotary": MODERN,
+    "6 + 2 layers": ("--arch", "tiny-6-2"),
+    "6 + 2 layers, ssru": ("--arch", "tiny-6-2", "--decoder-mixer", "ssru"),
+    "one decoder layer, four times": ("--share-layers", "decoder"),
+    "decoder feed-forward of 64": ("--dec-ffn-dim", "64"),
 }
 TASK = TASKS["multi30k"]
 
