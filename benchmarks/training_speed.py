@@ -16,7 +16,7 @@ exclude it, so they are installed by themselves:
 
     pip install torch==2.13.0 && pip install --no-deps eole==0.6.4 joeynmt==2.3.0
     pip install aiohttp configargparse ctranslate2 datasets fastapi httpx2 huggingface_hub importlib_metadata matplotlib
-    pip install pandas pillow portalocker pyahocorasick pydantic pyonmttok pyyaml requests rich sacrebleu sacremoses
+    pip install pandas pillow portalocker pyahocorasick pydantic pyonmttok pyyaml requests rich sacrebleu sacremoses six
     pip install safetensors sentencepiece subword-nmt tensorboard tokenizers tqdm uvicorn waitress
 
 Every command is printed before it runs; their configurations (training_tools.py) go to --folder.
