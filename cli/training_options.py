@@ -103,11 +103,11 @@ Overwrite = Annotated[
 # --- Architecture
 
 Arch = Annotated[
-    Literal[options.Preset, options.DeepPreset] | None,
+    Literal["auto", options.Preset, options.DeepPreset],
     typer.Option(
         "--arch",
         "-a",
-        help="Preset; in tiny-6-2 and the like 6 layers encode and 2 decode. Default: fits the data.",
+        help="Preset; auto fits the data; in tiny-6-2 and the like 6 layers encode and 2 decode.",
         rich_help_panel=ARCHITECTURE,
     ),
 ]

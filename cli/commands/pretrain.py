@@ -49,7 +49,7 @@ def pretrain(
     prepared: corpus_options.Prepared = None,
     weights: corpus_options.Weights = None,
     overwrite: training_options.Overwrite = False,
-    arch: training_options.Arch = None,
+    arch: training_options.Arch = "auto",
     num_layers: training_options.Layers = None,
     num_encoder_layers: training_options.EncoderLayers = None,
     num_decoder_layers: training_options.DecoderLayers = None,

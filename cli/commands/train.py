@@ -110,7 +110,7 @@ def train(
         ),
     ] = None,
     overwrite: training_options.Overwrite = False,
-    arch: training_options.Arch = None,
+    arch: training_options.Arch = "auto",
     num_layers: training_options.Layers = None,
     num_encoder_layers: training_options.EncoderLayers = None,
     num_decoder_layers: training_options.DecoderLayers = None,

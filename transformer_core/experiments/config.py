@@ -24,6 +24,7 @@ from transformer_core.training.adaptation_config import AdaptationConfig
 from transformer_core.training.config import PretrainingMetric, TrainingConfig, TranslationMetric
 
 __all__ = [
+    "AUTO",
     "PRETRAINING_DEFAULTS",
     "ArchitectureConfig",
     "NormPlace",
@@ -36,6 +37,8 @@ __all__ = [
 NormPlace = Literal["first", "last"]
 ShareLayers = Literal["none", "encoder", "decoder", "all"]
 ObjectiveName = Literal["masked", "denoising"]
+
+AUTO = "auto"  # in place of a preset: what follows from the data (recipe.py)
 
 # What differs when a model is pretrained: the probabilities of `fill` are worth more where nothing smooths them.
 PRETRAINING_DEFAULTS = TrainingConfig(label_smoothing=0.0)
@@ -62,7 +65,7 @@ class PretrainingConfig:
 class ArchitectureConfig:
     """The architecture as it is asked for: a preset, and what differs from it; None means as in the preset."""
 
-    arch: str | None = None  # preset; None follows from the data
+    arch: str = AUTO  # preset; "auto" follows from the data
     num_layers: int | None = None  # of encoder and decoder
     num_encoder_layers: int | None = None
     num_decoder_layers: int | None = None
@@ -94,8 +97,8 @@ class ArchitectureConfig:
     activation_dropout: float = ModelConfig.activation_dropout
 
     def __post_init__(self) -> None:
-        if self.arch is not None and self.arch not in PRESETS | DEEP_PRESETS:
-            raise ConfigError(f"arch ({self.arch!r}) must be one of {', '.join(PRESETS | DEEP_PRESETS)}")
+        if self.arch not in (AUTO, *PRESETS, *DEEP_PRESETS):
+            raise ConfigError(f"arch ({self.arch!r}) must be {AUTO} or one of {', '.join(PRESETS | DEEP_PRESETS)}")
         if self.share_layers not in get_args(ShareLayers):
             raise ConfigError(f"share_layers ({self.share_layers!r}) must be one of {', '.join(get_args(ShareLayers))}")
 
@@ -105,7 +108,7 @@ class ArchitectureConfig:
         Raises:
             ConfigError: the values do not fit together.
         """
-        assert self.arch is not None, "the caller completes the config"
+        assert self.arch != AUTO, "the caller completes the config"
         both = {
             "bidirectional": self.bidirectional,
             "kernel_width": self.kernel_width,

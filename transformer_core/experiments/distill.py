@@ -10,7 +10,7 @@ import torch
 
 from transformer_core.device import choose_device
 from transformer_core.errors import ConfigError
-from transformer_core.experiments.config import TrainingRun
+from transformer_core.experiments.config import AUTO, TrainingRun
 from transformer_core.experiments.corpus_preparation import Progress, no_progress
 from transformer_core.experiments.distillation_config import DistillationConfig
 from transformer_core.experiments.distilled_text import (
@@ -92,7 +92,7 @@ def _with_teacher(config: DistillationConfig, run: TrainingRun) -> TrainingRun:
     for path in (*data.valid_src, *data.valid_tgt):
         describe_file(path)
     if run.init_from is None:
-        replace(run.architecture, arch=run.architecture.arch or "tiny").stacks()
+        (replace(run.architecture, arch="tiny") if run.architecture.arch == AUTO else run.architecture).stacks()
     elif is_new:
         refuse_architecture(read_config(run.init_from), run.architecture)
     return run

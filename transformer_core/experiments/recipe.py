@@ -8,7 +8,7 @@ import math
 from dataclasses import replace
 
 from transformer_core.data.shards import CorpusStatistics
-from transformer_core.experiments.config import ArchitectureConfig
+from transformer_core.experiments.config import AUTO, ArchitectureConfig
 from transformer_core.training.config import TrainingConfig
 
 __all__ = [
@@ -55,9 +55,9 @@ def default_dropout(statistics: CorpusStatistics, *, is_pretraining: bool) -> fl
 def complete_architecture(
     config: ArchitectureConfig, statistics: CorpusStatistics, *, is_pretraining: bool = False
 ) -> ArchitectureConfig:
-    """Choose the preset and the dropout that are not given."""
+    """Choose the preset and the dropout that are left to the data."""
     arch = config.arch
-    if arch is None:  # a model larger than its data learns them by heart
+    if arch == AUTO:  # a model larger than its data learns them by heart
         arch = "tiny" if statistics.num_pairs < 200_000 else "small" if statistics.num_pairs < 2_000_000 else "base"
     dropout = config.dropout
     if dropout is None:

@@ -105,5 +105,5 @@ def test_embeddings_are_tied_where_they_can_be(values: dict[str, object], is_joi
 
 
 def test_a_preset_that_is_none_is_named() -> None:
-    with pytest.raises(ConfigError, match=r"arch \('huge'\) must be one of tiny, small, base, big"):
+    with pytest.raises(ConfigError, match=r"arch \('huge'\) must be auto or one of tiny, small, base, big"):
         ArchitectureConfig(arch="huge")

@@ -169,7 +169,7 @@ def test_a_student_may_have_a_vocabulary_or_a_start_of_its_own(place: Path, tmp_
     config, run = make(place, tmp_path / "own", vocabulary_size=14)
     distill(config, run)
     assert load_model(run.folder).source_tokenizer.vocabulary_size == 14
-    plain = dict.fromkeys(("arch", "num_layers", "d_model", "num_heads", "d_ff", "learning_rate"))
+    plain = {"arch": "auto"} | dict.fromkeys(("num_layers", "d_model", "num_heads", "d_ff", "learning_rate"))
     config, run = make(place, tmp_path / "started", **plain, init_from=tmp_path / "own")
     distill(config, run)
     assert (run.folder / "tokenizer.json").read_bytes() == (tmp_path / "own/tokenizer.json").read_bytes()

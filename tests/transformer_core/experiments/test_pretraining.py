@@ -188,7 +188,7 @@ def test_a_run_that_was_killed_goes_on_as_if_it_had_not_been(
     options: dict[str, Any] = {"objective": objective, "save_every": 2, "whole_words": objective == "masked"}
     train_from_text(make_run(tmp_path, folder=tmp_path / "whole", **options))
     interrupted(make_run(tmp_path, **options), step, monkeypatch)
-    train_from_text(make_run(tmp_path, **options, arch=None, learning_rate=None, max_steps=None, valid_every=None))
+    train_from_text(make_run(tmp_path, **options, arch="auto", learning_rate=None, max_steps=None, valid_every=None))
     for name in ("model.safetensors", "config.json", "tokenizer.json", "generation.json", "training.toml"):
         assert (tmp_path / "model" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
     assert metrics_without_times(tmp_path / "model") == metrics_without_times(tmp_path / "whole")

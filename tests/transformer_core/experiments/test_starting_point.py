@@ -28,7 +28,10 @@ from transformer_core.training.trainer import Trainer
 from transformer_core.weight_file import read_weights
 
 Weights = dict[str, Tensor]
-PLAIN: dict[str, Any] = dict.fromkeys(("arch", "num_layers", "d_model", "num_heads", "d_ff", "learning_rate"))
+PLAIN: dict[str, Any] = {
+    "arch": "auto",
+    **dict.fromkeys(("num_layers", "d_model", "num_heads", "d_ff", "learning_rate")),
+}
 
 
 @pytest.fixture(scope="module")

@@ -26,6 +26,8 @@ from transformer_core.training.progress import Silent
 from transformer_core.training.trainer import Decoded, Trainer
 
 ARCHITECTURE = ArchitectureConfig(arch="tiny", num_layers=1, d_model=16, num_heads=2, d_ff=16)
+# what follows from the data, or from a model to start from
+PLAIN = {"arch": "auto", **dict.fromkeys(("num_layers", "d_model", "num_heads", "d_ff", "learning_rate"))}
 TRAINING = TrainingConfig(
     batch_size=200, max_steps=6, valid_every=3, learning_rate=0.01, precision="fp32", device="cpu", threads=1
 )
@@ -172,7 +174,7 @@ def test_dropped_pairs_are_counted_and_said(tmp_path: Path) -> None:
 
 
 def test_what_follows_from_the_data_is_written_down(tmp_path: Path) -> None:
-    run = make_run(tmp_path, arch=None, num_layers=None, learning_rate=None, max_steps=None, valid_every=None)
+    run = make_run(tmp_path, arch="auto", num_layers=None, learning_rate=None, max_steps=None, valid_every=None)
     config = module._begin(run, torch.device("cpu"), no_progress, Silent(), ALONE).run.training
     options = read_training_file(run.folder)
     assert (options["arch"], options["dropout"], options["max_steps"]) == ("tiny", 0.3, 2000)
@@ -219,7 +221,7 @@ def test_what_is_not_given_again_is_as_it_was(tmp_path: Path, monkeypatch: pytes
     train_from_text(make_run(tmp_path, folder=tmp_path / "whole", **options))
     interrupted(make_run(tmp_path, **options), step, monkeypatch)
     forgotten = dict.fromkeys(("learning_rate", "warmup_steps", "max_steps", "valid_every", "save_every"))
-    forgotten |= dict.fromkeys(("arch", "num_layers", "d_model", "num_heads", "d_ff", "threads"))
+    forgotten |= {"arch": "auto"} | dict.fromkeys(("num_layers", "d_model", "num_heads", "d_ff", "threads"))
     run = make_run(tmp_path, **{**forgotten, "device": "auto", "precision": "auto"})
     result = train_from_text(run)
     assert result is not None
@@ -467,8 +469,7 @@ def test_fine_tuning_takes_weights_architecture_and_tokenizer(tmp_path: Path, mo
         "_try_largest_batch",
         lambda trainer: begun.append({n: w.clone() for n, w in weights_of(trainer.model).items()}),
     )
-    plain = {"arch": None, "num_layers": None, "d_model": None, "num_heads": None, "d_ff": None, "learning_rate": None}
-    other_text = make_run(tmp_path / "other", **plain, init_from=tmp_path / "first", dropout=0.05)
+    other_text = make_run(tmp_path / "other", **PLAIN, init_from=tmp_path / "first", dropout=0.05)
     result = train_from_text(other_text)
     assert result is not None
     assert all(torch.equal(begun[-1][name], weight) for name, weight in weights_of(first).items())
@@ -483,8 +484,7 @@ def test_fine_tuning_takes_weights_architecture_and_tokenizer(tmp_path: Path, mo
 @pytest.mark.parametrize("step", [0, 2, 4])
 def test_fine_tuning_that_was_killed_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: int) -> None:
     train_from_text(make_run(tmp_path, folder=tmp_path / "first"))
-    plain = {"arch": None, "num_layers": None, "d_model": None, "num_heads": None, "d_ff": None, "learning_rate": None}
-    whole, run = (make_run(tmp_path, **plain, init_from=tmp_path / "first", folder=tmp_path / name) for name in "ab")
+    whole, run = (make_run(tmp_path, **PLAIN, init_from=tmp_path / "first", folder=tmp_path / name) for name in "ab")
     train_from_text(whole)
     interrupted(run, step, monkeypatch)
     train_from_text(run)
