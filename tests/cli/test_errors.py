@@ -87,7 +87,7 @@ FAULTS = [
     (f"train {FILES} --dropout 1 {NEW}", 2, "--dropout: must be"),
     (f"train {FILES} --batch-size 0 {NEW}", 2, "--batch-size: must be greater than or equal to 1"),
     (f"train {FILES} --batch-size many {NEW}", 2, "--batch-size: must be a valid integer"),
-    (f"train {FILES} --arch tinny {NEW}", 2, "--arch: 'tinny' is not one of tiny, small, base, big, tiny-6-2,"),
+    (f"train {FILES} --arch tinny {NEW}", 2, "--arch: 'tinny' is not one of auto, tiny, small, base, big, tiny-6-2,"),
     (f"train {FILES} --metric blue {NEW}", 2, "--metric: 'blue' is not one of loss, bleu, chrf, wer, cer, exact; did"),
     (f"train {FILES} --device cuda:7 {NEW}", 2, "this machine has no device 'cuda:7'"),
     (f"train {FILES} --beam-size 3 {NEW}", 2, "no such option '--beam-size'"),

@@ -165,7 +165,7 @@ def test_completion() -> None:
     assert complete("transduce inspect m") == ["model"]
     assert complete("transduce evaluate -m c") == ["chrf", "cer"]
     deep = ["tiny-6-2", "small-6-2", "base-6-2", "base-12-1"]
-    assert complete("transduce train --arch ") == ["tiny", "small", "base", "big", *deep]
+    assert complete("transduce train --arch ") == ["auto", "tiny", "small", "base", "big", *deep]
     assert complete("transduce translate --device c") == ["cpu", "cuda", "cuda:0"]
     assert "--beam-size" in complete("transduce translate --be")
 
