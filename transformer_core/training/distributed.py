@@ -35,6 +35,8 @@ SIGNS_OF_LOSS = ("gloo", "nccl", "connection", "broken pipe")
 # The thread of gloo that is the last to let go of an operation waits for Python's lock; who takes the processes apart
 # holds it, and waits for the thread (torch 2.13). So we hold on to the latest operations for good.
 _latest_operations: "deque[distributed.Work]" = deque(maxlen=16)
+# And to the group, which would otherwise go with the last model that trains in it, lock in hand, and wait.
+_groups: "list[distributed.ProcessGroup | None]" = []
 
 T = TypeVar("T")
 
@@ -187,6 +189,7 @@ def joined(job: Job, device: "torch.device") -> Iterator[None]:
     try:
         store, _board = _meeting_place(job)  # either ends with the process that opened it
         distributed.init_process_group(backend, store=store, timeout=PATIENCE, rank=job.rank, world_size=job.world_size)
+        _groups.append(distributed.group.WORLD)
         yield
         is_orderly = True
     except Interrupted:
