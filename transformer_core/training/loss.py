@@ -87,32 +87,29 @@ class _ProjectedCrossEntropy(Function):
         hidden_gradient = torch.empty_like(hidden) if wants_gradient else None
         wants_weight_gradient = wants_gradient and ctx.needs_input_grad[1]  # a frozen projection has none
         weight_gradient = torch.zeros_like(weight, dtype=torch.float32) if wants_weight_gradient else None
+        room = _Room(weight_product, num_rows=hidden.size(0) * min(SLICE_TOKENS, target_ids.numel()))
         with torch.autocast(hidden.device.type, enabled=False):
             for rows in _slices(target_ids):
-                target = target_ids[rows].expand(hidden.size(0), -1)[..., None]
-                # (passes, slice, d_model) x (d_model, vocabulary) -> (passes, slice, vocabulary)
-                logits = functional.linear(hidden_product[:, rows], weight_product)
-                log_probabilities = functional.log_softmax(logits, dim=-1, dtype=torch.float32)
-                nll_sum -= log_probabilities.gather(2, target).sum(dtype=sum_dtype)
+                states = hidden_product[:, rows].flatten(0, 1)  # (passes * slice, d_model)
+                target = target_ids[rows].repeat(hidden.size(0))[:, None]  # (passes * slice, 1)
+                log_probabilities = room.log_probabilities(states)  # (passes * slice, vocabulary)
+                nll_sum -= log_probabilities.gather(1, target).sum(dtype=sum_dtype)
                 if label_smoothing:
                     smooth_sum -= log_probabilities.sum(dim=-1).sum(dtype=sum_dtype)
-                divergence_gradient = None
                 if consistency:
-                    divergence, divergence_gradient = _divergence(log_probabilities)
+                    gradient, divergence = room.consistent_gradient(log_probabilities, share, consistency / 4)
                     divergence_sum += divergence.sum(dtype=sum_dtype)
+                else:
+                    gradient = log_probabilities.exp_().mul_(share)
                 if hidden_gradient is None:
                     continue
                 # d loss / d logits = softmax - (1 - ε) one_hot(target) - ε / vocabulary; the last term is a constant
                 # and joins after the loop
-                gradient = log_probabilities.exp_()
-                gradient.scatter_add_(2, target, log_probabilities.new_full(target.shape, label_smoothing - 1))
-                gradient *= share
-                if divergence_gradient is not None:
-                    gradient.add_(divergence_gradient, alpha=consistency / 4)
-                gradient = gradient.to(product_dtype)
-                hidden_gradient[:, rows] = gradient @ weight_product
+                gradient.scatter_add_(1, target, gradient.new_full(target.shape, share * (label_smoothing - 1)))
+                gradient = room.in_product_type(gradient)
+                hidden_gradient[:, rows] = (gradient @ weight_product).view(hidden.size(0), -1, hidden.size(2))
                 if weight_gradient is not None:
-                    _add_product(weight_gradient, gradient.flatten(0, 1).t(), hidden_product[:, rows].flatten(0, 1))
+                    room.add_weight_gradient(weight_gradient, gradient, states)
         if hidden_gradient is not None:
             if label_smoothing:
                 hidden_gradient -= smoothing_share * weight.sum(dim=0)
@@ -133,29 +130,65 @@ class _ProjectedCrossEntropy(Function):
         return hidden_gradient * loss_gradient, weight_gradient, None, None, None, None
 
 
-def _divergence(log_probabilities: Tensor) -> tuple[Tensor, Tensor]:
-    """Compute the Kullback-Leibler divergences between two passes, both ways.
+class _Room:
+    """Memory that each slice uses again: to get fresh pages for it would take as long as to compute what goes there."""
 
-    Args:
-        log_probabilities: (2, tokens, vocabulary).
+    def __init__(self, weight: Tensor, num_rows: int) -> None:
+        """Prepare for slices of so many rows at most.
 
-    Returns:
-        each, (2, tokens, 1), and the gradient of their sum by the logits of both passes, (2, tokens, vocabulary).
-    """
-    probabilities = log_probabilities.exp()
-    ratio = log_probabilities - log_probabilities.flip(0)  # log p - log q, and back
-    divergences = (probabilities * ratio).sum(dim=-1, keepdim=True)
-    # KL(p, q) moves the logits of p by p (log p - log q - KL(p, q)), and those of q by q - p
-    gradient = probabilities * (ratio - divergences) + probabilities - probabilities.flip(0)
-    return divergences, gradient
+        Args:
+            weight: (vocabulary, d_model), the output projection in the type of products.
+            num_rows: of all passes.
+        """
+        self.weight = weight
+        self._logits, self._log_probabilities = weight.new_empty(2, num_rows, weight.size(0), dtype=torch.float32)
+        is_float = weight.dtype == torch.float32
+        self._product = self._logits if is_float else weight.new_empty(num_rows, weight.size(0))
+        self._weight_gradient = None if is_float else torch.empty_like(weight)
 
+    def log_probabilities(self, states: Tensor) -> Tensor:
+        """(rows, d_model) -> (rows, vocabulary) float32."""
+        num_rows = states.size(0)
+        product = torch.mm(states, self.weight.mT, out=self._product[:num_rows])
+        logits = product if self._product is self._logits else self._logits[:num_rows].copy_(product)
+        return torch.log_softmax(logits, dim=-1, out=self._log_probabilities[:num_rows])
 
-def _add_product(total: Tensor, left: Tensor, right: Tensor) -> None:
-    """Add a matrix product to `total`, within it where the types allow that: a fifth faster."""
-    if left.dtype == total.dtype:
-        total.addmm_(left, right)
-    else:
-        total += left @ right
+    def consistent_gradient(self, log_probabilities: Tensor, share: float, factor: float) -> tuple[Tensor, Tensor]:
+        """Differentiate the divergences between two passes, both ways, and the nll but for its target.
+
+        Args:
+            log_probabilities: (2 * tokens, vocabulary), the last ones; they are overwritten.
+            share: factor of the nll.
+            factor: of the divergences.
+
+        Returns:
+            the gradient by the logits, (2 * tokens, vocabulary), and the divergences, (2, tokens, 1).
+        """
+        first, second = log_probabilities.chunk(2)
+        gradient = self._logits[: log_probabilities.size(0)]
+        room, difference = gradient.chunk(2)
+        torch.sub(first, second, out=difference)  # log p - log q
+        first.exp_(), second.exp_()
+        there = torch.mul(first, difference, out=room).sum(dim=-1, keepdim=True)
+        back = -torch.mul(second, difference, out=room).sum(dim=-1, keepdim=True)
+        # KL(p, q) moves the logits of p by p (log p - log q - KL(p, q)), and those of q by q - p
+        of_first, of_second = (share + factor - factor * divergence for divergence in (there, back))
+        torch.mul(difference, factor, out=room).add_(of_first).mul_(first).sub_(second, alpha=factor)
+        difference.mul_(-factor).add_(of_second).mul_(second).sub_(first, alpha=factor)
+        return gradient, torch.stack((there, back))
+
+    def in_product_type(self, gradient: Tensor) -> Tensor:
+        """Convert a gradient by the logits, (rows, vocabulary) float32, to the type of products."""
+        if self._product is self._logits:
+            return gradient
+        return self._product[: gradient.size(0)].copy_(gradient)
+
+    def add_weight_gradient(self, total: Tensor, gradient: Tensor, states: Tensor) -> None:
+        """Add (rows, vocabulary)ᵀ x (rows, d_model) to a total in float32."""
+        if self._weight_gradient is None:
+            total.addmm_(gradient.t(), states)
+        else:
+            total += torch.mm(gradient.t(), states, out=self._weight_gradient)
 
 
 def count_correct(hidden: Tensor, weight: Tensor, target_ids: Tensor) -> int:
