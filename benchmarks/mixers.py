@@ -77,9 +77,10 @@ class Bench:
         return [*words, "--tokenizer", str(self.tokenizer(name))]
 
     def train(self, name: str, model: Path, options: Sequence[str] = ()) -> None:
-        """Train one model by the options of the task."""
+        """Train one model by the options of the task, by AdamW, whose steps do not depend on a layer's matrices."""
         limit = () if self.max_steps is None else ("--max-steps", str(self.max_steps))
-        run(["train", *self.pairs(name), "-o", str(model), *TASKS[name].options, *limit, *options, *self.common()])
+        pairs = [*self.pairs(name), "-o", str(model), "--optimizer", "adamw"]
+        run(["train", *pairs, *TASKS[name].options, *limit, *options, *self.common()])
 
     def budget(self) -> list[str]:
         """The options by which models that are set side by side are trained equally long."""

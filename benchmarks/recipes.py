@@ -18,12 +18,13 @@ from pathlib import Path
 from quality import TASKS, run
 from results_table import Row
 
+ADAMW = ("--optimizer", "adamw")  # where a recipe does not say otherwise
 MUON = ("--optimizer", "muon", "--lr", "0.004")
 WU = ("--norm", "last", "--lr", "0.005", "--lr-schedule", "inverse-sqrt", "--warmup-steps", "2000")
 MODERN = ("--norm-kind", "rms", "--feed-forward", "swiglu", "--ffn-dim", "171", "--positions", "rotary")
 BEST = (*MUON, "--embedding-lr-factor", "2")
 RECIPES: dict[str, tuple[str, ...]] = {
-    "default": (),
+    "adamw": (),
     "adamw 2e-3": ("--lr", "0.002"),
     "adamw 8e-3": ("--lr", "0.008"),
     "adamw, embeddings x 3": ("--embedding-lr-factor", "3"),
@@ -73,7 +74,7 @@ def screen(data: Path, folder: Path, name: str, epochs: int, common: list[str]) 
         run(["tokenizer", "train", "-i", train[0], "-i", train[1], *learned])
     model = folder / "-".join([name.replace(", ", "-").replace(" ", "-"), str(epochs), common[-1]])
     pairs = ["-s", train[0], "-t", train[1], "--valid-src", valid[0], "--valid-tgt", valid[1]]
-    options = ["--tokenizer", str(tokenizer), "--max-epochs", str(epochs), "--patience", "0", *TASK.options]
+    options = ["--tokenizer", str(tokenizer), "--max-epochs", str(epochs), "--patience", "0", *TASK.options, *ADAMW]
     run(["train", *pairs, *options, "-o", str(model), *RECIPES[name], *common])
     hypotheses = model.with_suffix(".hyp")
     run(["translate", "-m", str(model), "-i", valid[0], "-o", str(hypotheses), "--greedy", *common[:2]])

@@ -82,7 +82,7 @@ def transduce_arguments(setting: Setting, folder: Path, precision: Precision, op
         *("--batch-size", str(setting.batch_size), "--precision", precision, "--threads", "1"),
         # validation and checkpoint come after the window
         *("--max-steps", str(setting.max_steps), "--valid-every", str(setting.max_steps), "--average-last", "0"),
-        *("--log-every", str(setting.warmup), "--seed", str(setting.seed), *options),
+        *("--log-every", str(setting.warmup), "--seed", str(setting.seed), "--optimizer", "adamw", *options),
     ]
 
 

@@ -250,11 +250,17 @@ WarmupSteps = Annotated[
 ]
 Optimizer = Annotated[
     OptimizerName,
-    typer.Option(help="Of the matrices in the layers; the rest is AdamW's.", rich_help_panel=OPTIMIZATION),
+    typer.Option(
+        help="Of the matrices in the layers; the rest is AdamW's. auto: muon, or adamw to go on from trained weights.",
+        rich_help_panel=OPTIMIZATION,
+    ),
 ]
 EmbeddingLrFactor = Annotated[
-    float,
-    typer.Option(help="Rate of embeddings, norms and biases, in multiples of --lr.", rich_help_panel=OPTIMIZATION),
+    float | None,
+    typer.Option(
+        help="Rate of embeddings, norms and biases, in multiples of --lr. Default: 2 with muon, else 1.",
+        rich_help_panel=OPTIMIZATION,
+    ),
 ]
 Momentum = Annotated[float, typer.Option(help="Muon's decay of the gradients' mean.", rich_help_panel=OPTIMIZATION)]
 Beta1 = Annotated[float, typer.Option(help="AdamW's decay of the gradients' mean.", rich_help_panel=OPTIMIZATION)]

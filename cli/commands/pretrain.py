@@ -98,7 +98,7 @@ def pretrain(
     learning_rate: training_options.LearningRate = None,
     lr_schedule: training_options.LrSchedule = TrainingConfig.lr_schedule,
     warmup_steps: training_options.WarmupSteps = None,
-    optimizer: training_options.Optimizer = TrainingConfig.optimizer,
+    optimizer: training_options.Optimizer = PRETRAINING_DEFAULTS.optimizer,
     embedding_lr_factor: training_options.EmbeddingLrFactor = TrainingConfig.embedding_lr_factor,
     momentum: training_options.Momentum = TrainingConfig.momentum,
     beta1: training_options.Beta1 = TrainingConfig.beta1,

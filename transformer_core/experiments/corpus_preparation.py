@@ -18,7 +18,7 @@ from transformer_core.data.records import PLAIN, RecordForm, RecordReader
 from transformer_core.data.shards import Corpus, Part, is_corpus_file, write_corpus
 from transformer_core.errors import DataError
 from transformer_core.experiments.holding_back import Progress, hold_back, no_progress
-from transformer_core.experiments.recipe import default_vocabulary_size
+from transformer_core.experiments.recipe import default_vocabulary_size, is_spelling
 from transformer_core.experiments.text_config import DataConfig
 from transformer_core.experiments.texts import (
     OUR_TEXT,
@@ -78,13 +78,7 @@ def choose_tokenizers(data: TextConfig, progress: Progress, say: Callable[[str],
         return source, source if len(files) == 1 else Tokenizer.load(files[1])
     size = data.vocabulary_size
     if size is None:
-        num_words, characters = 0, set[str]()
-        with progress("counting words", unit="lines") as advance:
-            for line in _training_lines(data):
-                num_words += len(line.split())
-                characters.update(line)
-                advance(1)
-        size = default_vocabulary_size(num_words, len(characters))
+        size = _vocabulary_size(data, progress)
     with progress("learning the vocabulary", unit="lines") as advance:
         config = TokenizerConfig(kind=data.tokenizer_kind, vocabulary_size=size)
         tokenizer = train_tokenizer(_training_lines(data), config, advance).with_tags(data.tags)
@@ -92,12 +86,34 @@ def choose_tokenizers(data: TextConfig, progress: Progress, say: Callable[[str],
     return tokenizer, tokenizer
 
 
+def _vocabulary_size(data: TextConfig, progress: Progress) -> int:
+    """Choose the size of a joint vocabulary by a look at the text."""
+    num_words, letters, spells_words = 0, set[str](), False
+    with progress("counting words", unit="lines") as advance:
+        for side in range(len(data.training_columns)):
+            words, characters, lines = 0, 0, 0
+            for line in _training_lines_of(data, side):
+                words, characters, lines = words + len(line.split()), characters + len(line), lines + 1
+                letters.update(line)
+                advance(1)
+            num_words += words
+            spells_words |= is_spelling(lines, words, characters)
+    # entries that are words are as many as there are words, whatever their letters
+    spells_words &= data.tokenizer_kind != "word"
+    return default_vocabulary_size(num_words, len(letters), is_spelling=spells_words)
+
+
 def _training_lines(data: TextConfig) -> Iterator[str]:
     """Read the training text, one side after the other."""
-    for side, column in enumerate(data.training_columns):
-        with RecordReader(column, data.form.only(side), errors=data.errors) as reader:
-            for record in reader:
-                yield record.text
+    for side in range(len(data.training_columns)):
+        yield from _training_lines_of(data, side)
+
+
+def _training_lines_of(data: TextConfig, side: int) -> Iterator[str]:
+    """Read a side of the training text."""
+    with RecordReader(data.training_columns[side], data.form.only(side), errors=data.errors) as reader:
+        for record in reader:
+            yield record.text
 
 
 def tokenizer_files(data: TextConfig) -> tuple[Path, ...]:
@@ -138,6 +154,7 @@ def prepare_data(
         parts = [Part(read_rows(text, data), text.tag, text.weight) for text in texts]
         if not given:
             folder.mkdir(parents=True, exist_ok=True)
+            remove_temporary_files(folder)
             parts = hold_back(data, texts, held_out, progress)
         encoder = RowEncoder(tokenizers[: len(data.training_columns)], data.max_length)
         writing = _Writing(data.unit, encoder, key, progress, processes)

@@ -18,25 +18,40 @@ __all__ = [
     "default_dropout",
     "default_vocabulary_size",
     "held_back_rows",
+    "is_spelling",
 ]
 
+SPELLING_PIECES = 300  # of more than a letter, where lines are single words
+SPELLED_WORDS, SPELLED_LETTERS = 1.2, 16  # of a line, the mean at most, where lines are single words
 NUM_EPOCHS = 40  # passes over a small corpus after which more of them bring little
 MIN_STEPS, MAX_STEPS = 2_000, 100_000
 MOST_HELD_BACK = 1_000  # pairs, or lines, to validate with
 NUM_VALIDATIONS = 40  # looks at the validation pairs in a whole run
 MAX_STEPS_BETWEEN_VALIDATIONS = 2_000
+MUON_EMBEDDING_FACTOR = 2.0  # with Muon, embeddings learn better at a higher rate (docs/training.md)
 FINE_TUNING_SHARE = 0.2  # of the learning rate, when training starts from a trained model
 PRETRAINING_DROPOUT = 0.1  # corruption, another one every time, keeps a model from learning its lines by heart
 
 
-def default_vocabulary_size(num_words: int, num_characters: int) -> int:
+def default_vocabulary_size(num_words: int, num_characters: int, *, is_spelling: bool = False) -> int:
     """Choose the size of a joint vocabulary: it grows with the square root of the words, as the types of a text do.
 
     29 thousand pairs of sentences (700 thousand words) get 10 thousand entries, 2 million pairs the most, 32 thousand.
     A text of many different characters, Chinese for example, gets room for them beside what is made of them.
+
+    Where the lines of a side are single words (`is_spelling`), words are what is to be understood by their letters, and
+    pieces of many letters would be learned by heart: there is room for letters, for the sounds that a few of them make
+    together, and for little else.
     """
+    if is_spelling:
+        return SPELLING_PIECES + num_characters
     by_words = max(1_000, min(32_000, 100 * round(math.sqrt(num_words) * 12 / 100)))
     return max(by_words, 500 + 2 * num_characters)
+
+
+def is_spelling(num_lines: int, num_words: int, num_characters: int) -> bool:
+    """Tell whether the lines of a side are single words, by their sums; a sentence without spaces is longer."""
+    return num_words <= SPELLED_WORDS * num_lines and num_characters <= SPELLED_LETTERS * num_lines
 
 
 def held_back_rows(num_rows: int) -> int:
@@ -68,7 +83,7 @@ def complete_architecture(
 def complete_training(
     config: TrainingConfig, *, num_batches: int, d_model: int, is_fine_tuning: bool
 ) -> TrainingConfig:
-    """Choose the budget and the rates that are not given.
+    """Choose the budget, the optimizer and the rates that are not given.
 
     Args:
         config: as it was asked for.
@@ -83,9 +98,14 @@ def complete_training(
         max_steps = max(MIN_STEPS, min(MAX_STEPS, max_steps))
     # the wider the model, the smaller the steps it can take: 4e-3 for 128, 1e-3 for 512
     learning_rate = 0.5 / d_model * (FINE_TUNING_SHARE if is_fine_tuning else 1.0)
-    return config.completed(
+    # from nothing Muon learns in fewer updates (docs/training.md); trained weights go on as most were trained, by AdamW
+    optimizer = config.optimizer
+    if optimizer == "auto":
+        optimizer = "adamw" if is_fine_tuning else "muon"
+    return replace(config, optimizer=optimizer).completed(
         max_steps=max_steps,
         learning_rate=learning_rate,
+        embedding_lr_factor=MUON_EMBEDDING_FACTOR if optimizer == "muon" else 1.0,
         warmup_steps=min(4_000, max_steps // 10),
         valid_every=max(min(25, max_steps), min(MAX_STEPS_BETWEEN_VALIDATIONS, max_steps // NUM_VALIDATIONS)),
     )

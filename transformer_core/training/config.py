@@ -22,7 +22,7 @@ PretrainingMetric = Literal["loss", "accuracy"]
 Metric = TranslationMetric | PretrainingMetric
 METRICS = tuple(dict.fromkeys((*get_args(TranslationMetric), *get_args(PretrainingMetric))))
 BatchType = Literal["tokens", "sentences"]
-OptimizerName = Literal["adamw", "muon"]
+OptimizerName = Literal["auto", "adamw", "muon"]
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
 
 
@@ -38,8 +38,8 @@ class TrainingConfig:
     learning_rate: float | None = None  # the schedule's peak
     lr_schedule: Schedule = "cosine"  # how the rate falls after the warm-up
     warmup_steps: int | None = None  # updates in which the rate rises from 0 to its peak
-    optimizer: OptimizerName = "adamw"  # of the matrices inside the layers; the others are AdamW's in any case
-    embedding_lr_factor: float = 1.0  # learning rate of embeddings, norms and biases in multiples of learning_rate
+    optimizer: OptimizerName = "auto"  # of the matrices inside the layers; all other weights are AdamW's
+    embedding_lr_factor: float | None = None  # rate of embeddings, norms and biases in multiples of learning_rate
     momentum: float = 0.95  # Muon: decay of the mean of the gradients
     beta1: float = 0.9  # AdamW: decay of the mean of the gradients
     beta2: float = 0.98  # AdamW: decay of the mean of their squares

@@ -31,7 +31,8 @@ class ModelOptimizer:
         inner_matrices = [weight for name, weight in named.items() if name in inner and weight.dim() > 1]
         embeddings = [weight for name, weight in named.items() if name not in inner]
         vectors = [weight for name, weight in named.items() if name in inner and weight.dim() <= 1]
-        rate, decay, factor = config.learning_rate or 0.0, config.weight_decay, config.embedding_lr_factor
+        assert config.optimizer != "auto", "the caller completes it"
+        rate, decay, factor = config.learning_rate or 0.0, config.weight_decay, config.embedding_lr_factor or 1.0
         groups = [
             {"params": embeddings, "weight_decay": decay, RATE_FACTOR: factor},
             {"params": vectors, "weight_decay": 0.0, RATE_FACTOR: factor},

@@ -2,6 +2,7 @@ import random
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from itertools import product
 from pathlib import Path
 
 import pytest
@@ -180,6 +181,14 @@ def test_removing_ours_leaves_theirs(tmp_path: Path) -> None:
     remove_prepared_data(tmp_path / "data")
 
 
+def test_what_a_killed_run_left_half_written_goes(tmp_path: Path) -> None:
+    lines = random_lines(40)
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / ".held-back.src.zktjt2zm.tmp").touch()
+    prepare(tmp_path, data_of(tmp_path, lines, lines))
+    assert not list((tmp_path / "data").glob(".*"))
+
+
 # --- Tokenizers
 
 
@@ -204,6 +213,13 @@ def test_a_text_of_many_characters_gets_room_for_them(tmp_path: Path) -> None:
     lines = ["".join(chr(0x4E00 + number) for number in range(start, start + 20)) for start in range(0, 2000, 20)]
     source, _ = choose_tokenizers(data_of(tmp_path, lines * 2, lines * 2), no_progress, lambda text: None)
     assert source.vocabulary_size > 2261
+
+
+def test_words_that_are_spelled_get_few_pieces(tmp_path: Path) -> None:
+    words = ["".join(pair) for pair in product("abcdefgh", repeat=4)]
+    spelled = data_of(tmp_path, words, [" ".join(word) for word in words])
+    source, _ = choose_tokenizers(spelled, no_progress, lambda text: None)
+    assert 300 < source.vocabulary_size <= 300 + len("abcdefgh ")
 
 
 def test_tokenizers_that_are_given_are_loaded(tmp_path: Path) -> None:

@@ -8,8 +8,9 @@ from transformer_core.experiments.recipe import (
     complete_training,
     default_vocabulary_size,
     held_back_rows,
+    is_spelling,
 )
-from transformer_core.training.config import TrainingConfig
+from transformer_core.training.config import OptimizerName, TrainingConfig
 
 
 @pytest.mark.parametrize(
@@ -24,6 +25,25 @@ from transformer_core.training.config import TrainingConfig
 )
 def test_the_vocabulary_grows_with_the_text(num_words: int, num_characters: int, size: int) -> None:
     assert default_vocabulary_size(num_words, num_characters) == size
+
+
+@pytest.mark.parametrize(
+    ("num_lines", "num_words", "num_characters", "spells_words"),
+    [
+        (100, 100, 700, True),
+        (100, 115, 900, True),  # a name has two words now and then
+        (100, 600, 3_000, False),
+        (100, 101, 2_500, False),  # sentences without spaces
+    ],
+)
+def test_lines_of_single_words_are_spelling(
+    num_lines: int, num_words: int, num_characters: int, spells_words: bool
+) -> None:
+    assert is_spelling(num_lines, num_words, num_characters) == spells_words
+
+
+def test_words_are_spelled_with_few_pieces() -> None:
+    assert default_vocabulary_size(700_000, 60, is_spelling=True) == 360
 
 
 @pytest.mark.parametrize(("num_pairs", "held_back"), [(2, 1), (19, 1), (400, 20), (29_000, 1000), (10**7, 1000)])
@@ -43,7 +63,9 @@ def test_the_model_grows_with_the_data() -> None:
 def test_what_is_given_is_left_alone() -> None:
     architecture = ArchitectureConfig(arch="big", dropout=0.0)
     assert complete_architecture(architecture, CorpusStatistics(num_pairs=5)) == architecture
-    training = TrainingConfig(max_steps=7, learning_rate=0.5, warmup_steps=0, valid_every=3)
+    training = TrainingConfig(
+        max_steps=7, optimizer="adamw", learning_rate=0.5, embedding_lr_factor=3.0, warmup_steps=0, valid_every=3
+    )
     assert complete_training(training, num_batches=100, d_model=512, is_fine_tuning=True) == training
 
 
@@ -56,6 +78,18 @@ def test_the_budget_follows_from_the_data() -> None:
     assert wide.learning_rate == pytest.approx(completed.learning_rate / 4)
     fine = complete_training(TrainingConfig(), num_batches=100, d_model=128, is_fine_tuning=True)
     assert fine.learning_rate == pytest.approx(completed.learning_rate / 5)
+
+
+@pytest.mark.parametrize(
+    ("asked", "is_fine_tuning", "optimizer", "factor"),
+    [("auto", False, "muon", 2), ("auto", True, "adamw", 1), ("adamw", False, "adamw", 1), ("muon", True, "muon", 2)],
+)
+def test_the_optimizer_follows_from_where_training_starts(
+    asked: OptimizerName, is_fine_tuning: bool, optimizer: OptimizerName, factor: float
+) -> None:
+    config = TrainingConfig(optimizer=asked)
+    completed = complete_training(config, num_batches=10, d_model=128, is_fine_tuning=is_fine_tuning)
+    assert (completed.optimizer, completed.embedding_lr_factor) == (optimizer, factor)
 
 
 @pytest.mark.parametrize(("num_batches", "max_steps"), [(1, 2_000), (10**6, 100_000)])

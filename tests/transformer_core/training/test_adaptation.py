@@ -66,7 +66,7 @@ def test_frozen_weights_stay_bit_for_bit_though_others_move_and_decay() -> None:
     model = random_model(20)
     adapt(model, freeze=("encoder.1", "embeddings"))
     before = {name: parameter.detach().clone() for name, parameter in model.named_parameters()}
-    optimizer = ModelOptimizer(model, TrainingConfig(learning_rate=0.01, weight_decay=0.5))
+    optimizer = ModelOptimizer(model, TrainingConfig(optimizer="adamw", learning_rate=0.01, weight_decay=0.5))
     assert {name.partition("/")[0] for name in optimizer.state_shapes()} == trained(model)
     source = torch.randint(3, 20, (2, 5))
     for _ in range(3):

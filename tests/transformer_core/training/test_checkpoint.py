@@ -16,7 +16,7 @@ from transformer_core.training.checkpoint import Checkpoints, TrainingState
 from transformer_core.training.config import TrainingConfig
 from transformer_core.training.optimizer import ModelOptimizer
 
-CONFIG = TrainingConfig(learning_rate=0.01)
+CONFIG = TrainingConfig(optimizer="adamw", learning_rate=0.01)
 
 
 class Run:

@@ -41,6 +41,7 @@ def test_only_what_is_none_is_filled() -> None:
     assert (config.max_steps, config.valid_every) == (5, 3)
     assert {item.name for item in fields(config) if getattr(TrainingConfig(), item.name) is None} == {
         "learning_rate",
+        "embedding_lr_factor",
         "warmup_steps",
         "final_dropout",
         "max_steps",

@@ -44,6 +44,7 @@ MODEL_CONFIG = ModelConfig(
 )
 CONFIG = TrainingConfig(
     batch_size=30,
+    optimizer="adamw",
     learning_rate=0.01,
     warmup_steps=2,
     max_steps=12,
