@@ -18,8 +18,9 @@ from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 
+from quality import TASKS as FIRST_TASKS
 from quality import run
-from results_table import Row, show
+from results_table import Row, keep_row, kept_rows, show
 
 AUTO = "auto"
 DROPOUT = {"dropout 0.1": "--dropout 0.1"}
@@ -52,32 +53,38 @@ class Task:
     choices: dict[str, str]  # options of `train`
 
 
-def _task(folder: str, valid: str, sides: tuple[str, str], metric: str, choices: dict[str, str]) -> Task:
-    """A corpus whose files are named by their part and their side."""
-    train, held_out = ((f"{folder}/{part}.{sides[0]}", f"{folder}/{part}.{sides[1]}") for part in ("train", valid))
-    return Task(train=train, valid=held_out, metric=metric, choices=choices)
+def _sides(path: str, *sides: str) -> tuple[str, str]:
+    """Name the files of both sides."""
+    source, target = (f"{path}.{side}" for side in sides)
+    return source, target
 
 
-SIDES = ("src", "tgt")
+def _known(name: str, metric: str, choices: dict[str, str]) -> Task:
+    """Take the text of a task of quality.py."""
+    return Task(FIRST_TASKS[name].train, FIRST_TASKS[name].valid, metric, choices)
+
+
+def _words(folder: str) -> Task:
+    """A language of SIGMORPHON 2021."""
+    path = f"sigmorphon-g2p-2021/{folder}"
+    return Task(_sides(f"{path}/train", "src", "tgt"), _sides(f"{path}/dev", "src", "tgt"), "exact", WORDS)
+
+
+COMMANDS = {
+    AUTO: "",
+    "words": "--tokenizer-kind word",
+    **DROPOUT,
+    **SMALL,
+    "no smoothing": "--label-smoothing 0",
+    "batches of 1k": "--batch-size 1024",
+}
 TASKS = {
-    "multi30k": _task("multi30k/raw", "val", ("en", "de"), "bleu", SENTENCES),
-    "bible": _task("bible-en-es", "dev", ("en", "es"), "bleu", SENTENCES),
-    "cmudict": _task("cmudict", "dev", SIDES, "exact", WORDS),
-    "dutch": _task("sigmorphon-g2p-2021/medium-dut", "dev", SIDES, "exact", WORDS),
-    "korean": _task("sigmorphon-g2p-2021/medium-kor", "dev", SIDES, "exact", WORDS),
-    "scan": Task(
-        train=("scan/simple/train.src", "scan/simple/train.tgt"),
-        valid=None,
-        metric="exact",
-        choices={
-            AUTO: "",
-            "words": "--tokenizer-kind word",
-            **DROPOUT,
-            **SMALL,
-            "no smoothing": "--label-smoothing 0",
-            "batches of 1k": "--batch-size 1024",
-        },
-    ),
+    "multi30k": _known("multi30k", "bleu", SENTENCES),
+    "bible": Task(_sides("bible-en-es/train", "en", "es"), _sides("bible-en-es/dev", "en", "es"), "bleu", SENTENCES),
+    "cmudict": _known("cmudict", "exact", WORDS),
+    "dutch": _words("medium-dut"),
+    "korean": _words("medium-kor"),
+    "scan": _known("scan", "exact", COMMANDS),
 }
 
 
@@ -131,15 +138,17 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, default=Path("automatic"), help="where the models go")
     parser.add_argument("--output", type=Path, default=Path("automatic.json"), help="rows are added to this file")
     options = parser.parse_args()
-    rows: list[Row] = json.loads(options.output.read_text(encoding="utf-8")) if options.output.exists() else []
+    tasks = options.task or list(TASKS)
+    if unknown := {
+        choice for choice in options.choice or () if not all(choice in TASKS[name].choices for name in tasks)
+    }:
+        parser.error(f"--choice {', '.join(sorted(unknown))}: {', '.join(tasks)} have no such choice")
     common = ["--threads", str(options.threads), "--seed", str(options.seed)]
-    for name in options.task or TASKS:
+    for name in tasks:
         for choice in options.choice or TASKS[name].choices:
             row = measure(name, choice, options.data, options.folder, common)
-            same = ("task", "choice", "options")
-            rows = [old for old in rows if any(old[key] != row[key] for key in same)] + [row]
-            options.output.write_text(json.dumps(rows, indent=2) + "\n", encoding="utf-8")
-    compare(rows)
+            keep_row(options.output, row, ("task", "choice", "options"))
+    compare(kept_rows(options.output))
 
 
 if __name__ == "__main__":

@@ -22,7 +22,7 @@ from importlib import metadata
 from pathlib import Path
 
 from quality import REPOSITORY, run
-from results_table import Row, show
+from results_table import Row, keep_row, show
 
 
 def words(text: str) -> tuple[str, ...]:
@@ -175,12 +175,11 @@ def main() -> None:
     parser.add_argument("--output", type=Path, help="rows are added to this file; headline-TASK.json if not given")
     options = parser.parse_args()
     output = options.output or Path(f"headline-{options.task}.json")
-    rows: list[Row] = json.loads(output.read_text(encoding="utf-8")) if output.exists() else []
+    rows: list[Row] = []
     for seed in options.seed or [1]:
         folder = options.folder or Path(f"headline-{options.task}")
         row = measure(RECIPES[options.task], options.data, folder, seed, shlex.split(options.more))
-        rows = [old for old in rows if (old["seed"], old["options"]) != (seed, row["options"])] + [row]
-        output.write_text(json.dumps(rows, indent=2) + "\n", encoding="utf-8")
+        rows = keep_row(output, row, ("seed", "options"))
     show_with_means(options.task, rows)
 
 

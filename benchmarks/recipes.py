@@ -16,7 +16,7 @@ from importlib import metadata
 from pathlib import Path
 
 from quality import TASKS, run
-from results_table import Row
+from results_table import Row, keep_row
 
 ADAMW = ("--optimizer", "adamw")  # where a recipe does not say otherwise
 MUON = ("--optimizer", "muon", "--lr", "0.004")
@@ -115,15 +115,11 @@ def main() -> None:
     parser.add_argument("--output", type=Path, default=Path("recipes.json"), help="rows are added to this file")
     options = parser.parse_args()
     options.folder.mkdir(parents=True, exist_ok=True)
-    rows: list[Row] = json.loads(options.output.read_text(encoding="utf-8")) if options.output.exists() else []
     for seed in options.seed or [1]:
         for name in options.recipe or RECIPES:
             common = ["--threads", str(options.threads), "--seed", str(seed)]
             row = screen(options.data, options.folder, name, options.epochs, common)
-            keys = ("recipe", "epochs", "seed")
-            rows = [old for old in rows if any(old[key] != row[key] for key in keys)] + [row]
-            options.output.write_text(json.dumps(rows, indent=2) + "\n", encoding="utf-8")
-            show(rows)
+            show(keep_row(options.output, row, ("recipe", "epochs", "seed")))
 
 
 if __name__ == "__main__":

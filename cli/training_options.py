@@ -251,7 +251,7 @@ WarmupSteps = Annotated[
 Optimizer = Annotated[
     OptimizerName,
     typer.Option(
-        help="Of the matrices in the layers; the rest is AdamW's. auto: muon, or adamw to go on from trained weights.",
+        help="Of the matrices in the layers; the rest is AdamW's. auto: muon, or adamw where a whole model goes on.",
         rich_help_panel=OPTIMIZATION,
     ),
 ]

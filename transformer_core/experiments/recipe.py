@@ -89,7 +89,7 @@ def complete_training(
         config: as it was asked for.
         num_batches: micro-batches of an epoch; in a job, those of each process.
         d_model: width of the decoder.
-        is_fine_tuning: training starts from a trained model.
+        is_fine_tuning: a whole trained model goes on; not a fresh decoder, nor adapters.
     """
     steps_per_epoch = math.ceil(num_batches / config.accumulate)
     num_epochs = config.max_epochs or NUM_EPOCHS
@@ -98,7 +98,7 @@ def complete_training(
         max_steps = max(MIN_STEPS, min(MAX_STEPS, max_steps))
     # the wider the model, the smaller the steps it can take: 4e-3 for 128, 1e-3 for 512
     learning_rate = 0.5 / d_model * (FINE_TUNING_SHARE if is_fine_tuning else 1.0)
-    # from nothing Muon learns in fewer updates (docs/training.md); trained weights go on as most were trained, by AdamW
+    # Muon learns in fewer updates (docs/training.md), but moves a model that goes on too far (docs/fine-tuning.md)
     optimizer = config.optimizer
     if optimizer == "auto":
         optimizer = "adamw" if is_fine_tuning else "muon"

@@ -99,10 +99,10 @@ class _ProjectedCrossEntropy(Function):
                 if consistency:
                     gradient, divergence = room.consistent_gradient(log_probabilities, share, consistency / 4)
                     divergence_sum += divergence.sum(dtype=sum_dtype)
-                else:
-                    gradient = log_probabilities.exp_().mul_(share)
                 if hidden_gradient is None:
                     continue
+                if not consistency:
+                    gradient = log_probabilities.exp_().mul_(share)
                 # d loss / d logits = softmax - (1 - ε) one_hot(target) - ε / vocabulary; the last term is a constant
                 # and joins after the loop
                 gradient.scatter_add_(1, target, gradient.new_full(target.shape, share * (label_smoothing - 1)))
@@ -168,7 +168,7 @@ class _Room:
         gradient = self._logits[: log_probabilities.size(0)]
         room, difference = gradient.chunk(2)
         torch.sub(first, second, out=difference)  # log p - log q
-        first.exp_(), second.exp_()
+        log_probabilities.exp_()  # and so the two are p and q
         there = torch.mul(first, difference, out=room).sum(dim=-1, keepdim=True)
         back = -torch.mul(second, difference, out=room).sum(dim=-1, keepdim=True)
         # KL(p, q) moves the logits of p by p (log p - log q - KL(p, q)), and those of q by q - p
