@@ -37,11 +37,18 @@ class Contender:
     precision: Precision = "fp32"
     options: tuple[str, ...] = ()  # of `transduce train`, beside the common ones
     environment: Mapping[str, str] = field(default_factory=dict)
+    program: tuple[str, ...] = ("-m", "cli")  # what Python runs for `transduce`
 
 
 ALL_PRIMITIVES = {"ONEDNN_PRIMITIVE_CACHE_CAPACITY": "1024"}  # oneDNN's own default; the program says 16
 # glibc gives large blocks back to the system and asks for them again; 32 MiB is the largest threshold it takes
 KEPT_MEMORY = {"MALLOC_TRIM_THRESHOLD_": "4000000000", "MALLOC_MMAP_THRESHOLD_": str(32 * 2**20)}
+BY_MKL = (  # says of oneDNN that it is not exact
+    "from transformer_core import fp32_products",
+    "fp32_products._is_exact = lambda: False",
+    "from cli.main import main",
+    "main()",
+)
 PLAIN = {
     "transduce": Contender("transduce"),
     "eole": Contender("eole"),
@@ -50,6 +57,7 @@ PLAIN = {
     "eole bf16": Contender("eole", "bf16"),
 }
 VARIANTS = {  # each one trick of ours, on or off
+    "products by MKL": Contender("transduce", program=("-c", "\n".join(BY_MKL))),
     "no dropout": Contender("transduce", options=("--dropout", "0")),
     "all primitives kept": Contender("transduce", environment=ALL_PRIMITIVES),
     "memory kept": Contender("transduce", environment=KEPT_MEMORY),
@@ -88,7 +96,7 @@ class Bench:
         """Write the configuration of a contender; give the command that trains it."""
         if contender.tool == "transduce":
             arguments = transduce_arguments(self.setting, model, contender.precision, contender.options)
-            return [sys.executable, "-m", "cli", *arguments]
+            return [sys.executable, *contender.program, *arguments]
         path = self.config(contender, model)
         if contender.tool == "eole":
             return [str(self.peers), "-m", "eole.bin.main", "train", "-config", str(path)]

@@ -19,6 +19,7 @@ FLOORS = {
     "transformer_core": 0,  # the package itself holds a docstring
     "transformer_core.config": 1,
     "transformer_core.device": 1,
+    "transformer_core.fp32_products": 1,
     "transformer_core.json_record": 1,
     "transformer_core.out_of_memory": 1,
     "transformer_core.worker_channel": 1,

@@ -6,6 +6,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from transformer_core.fp32_products import without_fast_products
+
 __all__ = ["attention_weights", "scaled_dot_product_attention"]
 
 
@@ -41,8 +43,9 @@ def scaled_dot_product_attention(
     if query.requires_grad and query.device.type == "cpu":
         # torch's backward kernel for bf16 on a CPU takes 20 times as long as the one for fp32 (torch 2.13)
         query, key, value = query.float(), key.float(), value.float()
-    with torch.autocast(query.device.type, enabled=False):
-        attended = functional.scaled_dot_product_attention(
+
+    def attend(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+        return functional.scaled_dot_product_attention(
             query,
             key,
             value,
@@ -51,6 +54,9 @@ def scaled_dot_product_attention(
             is_causal=causal,
             enable_gqa=key.size(1) != query.size(1),
         )
+
+    with torch.autocast(query.device.type, enabled=False):
+        attended = without_fast_products(attend, query, key, value)
     return attended.to(dtype)
 
 

@@ -16,6 +16,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from transformer_core.data.batching import Batch
 from transformer_core.data.masking import corruption_source
+from transformer_core.fp32_products import fast_fp32_products
 from transformer_core.model import Transformer
 from transformer_core.model_directory import weights_of
 from transformer_core.training.checkpoint import set_weights
@@ -95,9 +96,10 @@ class Learner:
             for place, batch in enumerate(micro_batches)
         ]
         num_tokens = int(self.job.sum(sum(batch.num_target_tokens for batch in prepared))[0])
-        loss_sums, nll_sums = self.sum_gradients(prepared, num_tokens, step)
-        gradient_norm = self.clip()
-        self.optimizer.step(learning_rate, is_finite=gradient_norm.isfinite())
+        with self.fast_products():
+            loss_sums, nll_sums = self.sum_gradients(prepared, num_tokens, step)
+            gradient_norm = self.clip()
+            self.optimizer.step(learning_rate, is_finite=gradient_norm.isfinite())
         self.optimizer.zero_grad()
         return Update(loss_sums, nll_sums, gradient_norm, num_tokens)
 
@@ -147,6 +149,11 @@ class Learner:
         if (dtype := AUTOCAST_DTYPES.get(self.config.precision)) is None:
             return nullcontext()
         return torch.autocast(self.device.type, dtype)
+
+    def fast_products(self) -> AbstractContextManager[None]:
+        """Let the block multiply as fast as the device can in fp32; where that is not asked for, nothing changes."""
+        is_fp32_on_cpu = self.config.precision == "fp32" and self.device.type == "cpu"
+        return fast_fp32_products() if is_fp32_on_cpu else nullcontext()
 
     def gather(self) -> None:
         """Bring the whole copy up to date where weights are split; every process must take part."""

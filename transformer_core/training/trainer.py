@@ -356,7 +356,7 @@ class Trainer:
         """Compute loss, perplexity, and what the objective and the metric ask for on the validation corpus."""
         self.model.eval()
         try:
-            with self.learner.autocast():
+            with self.learner.fast_products(), self.learner.autocast():
                 batches = self.batching.in_order(self.task.validation)
                 values = validation_values(self.model, self.task.objective, batches)
             decoded = self.task.decode(self.model, self.state.step)

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from tests.transformer_core.data.number_corpus import write_lines, write_numbers
+from transformer_core import fp32_products
 from transformer_core.config import ModelConfig, StackConfig
 from transformer_core.data import shards
 from transformer_core.data.batching import Batch
@@ -592,6 +593,31 @@ def test_fp16_learns_as_fp32_does(build: Builder) -> None:
         losses[precision] = builder.listener.steps[-1].loss
         assert builder.listener.steps[-1].num_skipped <= 2
     assert losses["fp16"] == pytest.approx(losses["fp32"], rel=0.01)
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_fp32_is_multiplied_the_fast_way_in_updates_and_nowhere_else(
+    build: Builder, monkeypatch: pytest.MonkeyPatch, precision: str
+) -> None:
+    monkeypatch.setattr(fp32_products, "_is_exact", lambda: True)
+    inside = "medium" if precision == "fp32" else "highest"
+    found: list[str] = []
+
+    def noting_decode(model: Transformer, step: int) -> Decoded:
+        assert torch.get_float32_matmul_precision() == "highest"  # rows of a search are few
+        return silent_decode(model, step)
+
+    trainer = build(precision=precision, decode=noting_decode, max_steps=2, valid_every=1)
+    clip = trainer.learner.clip
+
+    def noted_clip() -> Tensor:
+        found.append(torch.get_float32_matmul_precision())
+        return clip()
+
+    monkeypatch.setattr(trainer.learner, "clip", noted_clip)
+    trainer.run()
+    assert found == [inside, inside]
+    assert torch.get_float32_matmul_precision() == "highest"
 
 
 def test_a_run_whose_first_updates_were_left_out_can_be_resumed(
