@@ -61,12 +61,10 @@ VARIANTS = {  # each one trick of ours, on or off
     "no dropout": Contender("transduce", options=("--dropout", "0")),
     "all primitives kept": Contender("transduce", environment=ALL_PRIMITIVES),
     "memory kept": Contender("transduce", environment=KEPT_MEMORY),
-    "compiled": Contender("transduce", options=("--compile",)),
     "muon": Contender("transduce", options=("--optimizer", "muon")),
     "bf16, no dropout": Contender("transduce", "bf16", ("--dropout", "0")),
     "bf16, all primitives kept": Contender("transduce", "bf16", environment=ALL_PRIMITIVES),
     "bf16, memory kept": Contender("transduce", "bf16", environment=KEPT_MEMORY),
-    "bf16, compiled": Contender("transduce", "bf16", ("--compile",)),
     "bf16, muon": Contender("transduce", "bf16", ("--optimizer", "muon")),
 }
 CONTENDERS = {**PLAIN, **VARIANTS}

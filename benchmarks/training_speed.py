@@ -157,15 +157,12 @@ def choose(options: argparse.Namespace) -> list[str]:
     from transformer_core.device import has_fast_bf16
 
     has_bf16 = has_fast_bf16(torch.device("cpu"))
-    has_compile = "--compile" in run(["train", "--help"])[0]
     names = []
     for name in options.only or [name for name in CONTENDERS if options.variants or name in PLAIN]:
         if CONTENDERS[name].tool != "transduce" and options.peers is None:
             reason = "there are no --peers"
         elif CONTENDERS[name].precision == "bf16" and not has_bf16:
             reason = "this processor has no products in bf16"
-        elif "--compile" in CONTENDERS[name].options and not has_compile:
-            reason = "`transduce train` has no --compile"
         else:
             names.append(name)
             continue
