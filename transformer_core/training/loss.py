@@ -92,17 +92,22 @@ class _ProjectedCrossEntropy(Function):
             for rows in _slices(target_ids):
                 states = hidden_product[:, rows].flatten(0, 1)  # (passes * slice, d_model)
                 target = target_ids[rows].repeat(hidden.size(0))[:, None]  # (passes * slice, 1)
-                log_probabilities = room.log_probabilities(states)  # (passes * slice, vocabulary)
-                nll_sum -= log_probabilities.gather(1, target).sum(dtype=sum_dtype)
+                logits = room.logits(states)  # (passes * slice, vocabulary)
+                probabilities, log_sums = room.softmax(logits)
+                nll_sum += (log_sums - logits.gather(1, target)).sum(dtype=sum_dtype)
                 if label_smoothing:
-                    smooth_sum -= log_probabilities.sum(dim=-1).sum(dtype=sum_dtype)
+                    smooth_sum += weight.size(0) * log_sums.sum(dtype=sum_dtype) - logits.sum(dim=1).sum(
+                        dtype=sum_dtype
+                    )
                 if consistency:
-                    gradient, divergence = room.consistent_gradient(log_probabilities, share, consistency / 4)
+                    gradient, divergence = room.consistent_gradient(
+                        logits, probabilities, log_sums, share, consistency / 4
+                    )
                     divergence_sum += divergence.sum(dtype=sum_dtype)
                 if hidden_gradient is None:
                     continue
                 if not consistency:
-                    gradient = log_probabilities.exp_().mul_(share)
+                    gradient = probabilities if share == 1 else probabilities.mul_(share)
                 # d loss / d logits = softmax - (1 - ε) one_hot(target) - ε / vocabulary; the last term is a constant
                 # and joins after the loop
                 gradient.scatter_add_(1, target, gradient.new_full(target.shape, share * (label_smoothing - 1)))
@@ -141,41 +146,52 @@ class _Room:
             num_rows: of all passes.
         """
         self.weight = weight
-        self._logits, self._log_probabilities = weight.new_empty(2, num_rows, weight.size(0), dtype=torch.float32)
+        self._logits, self._probabilities = weight.new_empty(2, num_rows, weight.size(0), dtype=torch.float32)
         is_float = weight.dtype == torch.float32
         self._product = self._logits if is_float else weight.new_empty(num_rows, weight.size(0))
         self._weight_gradient = None if is_float else torch.empty_like(weight)
 
-    def log_probabilities(self, states: Tensor) -> Tensor:
+    def logits(self, states: Tensor) -> Tensor:
         """(rows, d_model) -> (rows, vocabulary) float32."""
         num_rows = states.size(0)
         product = torch.mm(states, self.weight.mT, out=self._product[:num_rows])
-        logits = product if self._product is self._logits else self._logits[:num_rows].copy_(product)
-        return torch.log_softmax(logits, dim=-1, out=self._log_probabilities[:num_rows])
+        return product if self._product is self._logits else self._logits[:num_rows].copy_(product)
 
-    def consistent_gradient(self, log_probabilities: Tensor, share: float, factor: float) -> tuple[Tensor, Tensor]:
+    def softmax(self, logits: Tensor) -> tuple[Tensor, Tensor]:
+        """(rows, vocabulary) -> softmax, of the same shape, and the logarithm of what it divides by, (rows, 1).
+
+        The latter follows from the largest logit and its probability, which is at least 1 / vocabulary: so log-softmax,
+        the difference of both, costs no exponentials of its own.
+        """
+        probabilities = torch.softmax(logits, dim=1, out=self._probabilities[: logits.size(0)])
+        return probabilities, logits.amax(dim=1, keepdim=True) - probabilities.amax(dim=1, keepdim=True).log()
+
+    def consistent_gradient(
+        self, logits: Tensor, probabilities: Tensor, log_sums: Tensor, share: float, factor: float
+    ) -> tuple[Tensor, Tensor]:
         """Differentiate the divergences between two passes, both ways, and the nll but for its target.
 
         Args:
-            log_probabilities: (2 * tokens, vocabulary), the last ones; they are overwritten.
+            logits: (2 * tokens, vocabulary), the last ones; they are overwritten.
+            probabilities: their softmax.
+            log_sums: the logarithms of what it divides by, (2 * tokens, 1).
             share: factor of the nll.
             factor: of the divergences.
 
         Returns:
-            the gradient by the logits, (2 * tokens, vocabulary), and the divergences, (2, tokens, 1).
+            the gradient by the logits, (2 * tokens, vocabulary), in their place, and the divergences, (2, tokens, 1).
         """
-        first, second = log_probabilities.chunk(2)
-        gradient = self._logits[: log_probabilities.size(0)]
-        room, difference = gradient.chunk(2)
-        torch.sub(first, second, out=difference)  # log p - log q
-        log_probabilities.exp_()  # and so the two are p and q
+        first, second = probabilities.chunk(2)  # p and q
+        room, difference = logits.chunk(2)
+        first_log_sum, second_log_sum = log_sums.chunk(2)
+        torch.sub(room, difference, out=difference).sub_(first_log_sum - second_log_sum)  # log p - log q
         there = torch.mul(first, difference, out=room).sum(dim=-1, keepdim=True)
         back = -torch.mul(second, difference, out=room).sum(dim=-1, keepdim=True)
         # KL(p, q) moves the logits of p by p (log p - log q - KL(p, q)), and those of q by q - p
         of_first, of_second = (share + factor - factor * divergence for divergence in (there, back))
         torch.mul(difference, factor, out=room).add_(of_first).mul_(first).sub_(second, alpha=factor)
         difference.mul_(-factor).add_(of_second).mul_(second).sub_(first, alpha=factor)
-        return gradient, torch.stack((there, back))
+        return logits, torch.stack((there, back))
 
     def in_product_type(self, gradient: Tensor) -> Tensor:
         """Convert a gradient by the logits, (rows, vocabulary) float32, to the type of products."""

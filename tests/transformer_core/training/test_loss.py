@@ -64,6 +64,19 @@ def test_of_two_passes_it_is_r_drop_in_value_and_gradient(consistency: float, la
         torch.testing.assert_close(fast.double(), slow, rtol=1e-3, atol=1e-4)
 
 
+@pytest.mark.parametrize("scale", [30.0, 1e4])
+def test_where_the_model_is_sure_the_loss_is_as_exact(scale: float) -> None:
+    hidden, weight, target_ids = random_batch(SLICE_TOKENS)
+    with torch.no_grad():
+        hidden *= scale  # most probabilities are 0 in float32, the logarithms of others are not
+    fused = projected_cross_entropy(hidden, weight, target_ids, 0.1)
+    logits = (hidden @ weight.T).double()
+    exact = functional.cross_entropy(logits, target_ids, label_smoothing=0.1, reduction="sum")
+    assert fused.loss_sum.item() == pytest.approx(exact.item(), rel=1e-6)
+    nll = functional.cross_entropy(logits, target_ids, reduction="sum")
+    assert fused.nll_sum.item() == pytest.approx(nll.item(), rel=1e-6)
+
+
 def test_the_mean_of_summed_losses_is_the_mean_of_all() -> None:
     hidden, weight, target_ids = random_batch(50)
     parts = [
