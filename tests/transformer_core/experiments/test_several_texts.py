@@ -142,7 +142,7 @@ def test_batches_are_drawn_by_weight_and_without_weights_from_all_alike(
 def test_a_model_with_tags_does_what_the_tag_says(tmp_path: Path) -> None:
     options = {**two_tasks(tmp_path, (600, 600)), "tags": ("copy", "rev"), "weights": (1.0, 1.0), "dropout": 0.0}
     options |= {"num_layers": 2, "d_model": 32, "num_heads": 4, "d_ff": 64, "label_smoothing": 0.0, "average_last": 0}
-    options |= {"max_steps": 350, "valid_every": 50, "batch_size": 400, "lr_schedule": "linear", "learning_rate": 0.005}
+    options |= {"max_steps": 600, "valid_every": 50, "batch_size": 400, "lr_schedule": "linear", "learning_rate": 0.005}
     run = make_run(tmp_path, metric="exact", **options)
     result = train_from_text(run)
     assert result is not None
