@@ -44,10 +44,8 @@ ALL_PRIMITIVES = {"ONEDNN_PRIMITIVE_CACHE_CAPACITY": "1024"}  # oneDNN's own def
 # glibc gives large blocks back to the system and asks for them again; 32 MiB is the largest threshold it takes
 KEPT_MEMORY = {"MALLOC_TRIM_THRESHOLD_": "4000000000", "MALLOC_MMAP_THRESHOLD_": str(32 * 2**20)}
 BY_MKL = (  # says of oneDNN that it is not exact
-    "from transformer_core import fp32_products",
-    "fp32_products._is_exact = lambda: False",
-    "from cli.main import main",
-    "main()",
+    "from transformer_core import fp32_products; fp32_products._is_exact = lambda: False; "
+    "from cli.main import main; main()"
 )
 PLAIN = {
     "transduce": Contender("transduce"),
@@ -57,7 +55,7 @@ PLAIN = {
     "eole bf16": Contender("eole", "bf16"),
 }
 VARIANTS = {  # each one trick of ours, on or off
-    "products by MKL": Contender("transduce", program=("-c", "\n".join(BY_MKL))),
+    "products by MKL": Contender("transduce", program=("-c", BY_MKL)),
     "no dropout": Contender("transduce", options=("--dropout", "0")),
     "all primitives kept": Contender("transduce", environment=ALL_PRIMITIVES),
     "memory kept": Contender("transduce", environment=KEPT_MEMORY),

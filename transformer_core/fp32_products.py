@@ -2,8 +2,9 @@
 
 MKL multiplies by default, and on some processors leaves half of their vector units idle. Behind
 `set_float32_matmul_precision("medium")` stands oneDNN, which may use fewer bits: it does where the processor has matrix
-tiles for bf16, and elsewhere computes as exactly as MKL, up to 2.4 times as fast (benchmarks/training_speed.py). A
-small product tells which of the two it is. A call of oneDNN takes longer, so tiny products stay MKL's.
+tiles for bf16, and elsewhere computes as exactly as MKL; a Tiny model then trains 1.6 times as fast (the row "products
+by MKL" of benchmarks/training_speed.py). A small product tells which of the two it is. A call of oneDNN takes longer,
+so tiny products stay MKL's.
 """
 
 from collections.abc import Callable, Iterator

@@ -96,9 +96,8 @@ class _ProjectedCrossEntropy(Function):
                 probabilities, log_sums = room.softmax(logits)
                 nll_sum += (log_sums - logits.gather(1, target)).sum(dtype=sum_dtype)
                 if label_smoothing:
-                    smooth_sum += weight.size(0) * log_sums.sum(dtype=sum_dtype) - logits.sum(dim=1).sum(
-                        dtype=sum_dtype
-                    )
+                    of_all = weight.size(0) * log_sums.to(sum_dtype) - logits.sum(dim=1, keepdim=True)
+                    smooth_sum += of_all.sum()
                 if consistency:
                     gradient, divergence = room.consistent_gradient(
                         logits, probabilities, log_sums, share, consistency / 4
