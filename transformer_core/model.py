@@ -19,6 +19,7 @@ from transformer_core.layers.feed_forward import FeedForward
 from transformer_core.layers.mixer import MixerState, SequenceMixer
 from transformer_core.layers.norm import new_norm
 from transformer_core.layers.recurrent import RecurrentMixer, SimplerRecurrentUnit
+from transformer_core.layers.row_history import RowHistory
 
 __all__ = ["Decoder", "DecoderLayer", "DecoderState", "Encoder", "EncoderLayer", "Residual", "Transformer"]
 
@@ -145,6 +146,12 @@ class DecoderState:
         self.num_rows = num_rows
         self.num_sentences = num_rows
         self.length: int | Tensor = 0
+        self._history = RowHistory(num_rows, memories[0].key.device)
+
+    def advance(self) -> None:
+        """Count the position that every row has written."""
+        self.length = self.length + 1
+        self._history.num_positions += 1
 
     def select(self, row_indices: Tensor) -> None:
         """Reorder, repeat or drop hypotheses; the sentences stay as they are.
@@ -152,8 +159,9 @@ class DecoderState:
         Args:
             row_indices: (batch * new_beam,) int64; row i must come from the sentence that it goes to.
         """
+        move = self._history.move(row_indices)
         for state in self.mixer_states:
-            state.select(row_indices)
+            state.select(move)
         if isinstance(self.length, Tensor):
             self.length = self.length.index_select(0, row_indices)
         self.num_rows = row_indices.size(0)
@@ -182,6 +190,7 @@ class DecoderState:
             [torch.as_tensor(part.length, device=device).expand(part.num_rows) for part in (self, other)]
         )
         self.length = int(lengths[0]) if bool((lengths == lengths[0]).all()) else lengths
+        self._history.merge(other._history)
         self.num_rows += other.num_rows
         self.num_sentences += other.num_sentences
 
@@ -270,7 +279,7 @@ class Transformer(nn.Module):
     def step(self, token_ids: Tensor, state: DecoderState) -> Tensor:
         """Feed one token of each hypothesis, (rows,) int64, and advance the state -> (rows, d_model)."""
         hidden = self.decoder.step(self.target_embedding.step(token_ids, state.length), state)
-        state.length = state.length + 1
+        state.advance()
         return hidden
 
     def set_dropout(self, share: float) -> None:

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from transformer_core.layers.mixer import MixerState, SequenceMixer
+from transformer_core.layers.row_history import RowMove
 
 __all__ = ["ConvolutionMixer", "Window"]
 
@@ -23,9 +24,9 @@ class Window(MixerState):
     def __init__(self, inputs: Tensor) -> None:
         self.inputs = inputs
 
-    def select(self, row_indices: Tensor) -> None:
-        """Replace the rows by those at `row_indices`, (new_rows,) int64."""
-        self.inputs = self.inputs.index_select(0, row_indices)
+    def select(self, move: RowMove) -> None:
+        """Put other rows in the place of these."""
+        self.inputs = self.inputs.index_select(0, move.row_indices)
 
     def merge(self, other: MixerState) -> None:
         """Put the rows of another window after these."""

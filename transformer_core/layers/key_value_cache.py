@@ -4,6 +4,7 @@ import torch
 from torch import Tensor
 
 from transformer_core.layers.mixer import MixerState
+from transformer_core.layers.row_history import RowMove
 
 __all__ = ["KeyValueCache"]
 
@@ -23,9 +24,8 @@ class KeyValueCache(MixerState):
     def __init__(self, num_rows: int, num_heads: int, d_head: int, like: Tensor) -> None:
         self.length = 0
         # (key or value, capacity, rows, num_heads, d_head): the positions in front, so that what is in use is one block
-        # for each; both together, so that reordering by beam is one copy, into the spare one, which takes its place
+        # for each; both together, so that reordering by beam is one copy
         self._buffer = like.new_empty(2, FIRST_CAPACITY, num_rows, num_heads, d_head)
-        self._spare = self._buffer.new_empty(0)
         self._first_places: Tensor | None = None  # (rows,) int64, where each row begins; None where all begin at 0
 
     @property
@@ -59,16 +59,20 @@ class KeyValueCache(MixerState):
         key, value = self._buffer[:, : self.length].unbind()
         return key, value
 
-    def select(self, row_indices: Tensor) -> None:
-        """Replace the rows by those at `row_indices`, (new_rows,) int64."""
-        shape = (*self._buffer.shape[:2], row_indices.size(0), *self._buffer.shape[3:])
-        if self._spare.shape != shape:
-            self._spare = self._buffer.new_empty(shape)
-        held = slice(0, self.length)
-        torch.index_select(self._buffer[:, held], 2, row_indices, out=self._spare[:, held])
-        self._buffer, self._spare = self._spare, self._buffer
+    def select(self, move: RowMove) -> None:
+        """Put other rows in the place of these."""
         if self._first_places is not None:
-            self._first_places = self._first_places.index_select(0, row_indices)
+            self._first_places = self._first_places.index_select(0, move.row_indices)
+        _, capacity, num_rows, *heads = self._buffer.shape
+        if move.changed_cells is not None:
+            changed, sources = move.changed_cells
+            cells = self._buffer.view(2, capacity * num_rows, -1)
+            cells.index_copy_(1, changed, cells.index_select(1, sources))
+            return
+        buffer = self._buffer.new_empty(2, capacity, move.row_indices.size(0), *heads)
+        held = slice(0, self.length)
+        torch.index_select(self._buffer[:, held], 2, move.row_indices, out=buffer[:, held])
+        self._buffer = buffer
 
     def merge(self, other: MixerState) -> None:
         """Put the rows of another cache after these, so that all end at the same place."""
@@ -77,12 +81,13 @@ class KeyValueCache(MixerState):
         length = max(cache.length for cache in caches)
         num_rows = sum(cache._buffer.size(2) for cache in caches)
         capacity = max(cache._buffer.size(1) for cache in caches)
-        merged = self._buffer.new_zeros(2, capacity, num_rows, *self._buffer.shape[3:])
+        merged = self._buffer.new_empty(2, capacity, num_rows, *self._buffer.shape[3:])
         first_places = torch.zeros(num_rows, dtype=torch.int64, device=self._buffer.device)
         first_row = 0
         for cache in caches:
             rows = slice(first_row, first_row + cache._buffer.size(2))
             shift = length - cache.length
+            merged[:, :shift, rows] = 0  # masked, but it must be a number
             merged[:, shift:length, rows] = cache._buffer[:, : cache.length]
             first_places[rows] = shift if cache._first_places is None else shift + cache._first_places
             first_row = rows.stop

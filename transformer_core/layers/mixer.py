@@ -16,18 +16,16 @@ from typing import Protocol
 
 from torch import Tensor, nn
 
+from transformer_core.layers.row_history import RowMove
+
 __all__ = ["MixerState", "SequenceMixer"]
 
 
 class MixerState(Protocol):
     """What a mixer remembers of the positions decoded so far, one row per hypothesis."""
 
-    def select(self, row_indices: Tensor) -> None:
-        """Replace the rows by those at `row_indices`: drops, repeats or reorders them.
-
-        Args:
-            row_indices: (new_rows,) int64.
-        """
+    def select(self, move: RowMove) -> None:
+        """Put other rows in the place of these: drops, repeats or reorders them."""
 
     def merge(self, other: "MixerState") -> None:
         """Put the rows of a state of the same mixer after these, however many positions they are ahead or behind."""

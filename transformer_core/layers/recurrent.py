@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from transformer_core.layers.mixer import MixerState, SequenceMixer
+from transformer_core.layers.row_history import RowMove
 
 __all__ = ["HiddenState", "RecurrentMixer", "SimplerRecurrentUnit", "linear_recurrence"]
 
@@ -28,9 +29,9 @@ class HiddenState(MixerState):
     def __init__(self, *vectors: Tensor) -> None:
         self.vectors = vectors
 
-    def select(self, row_indices: Tensor) -> None:
-        """Replace the rows by those at `row_indices`, (new_rows,) int64."""
-        self.vectors = tuple(vector.index_select(1, row_indices) for vector in self.vectors)
+    def select(self, move: RowMove) -> None:
+        """Put other rows in the place of these."""
+        self.vectors = tuple(vector.index_select(1, move.row_indices) for vector in self.vectors)
 
     def merge(self, other: MixerState) -> None:
         """Put the rows of another state after these."""

@@ -8,6 +8,7 @@ from tests.transformer_core.small_config import small_config, small_stack
 from transformer_core.layers.attention import CrossAttention, SelfAttention
 from transformer_core.layers.key_value_cache import FIRST_CAPACITY, KeyValueCache
 from transformer_core.layers.rotary import rotate
+from transformer_core.layers.row_history import RowMove
 from transformer_core.layers.scaled_dot_product import attention_weights, scaled_dot_product_attention
 from transformer_core.layers.step_attention import FEW_ROWS
 
@@ -249,7 +250,7 @@ def test_a_cache_keeps_what_was_appended_and_selects_rows() -> None:
         found_keys, found_values = cache.append(torch.stack((key, -key)))
     assert torch.equal(found_keys, keys)
     assert torch.equal(found_values, -keys)
-    cache.select(torch.tensor([2, 0, 0, 1]))
+    cache.select(RowMove(torch.tensor([2, 0, 0, 1])))
     found_keys, _ = cache.append(torch.zeros(2, 4, 2, 4))
     assert torch.equal(found_keys[:-1], keys[:, [2, 0, 0, 1]])
     assert cache.length == FIRST_CAPACITY + 6

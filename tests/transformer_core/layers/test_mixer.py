@@ -9,6 +9,7 @@ import torch
 from tests.transformer_core.small_config import small_config, small_stack
 from transformer_core.config import DecoderMixer, EncoderMixer, ModelConfig
 from transformer_core.layers.mixer import SequenceMixer
+from transformer_core.layers.row_history import RowMove
 from transformer_core.model import new_mixer
 
 DECODERS = [*get_args(DecoderMixer), "rotary", "multi-query"]
@@ -95,12 +96,12 @@ def test_rows_can_be_repeated_reordered_and_dropped(decoder_mixer: SequenceMixer
     for place in range(4):
         decoder_mixer.step(sequence[:, place], state)
     rows = [0, 0, 2, 1, 1]
-    state.select(torch.tensor(rows))
+    state.select(RowMove(torch.tensor(rows)))
     chosen = sequence[rows]
     for place in range(4, 8):
         output = decoder_mixer.step(chosen[:, place], state)
         if place == 5:
-            state.select(torch.tensor([3, 2]))
+            state.select(RowMove(torch.tensor([3, 2])))
             chosen = chosen[[3, 2]]
     whole = decoder_mixer(chosen, None, causal=True)
     torch.testing.assert_close(output, whole[:, 7], rtol=1e-5, atol=1e-6)
@@ -117,7 +118,7 @@ def test_rows_of_another_state_join_wherever_they_stand(decoder_mixer: SequenceM
     state.merge(other)
     joined = torch.cat((sequence[:, own : own + 40], other_sequence[:, others : others + 40]))
     outputs = [decoder_mixer.step(joined[:, place], state) for place in range(40)]
-    state.select(torch.tensor([4, 0]))  # and can be chosen from as before
+    state.select(RowMove(torch.tensor([4, 0])))  # and can be chosen from as before
     last = decoder_mixer.step(torch.stack((other_sequence[2, others + 40], sequence[0, own + 40])), state)
     whole, other_whole = (decoder_mixer(rows, None, causal=True) for rows in (sequence, other_sequence))
     expected = torch.cat((whole[:, own : own + 40], other_whole[:, others : others + 40]))
