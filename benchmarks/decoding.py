@@ -45,7 +45,7 @@ Search = Literal["greedy", "beam", "lines"]
 SEARCHES: tuple[Search, ...] = ("greedy", "beam", "lines")
 PEERS = ("ctranslate2", "transformers")
 PRECISIONS = ("fp32", "bf16", "int8")
-OUR_BATCH_SIZES = (4096, 8192)  # tokens
+OUR_BATCH_SIZES = (4096, 16384)  # tokens
 Translate = Callable[[], Tokens]
 
 

@@ -37,6 +37,8 @@ RECIPES: dict[str, tuple[str, ...]] = {
     "rms": RMS,
     "swiglu": SWIGLU,
     "rotary": ROTARY,
+    "query-key norm": ("--query-key-norm",),
+    "rotary, query-key norm": (*ROTARY, "--query-key-norm"),
     "rms, swiglu, rotary": MODERN,
     "norm last": ("--norm", "last"),
     "norm last, adamw, inverse-sqrt, batches of 8k": (*WU, "--accumulate", "2"),

@@ -6,6 +6,7 @@ nothing has to be added to the embeddings.
 """
 
 import math
+from functools import lru_cache
 
 import torch
 from torch import Tensor
@@ -13,6 +14,7 @@ from torch import Tensor
 __all__ = ["rotate"]
 
 BASE = 10_000.0
+FEWEST_PLACES = 256  # that a table has; longer ones double
 
 
 def rotate(heads: Tensor, first_position: int | Tensor = 0) -> Tensor:
@@ -25,14 +27,27 @@ def rotate(heads: Tensor, first_position: int | Tensor = 0) -> Tensor:
     Returns:
         The shape of `heads`.
     """
-    length, half = heads.size(2), heads.size(3) // 2
-    places = torch.arange(length, device=heads.device, dtype=torch.float32)
+    length, d_head = heads.shape[2:]
+    last = int(first_position.max()) if isinstance(first_position, Tensor) else first_position
+    num_places = max(FEWEST_PLACES, 1 << (last + length - 1).bit_length())
+    cosine, sine = _table(num_places, d_head, heads.dtype, heads.device)
     if isinstance(first_position, Tensor):
-        places = (first_position[:, None] + places)[:, None, :, None]  # (batch, 1, length, 1)
+        places = first_position[:, None] + torch.arange(length, device=heads.device)  # (batch, length)
+        cosine, sine = cosine[places][:, None], sine[places][:, None]  # (batch, 1, length, d_head)
     else:
-        places = (first_position + places)[:, None]  # (length, 1)
-    frequencies = torch.exp(torch.arange(half, device=heads.device, dtype=torch.float32) * (-math.log(BASE) / half))
-    angles = places * frequencies  # (…, length, d_head/2)
-    cosine, sine = angles.cos().to(heads.dtype), angles.sin().to(heads.dtype)
-    first, second = heads.chunk(2, dim=-1)
-    return torch.cat((first * cosine - second * sine, second * cosine + first * sine), dim=-1)
+        here = slice(first_position, first_position + length)
+        cosine, sine = cosine[here], sine[here]  # (length, d_head)
+    # (a cos - b sin, b cos + a sin) for the halves a and b; rolled by half, they change places
+    return torch.addcmul(heads * cosine, heads.roll(d_head // 2, dims=-1), sine)
+
+
+@lru_cache(maxsize=16)
+def _table(num_places: int, d_head: int, dtype: torch.dtype, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Give cosines, and sines with the sign of what they are multiplied by, each (places, d_head), of both halves."""
+    half = d_head // 2
+    with torch.inference_mode(mode=False):  # whoever asks first: training can use no tensor of inference
+        places = torch.arange(num_places, device=device, dtype=torch.float32)[:, None]
+        frequencies = torch.exp(torch.arange(half, device=device, dtype=torch.float32) * (-math.log(BASE) / half))
+        angles = places * frequencies  # (places, d_head/2)
+        cosine, sine = angles.cos().to(dtype), angles.sin().to(dtype)
+        return torch.cat((cosine, cosine), dim=1), torch.cat((-sine, sine), dim=1)

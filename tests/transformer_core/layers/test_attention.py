@@ -9,7 +9,11 @@ from transformer_core.layers.attention import CrossAttention, SelfAttention
 from transformer_core.layers.key_value_cache import FIRST_CAPACITY, KeyValueCache
 from transformer_core.layers.rotary import rotate
 from transformer_core.layers.row_history import RowMove
-from transformer_core.layers.scaled_dot_product import attention_weights, scaled_dot_product_attention
+from transformer_core.layers.scaled_dot_product import (
+    MOST_WRITTEN_OUT,
+    attention_weights,
+    scaled_dot_product_attention,
+)
 from transformer_core.layers.step_attention import FEW_ROWS
 
 
@@ -72,6 +76,43 @@ def test_attention_is_the_textbook_in_value_and_gradient(kind: str) -> None:
         results.append((attended, *gradients))
     for fast, explicit in zip(*results, strict=True):
         torch.testing.assert_close(fast, explicit, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("kind", ["free", "padded", "causal", "shared keys"])
+@pytest.mark.parametrize("most", [MOST_WRITTEN_OUT, 0])
+def test_attention_in_bf16_is_the_textbook_but_for_rounding(
+    monkeypatch: pytest.MonkeyPatch, kind: str, most: int
+) -> None:
+    monkeypatch.setattr("transformer_core.layers.scaled_dot_product.MOST_WRITTEN_OUT", most)
+    exact = [random_heads(2, 2 if kind == "shared keys" and part else 4, 9, 8, seed=part) for part in range(3)]
+    rounded = [heads.detach().bfloat16().requires_grad_() for heads in exact]
+    mask = padding_mask([9, 4])[:, None, None] if kind == "padded" else None
+    allowed = torch.ones(2, 9, 9, dtype=torch.bool)
+    if mask is not None:
+        allowed = mask[:, 0].expand_as(allowed)
+    if kind == "causal":
+        allowed = allowed.tril()
+    weights = torch.randn(2, 4, 9, 8, dtype=torch.float64)
+    attended = scaled_dot_product_attention(rounded[0], rounded[1], rounded[2], mask, causal=kind == "causal")
+    assert attended.dtype == torch.bfloat16
+    query, key, value = exact
+    if kind == "shared keys":
+        key, value = (heads.repeat_interleave(2, dim=1) for heads in (key, value))
+    expected = explicit_attention(query, key, value, allowed)
+    found = (attended, *torch.autograd.grad((attended.double() * weights).sum(), rounded))
+    wanted = (expected, *torch.autograd.grad((expected * weights).sum(), exact))
+    for one, other in zip(found, wanted, strict=True):
+        error = (one.double() - other).norm() / other.norm()
+        assert error < 0.02  # bf16 rounds to one part in 256
+
+
+def test_dropout_zeroes_weights_in_bf16_too() -> None:
+    query, key = (random_heads(1, 1, 64, 4, seed=part).detach().bfloat16().requires_grad_() for part in range(2))
+    ones = torch.ones(1, 1, 64, 4, dtype=torch.bfloat16, requires_grad=True)
+    torch.manual_seed(1)
+    attended = scaled_dot_product_attention(query, key, ones, dropout=0.5)
+    assert attended.float().std() > 0.05  # of ones alone the average is one, whatever the weights
+    assert attended.float().mean().item() == pytest.approx(1, abs=0.2)
 
 
 def test_a_sentence_is_its_own_whatever_padding_holds() -> None:
