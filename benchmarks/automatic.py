@@ -24,14 +24,14 @@ from results_table import Row, keep_row, kept_rows, show
 
 AUTO = "auto"
 DROPOUT = {"dropout 0.1": "--dropout 0.1"}
-MODERN = {"rms, swiglu, rotary": "--norm-kind rms --feed-forward swiglu --ffn-dim 171 --positions rotary"}
+SINUSOIDAL = {"sinusoids": "--positions sinusoidal"}
 SMALL = {"small": "--arch small"}
 SMALL_IN_THE_SAME_TIME = {"small, 10 epochs": "--arch small --max-epochs 10"}  # where it would take hours
 SENTENCES = {
     AUTO: "",
     "vocabulary of 4,000": "--vocab-size 4000",
     **DROPOUT,
-    **MODERN,
+    **SINUSOIDAL,
     **SMALL_IN_THE_SAME_TIME,
     "batches of 2k": "--batch-size 2048",
     "20 epochs": "--max-epochs 20",
@@ -41,7 +41,7 @@ WORDS = {
     "letters": "--tokenizer-kind char",
     "vocabulary of 2,000": "--vocab-size 2000",
     **DROPOUT,
-    **MODERN,
+    **SINUSOIDAL,
     "batches of 1k": "--batch-size 1024",
 }
 FEW_WORDS, MANY_WORDS = WORDS | SMALL, WORDS | SMALL_IN_THE_SAME_TIME
@@ -78,7 +78,7 @@ COMMANDS = {
     AUTO: "",
     "words": "--tokenizer-kind word",
     **DROPOUT,
-    **MODERN,
+    **SINUSOIDAL,
     **SMALL,
     "no smoothing": "--label-smoothing 0",
     "batches of 1k": "--batch-size 1024",

@@ -6,11 +6,12 @@
     beam      all lines at once, beam 5, with CTranslate2's rule for the end of a search
     lines     greedy, one line at a time
 
-MODEL is exported (`transduce export`), so nothing differs but who computes; `--widened` writes it into Opus-MT's shape
-first (widened_model.py). All get the same tokens and may write as many; we and CTranslate2 get the better of two batch
-sizes, found beforehand on the same lines, `transformers` batches of 64 lines, the longest first. The figures are
-CPU-seconds of this process, medians of the rounds; `ratio` is the other's time by ours, the median of the rounds (above
-1 we are faster). `same` counts lines with identical tokens. Needs the extras `ctranslate2` and `huggingface`.
+MODEL (trained with `--positions sinusoidal`) is exported (`transduce export`), so nothing differs but who computes;
+`--widened` writes it into Opus-MT's shape first (widened_model.py). All get the same tokens and may write as many; we
+and CTranslate2 get the better of two batch sizes, found beforehand on the same lines, `transformers` batches of 64
+lines, the longest first. The figures are CPU-seconds of this process, medians of the rounds; `ratio` is the other's
+time by ours, the median of the rounds (above 1 we are faster). `same` counts lines with identical tokens. Needs the
+extras `ctranslate2` and `huggingface`.
 """
 
 import argparse

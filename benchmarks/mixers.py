@@ -77,9 +77,12 @@ class Bench:
         return [*words, "--tokenizer", str(self.tokenizer(name))]
 
     def train(self, name: str, model: Path, options: Sequence[str] = ()) -> None:
-        """Train one model by the options of the task, by AdamW, whose steps do not depend on a layer's matrices."""
+        """Train one model by the options of the task, each with the same positions.
+
+        By AdamW, whose steps do not depend on a layer's matrices.
+        """
         limit = () if self.max_steps is None else ("--max-steps", str(self.max_steps))
-        pairs = [*self.pairs(name), "-o", str(model), "--optimizer", "adamw"]
+        pairs = [*self.pairs(name), "-o", str(model), "--optimizer", "adamw", "--positions", "sinusoidal"]
         run(["train", *pairs, *TASKS[name].options, *limit, *options, *self.common()])
 
     def budget(self) -> list[str]:

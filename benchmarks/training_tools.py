@@ -79,6 +79,7 @@ def transduce_arguments(setting: Setting, folder: Path, precision: Precision, op
         *("train", "-s", str(setting.train[0]), "-t", str(setting.train[1])),
         *("--valid-src", str(setting.valid[0]), "--valid-tgt", str(setting.valid[1])),
         *("--tokenizer", str(setting.tokenizer), "-o", str(folder), "--arch", "tiny"),
+        *("--positions", "sinusoidal"),  # as the others have
         *("--batch-size", str(setting.batch_size), "--precision", precision, "--threads", "1"),
         # validation and checkpoint come after the window
         *("--max-steps", str(setting.max_steps), "--valid-every", str(setting.max_steps), "--average-last", "0"),

@@ -30,12 +30,13 @@ def widened(loaded: LoadedModel, shape: StackConfig = OPUS_MT, vocabulary: int =
     """Give a model of another shape that computes the same logits, up to rounding.
 
     Args:
-        loaded: of one vocabulary and the defaults of `train`: attention, norms first, plain feed-forwards.
+        loaded: of one vocabulary and the defaults of `train` but for its positions, which are sinusoids.
         shape: of both stacks; each width is a multiple of the model's.
         vocabulary: entries, at least as many as the model's.
     """
     config, own = loaded.model.config, loaded.model.config.encoder
     assert config.norm_first and config.norm_kind == "layer" and config.feed_forward == "plain"
+    assert config.positions == "sinusoidal"
     assert own.mixer == "attention" and own.num_key_value_heads is None and config.tie_embeddings == "all"
     wide = replace(
         config,

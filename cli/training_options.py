@@ -158,7 +158,13 @@ FeedForward = Annotated[
     FeedForwardKind, typer.Option(help="plain: two matrices; glu, swiglu: a third as a gate.", **ARCHITECTURAL)
 ]
 Activation = Annotated[ActivationChoice, typer.Option(help="Of the plain feed-forward.", rich_help_panel=ARCHITECTURE)]
-Positions = Annotated[PositionsChoice, typer.Option(help="How a token knows its place.", rich_help_panel=ARCHITECTURE)]
+Positions = Annotated[
+    PositionsChoice | None,
+    typer.Option(
+        help="How a token knows its place. Default: rotary if both stacks attend, else sinusoidal.",
+        rich_help_panel=ARCHITECTURE,
+    ),
+]
 SinusoidForm = Annotated[SinusoidFormChoice, typer.Option(help="Whose sinusoids.", rich_help_panel=ARCHITECTURE)]
 MaxPositions = Annotated[int, typer.Option(help="Rows of learned positions: their hard limit.", **WHOLE)]
 QueryKeyNorm = Annotated[

@@ -42,7 +42,8 @@ def export(
     transduce export en-de --to ctranslate2 --quantization int8 -o en-de-ct2
 
     huggingface: a folder that AutoModelForSeq2SeqLM and AutoTokenizer of transformers load. Models of attention with
-    sinusoids, LayerNorm and plain feed-forwards can be written; with --norm first, source and target share a table.
+    --positions sinusoidal, LayerNorm and plain feed-forwards can be written; with --norm first, source and target share
+    a table.
 
     ctranslate2: a folder that ctranslate2.Translator loads. All models of attention can be written, but for those
     with --query-key-norm.

@@ -112,7 +112,10 @@ def _type_by_positions(config: ModelConfig) -> str:
         case "learned", True, True:
             return "mbart"
         case _:
-            raise refuse(f"--positions {config.positions}", "Hugging Face's models of this shape have sinusoids")
+            raise refuse(
+                f"--positions {config.positions}",
+                "Hugging Face's models of this shape have sinusoids; train it with --positions sinusoidal",
+            )
 
 
 def _num_positions(config: ModelConfig) -> int:

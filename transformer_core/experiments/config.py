@@ -86,7 +86,7 @@ class ArchitectureConfig:
     norm_kind: NormKind = ModelConfig.norm_kind
     feed_forward: FeedForwardKind = ModelConfig.feed_forward
     activation: Activation = ModelConfig.activation
-    positions: Positions = ModelConfig.positions
+    positions: Positions | None = None  # None follows from the sequence layers
     sinusoid_form: SinusoidForm = ModelConfig.sinusoid_form
     max_positions: int = ModelConfig.max_positions
     query_key_norm: bool = ModelConfig.query_key_norm
@@ -162,7 +162,7 @@ class ArchitectureConfig:
         """
         encoder, decoder = self.stacks()
         can_tie_all = is_joint and encoder.d_model == decoder.d_model
-        assert self.dropout is not None, "the caller completes the config"
+        assert self.dropout is not None and self.positions is not None, "the caller completes the config"
         return ModelConfig(
             source_vocabulary_size=vocabulary_sizes[0],
             target_vocabulary_size=vocabulary_sizes[1],

@@ -7,6 +7,7 @@ Each rule is one line of reason and one of arithmetic. They were chosen on corpo
 import math
 from dataclasses import replace
 
+from transformer_core.config import ModelConfig, Positions
 from transformer_core.data.shards import CorpusStatistics
 from transformer_core.experiments.config import AUTO, ArchitectureConfig
 from transformer_core.training.config import TrainingConfig
@@ -16,6 +17,7 @@ __all__ = [
     "complete_architecture",
     "complete_training",
     "default_dropout",
+    "default_positions",
     "default_vocabulary_size",
     "held_back_rows",
     "is_spelling",
@@ -67,17 +69,33 @@ def default_dropout(statistics: CorpusStatistics, *, is_pretraining: bool) -> fl
     return 0.3 if statistics.num_target_tokens < 2_000_000 else 0.1
 
 
+def default_positions(config: ArchitectureConfig) -> Positions:
+    """Choose the positions: with turned queries and keys attention learns faster and reaches more (docs/training.md).
+
+    Other layers have no queries to turn, an odd d_head has no pairs, and who names a form of sinusoids wants them.
+    """
+    can_turn = all(stack.mixer == "attention" and stack.d_head % 2 == 0 for stack in config.stacks())
+    return "rotary" if can_turn and config.sinusoid_form == ModelConfig.sinusoid_form else "sinusoidal"
+
+
 def complete_architecture(
     config: ArchitectureConfig, statistics: CorpusStatistics, *, is_pretraining: bool = False
 ) -> ArchitectureConfig:
-    """Choose the preset and the dropout that are left to the data."""
+    """Choose the preset and the dropout that are left to the data, and the positions that suit the layers.
+
+    Raises:
+        ConfigError: the sizes do not fit together.
+    """
     arch = config.arch
     if arch == AUTO:  # a model larger than its data learns them by heart
         arch = "tiny" if statistics.num_pairs < 200_000 else "small" if statistics.num_pairs < 2_000_000 else "base"
     dropout = config.dropout
     if dropout is None:
         dropout = default_dropout(statistics, is_pretraining=is_pretraining)
-    return replace(config, arch=arch, dropout=dropout)
+    config = replace(config, arch=arch, dropout=dropout)
+    if config.positions is None:
+        config = replace(config, positions=default_positions(config))
+    return config
 
 
 def complete_training(

@@ -58,7 +58,7 @@ def test_a_prepared_folder_brings_all_but_the_weights(values: dict[str, object],
 
 
 def built(*, is_joint: bool = True, **values: object) -> ModelConfig:
-    config = ArchitectureConfig(**{"arch": "tiny", "dropout": 0.1, **values})  # type: ignore[arg-type]
+    config = ArchitectureConfig(**{"arch": "tiny", "dropout": 0.1, "positions": "rotary", **values})  # type: ignore[arg-type]
     return config.model_config((10, 10), (0, 1, 2), is_joint=is_joint)
 
 

@@ -61,12 +61,31 @@ def test_the_model_grows_with_the_data() -> None:
 
 
 def test_what_is_given_is_left_alone() -> None:
-    architecture = ArchitectureConfig(arch="big", dropout=0.0)
+    architecture = ArchitectureConfig(arch="big", dropout=0.0, positions="learned")
     assert complete_architecture(architecture, CorpusStatistics(num_pairs=5)) == architecture
     training = TrainingConfig(
         max_steps=7, optimizer="adamw", learning_rate=0.5, embedding_lr_factor=3.0, warmup_steps=0, valid_every=3
     )
     assert complete_training(training, num_batches=100, d_model=512, is_fine_tuning=True) == training
+
+
+@pytest.mark.parametrize(
+    ("values", "positions"),
+    [
+        ({}, "rotary"),
+        ({"arch": "tiny-6-2", "num_heads": 2}, "rotary"),
+        ({"encoder_mixer": "gru"}, "sinusoidal"),  # there are no queries to turn
+        ({"decoder_mixer": "conv"}, "sinusoidal"),
+        ({"num_heads": 2, "d_model": 6}, "sinusoidal"),  # nor pairs of components
+        ({"sinusoid_form": "vaswani"}, "sinusoidal"),
+        ({"positions": "none"}, "none"),
+    ],
+)
+def test_positions_follow_from_the_layers(values: dict[str, object], positions: str) -> None:
+    architecture = ArchitectureConfig(**values)  # type: ignore[arg-type]
+    for is_pretraining in (False, True):
+        completed = complete_architecture(architecture, CorpusStatistics(num_pairs=5), is_pretraining=is_pretraining)
+        assert completed.positions == positions
 
 
 def test_the_budget_follows_from_the_data() -> None:
