@@ -61,7 +61,11 @@ class _MultiHead(nn.Module):
     def _key_value(self, memory: Tensor) -> tuple[Tensor, Tensor]:
         """(batch, length, d_memory) -> keys and values, each (batch, key_heads, length, d_head)."""
         key, value = map(self._split, self.key_value_projection(memory).chunk(2, dim=-1))
-        return key if self.key_norm is None else self.key_norm(key), value
+        return self._normed_key(key), value
+
+    def _normed_key(self, key: Tensor) -> Tensor:
+        """(…, d_head) -> the same shape."""
+        return key if self.key_norm is None else self.key_norm(key)
 
     def _split(self, projected: Tensor) -> Tensor:
         """(batch, length, heads * d_head) -> (batch, heads, length, d_head)."""
@@ -79,11 +83,17 @@ class _MultiHead(nn.Module):
 
 
 class SelfAttention(_MultiHead, SequenceMixer):
-    """Multi-head attention of a sequence to itself: the mixer that took the place of recurrence."""
+    """Multi-head attention of a sequence to itself: the mixer that took the place of recurrence.
+
+    Attributes:
+        joint_projection: queries, keys and values in one product; in the place of the two, where decoding has laid it
+            out (decoding/linear.py).
+    """
 
     def __init__(self, stack: StackConfig, config: ModelConfig) -> None:
         super().__init__(stack, stack.d_model, config)
         self.is_rotary = config.positions == "rotary"
+        self.joint_projection: nn.Module | None = None
 
     def forward(self, sequence: Tensor, mask: Tensor | None, *, causal: bool) -> Tensor:
         """Let every position attend to every real position, or under causality to those up to itself.
@@ -107,22 +117,34 @@ class SelfAttention(_MultiHead, SequenceMixer):
     def step(self, position: Tensor, state: MixerState) -> Tensor:
         """Attend from one new position to itself and all before it; shapes as in `SequenceMixer.step`."""
         assert isinstance(state, KeyValueCache)
-        rows = position.size(0)
-        query = self._normed_query(self.query_projection(position).view(rows, -1, self.d_head))
-        # keys, then values: (rows, 2 * key_heads * d_head) -> (2, rows, key_heads, d_head)
-        key_value = self.key_value_projection(position).view(rows, 2, -1, self.d_head).transpose(0, 1)
-        if self.is_rotary or self.key_norm is not None:
-            key, value = key_value.unbind()
-            key = key if self.key_norm is None else self.key_norm(key)
-            if self.is_rotary:
-                query, key = (rotate(heads[:, :, None], state.lengths).squeeze(2) for heads in (query, key))
-            key_value = torch.stack((key, value))
-        heads = attend_to_past(query, *state.append(key_value), state.mask())
-        return self.output_projection(heads.view(rows, -1))  # type: ignore[no-any-return]
+        query_key, value = self._one_position(position)
+        if self.is_rotary:
+            query_key = rotate(query_key[:, :, None], state.lengths).squeeze(2)
+        query, key = query_key.tensor_split((-self.num_key_heads,), dim=1)
+        heads = attend_to_past(query, *state.append(key, value), state.mask())
+        return self.output_projection(heads.view(position.size(0), -1))  # type: ignore[no-any-return]
+
+    def _one_position(self, position: Tensor) -> tuple[Tensor, Tensor]:
+        """(rows, d_model) -> heads of queries and keys, side by side, and of values, each (rows, heads, d_head)."""
+        if self.joint_projection is None:
+            joint = torch.cat((self.query_projection(position), self.key_value_projection(position)), dim=1)
+        else:
+            joint = self.joint_projection(position)
+        heads = joint.view(position.size(0), -1, self.d_head)
+        query_key, value = heads.tensor_split((-self.num_key_heads,), dim=1)
+        if self.key_norm is not None or self.undo_scale != 1.0:
+            query, key = query_key.tensor_split((-self.num_key_heads,), dim=1)
+            query_key = torch.cat((self._normed_query(query), self._normed_key(key)), dim=1)
+        return query_key, value
 
     def _heads(self, sequence: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """(batch, length, d_model) -> query, key and value, each (batch, heads, length, d_head)."""
-        query, (key, value) = self._query(sequence), self._key_value(sequence)
+        if self.joint_projection is None:
+            query, (key, value) = self._query(sequence), self._key_value(sequence)
+        else:
+            heads = self._split(self.joint_projection(sequence))
+            query, key, value = heads.tensor_split((-2 * self.num_key_heads, -self.num_key_heads), dim=1)
+            query, key = self._normed_query(query), self._normed_key(key)
         if self.is_rotary:
             query, key = rotate(query), rotate(key)
         return query, key, value

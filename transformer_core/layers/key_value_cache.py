@@ -40,11 +40,8 @@ class KeyValueCache(MixerState):
         places = torch.arange(self.length, device=self._buffer.device)
         return places[:, None] >= self._first_places
 
-    def append(self, key_value: Tensor) -> tuple[Tensor, Tensor]:
-        """Add one position and give all of them.
-
-        Args:
-            key_value: (key or value, rows, num_heads, d_head).
+    def append(self, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
+        """Add one position, (rows, num_heads, d_head), and give all of them.
 
         Returns:
             Keys and values, each (length, rows, num_heads, d_head), views of the buffers.
@@ -54,10 +51,10 @@ class KeyValueCache(MixerState):
             grown = self._buffer.new_empty(2, 2 * capacity, *self._buffer.shape[2:])
             grown[:, :capacity] = self._buffer
             self._buffer = grown
-        self._buffer[:, self.length] = key_value
+        self._buffer[0, self.length], self._buffer[1, self.length] = key, value
         self.length += 1
-        key, value = self._buffer[:, : self.length].unbind()
-        return key, value
+        keys, values = self._buffer[:, : self.length].unbind()
+        return keys, values
 
     def select(self, move: RowMove) -> None:
         """Put other rows in the place of these."""

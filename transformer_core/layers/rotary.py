@@ -28,17 +28,23 @@ def rotate(heads: Tensor, first_position: int | Tensor = 0) -> Tensor:
         The shape of `heads`.
     """
     length, d_head = heads.shape[2:]
-    last = int(first_position.max()) if isinstance(first_position, Tensor) else first_position
-    num_places = max(FEWEST_PLACES, 1 << (last + length - 1).bit_length())
-    cosine, sine = _table(num_places, d_head, heads.dtype, heads.device)
     if isinstance(first_position, Tensor):
+        num_places = int(first_position.max()) + length
         places = first_position[:, None] + torch.arange(length, device=heads.device)  # (batch, length)
-        cosine, sine = cosine[places][:, None], sine[places][:, None]  # (batch, 1, length, d_head)
+        # (places, d_head) -> (batch, 1, length, d_head)
+        cosine, sine = (part[places][:, None] for part in _turns(0, num_places, d_head, heads.dtype, heads.device))
     else:
-        here = slice(first_position, first_position + length)
-        cosine, sine = cosine[here], sine[here]  # (length, d_head)
+        cosine, sine = _turns(first_position, first_position + length, d_head, heads.dtype, heads.device)
     # (a cos - b sin, b cos + a sin) for the halves a and b; rolled by half, they change places
     return torch.addcmul(heads * cosine, heads.roll(d_head // 2, dims=-1), sine)
+
+
+@lru_cache(maxsize=1024)
+def _turns(first: int, end: int, d_head: int, dtype: torch.dtype, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Give the part of a table from one place to another; to remember it saves a small model a tenth of a step."""
+    num_places = max(FEWEST_PLACES, 1 << (end - 1).bit_length())
+    cosine, sine = _table(num_places, d_head, dtype, device)
+    return cosine[first:end], sine[first:end]
 
 
 @lru_cache(maxsize=16)

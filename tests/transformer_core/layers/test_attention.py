@@ -288,11 +288,11 @@ def test_a_cache_keeps_what_was_appended_and_selects_rows() -> None:
     cache = KeyValueCache(3, num_heads=2, d_head=4, like=torch.zeros(1))
     keys = torch.randn(FIRST_CAPACITY + 5, 3, 2, 4)
     for key in keys:
-        found_keys, found_values = cache.append(torch.stack((key, -key)))
+        found_keys, found_values = cache.append(key, -key)
     assert torch.equal(found_keys, keys)
     assert torch.equal(found_values, -keys)
     cache.select(RowMove(torch.tensor([2, 0, 0, 1])))
-    found_keys, _ = cache.append(torch.zeros(2, 4, 2, 4))
+    found_keys, _ = cache.append(*torch.zeros(2, 4, 2, 4))
     assert torch.equal(found_keys[:-1], keys[:, [2, 0, 0, 1]])
     assert cache.length == FIRST_CAPACITY + 6
 

@@ -31,7 +31,7 @@ class Pair:
         position = torch.randn(2, self.plain.size(2), 1, 2, generator=self.generator)
         self.plain = torch.cat((self.plain, position[:, None]), dim=1)
         self.history.num_positions += 1
-        return self.cache.append(position)
+        return self.cache.append(*position)
 
     def select(self, row_indices: Tensor) -> RowMove:
         """Move the rows of both."""
