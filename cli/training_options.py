@@ -330,7 +330,7 @@ Patience = Annotated[
         "--patience",
         "--early-stopping",
         min=0,
-        help="Validations without a better value before training ends; 0: never.",
+        help="Validations without a better value before training ends, with wsd from where the rate falls; 0: never.",
         rich_help_panel=STOPPING,
     ),
 ]

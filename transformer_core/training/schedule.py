@@ -7,7 +7,7 @@ import math
 
 from transformer_core.training.config import Schedule
 
-__all__ = ["learning_rate_at"]
+__all__ = ["fall_begins_at", "learning_rate_at"]
 
 STABLE_SHARE = 0.8  # of the updates after the warm-up
 
@@ -36,3 +36,8 @@ def learning_rate_at(step: int, schedule: Schedule, peak: float, warmup_steps: i
             return peak * (1 - math.sqrt(max(0.0, share_done - STABLE_SHARE) / (1 - STABLE_SHARE)))
         case "constant":
             return peak
+
+
+def fall_begins_at(schedule: Schedule, warmup_steps: int, max_steps: int) -> int:
+    """Give the update until which patience has to wait: while wsd keeps its peak, the gain of its fall is to come."""
+    return warmup_steps + int(STABLE_SHARE * max(0, max_steps - warmup_steps)) if schedule == "wsd" else 0

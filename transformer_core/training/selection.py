@@ -29,12 +29,13 @@ class Selection:
         self.num_snapshots = config.average_last
         self.best_path = checkpoints.model_folder / "model.safetensors"
 
-    def consider(self, state: TrainingState, values: dict[str, float]) -> bool:
+    def consider(self, state: TrainingState, values: dict[str, float], patient_until: int = 0) -> bool:
         """Keep the weights of `state.step` if they are the best so far, and a snapshot in any case.
 
         Args:
-            state: notes what is kept.
+            state: notes what is kept, and how often in a row there was nothing better.
             values: of the validation of these weights, by metric.
+            patient_until: the step before which that is not counted.
 
         Returns:
             whether they are the best so far.
@@ -43,7 +44,7 @@ class Selection:
         if is_best:
             write_weights(self.best_path, weights_of(self.model))
             state.best_values, state.best_step, state.averaged, state.num_worse = values, state.step, [], 0
-        else:
+        elif state.step >= patient_until:
             state.num_worse += 1
         if self.num_snapshots:
             self.checkpoints.save_snapshot(self.model, state.step)

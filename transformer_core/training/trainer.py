@@ -28,7 +28,7 @@ from transformer_core.training.interruption import Interruption, interruptible
 from transformer_core.training.learner import Learner, Update
 from transformer_core.training.objectives import Objective
 from transformer_core.training.progress import Listener, StepReport, TrainingLog, ValidationReport
-from transformer_core.training.schedule import learning_rate_at
+from transformer_core.training.schedule import fall_begins_at, learning_rate_at
 from transformer_core.training.selection import Selection
 from transformer_core.training.validation_loss import perplexity_of, validation_values
 
@@ -335,7 +335,9 @@ class Trainer:
         state, config = self.state, self.config
         with interruption.immediate():
             values, decoded = self.validate()
-        is_best = self.selection.consider(state, values)
+        assert config.warmup_steps is not None, "the caller completes the config"
+        patient_until = fall_begins_at(config.lr_schedule, config.warmup_steps, self.max_steps)
+        is_best = self.selection.consider(state, values, patient_until)
         state.validated_step = state.step
         self._is_saved = False
         self.log.validation(

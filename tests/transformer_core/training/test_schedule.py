@@ -3,7 +3,7 @@ import math
 import pytest
 
 from transformer_core.training.config import Schedule
-from transformer_core.training.schedule import learning_rate_at
+from transformer_core.training.schedule import fall_begins_at, learning_rate_at
 
 
 def rates(schedule: Schedule, steps: list[int], warmup_steps: int = 100, max_steps: int = 1100) -> list[float]:
@@ -40,6 +40,13 @@ def test_linear() -> None:
 def test_warm_up_stable_decay() -> None:
     # 800 of 1000 steps at the peak; then 1 - √ of the share of the other 200 that is done: ½ at a quarter
     assert rates("wsd", [100, 500, 900, 950, 1100]) == pytest.approx([2.0, 2.0, 2.0, 1.0, 0.0])
+
+
+def test_only_warm_up_stable_decay_has_its_gain_at_the_end() -> None:
+    assert fall_begins_at("wsd", 100, 1100) == 900
+    assert rates("wsd", [900, 901])[0] == 2.0 > rates("wsd", [901])[0]
+    assert fall_begins_at("wsd", 100, 50) == 100  # an end in the middle of the warm-up
+    assert fall_begins_at("cosine", 100, 1100) == 0
 
 
 def test_constant() -> None:

@@ -68,6 +68,15 @@ def test_the_best_are_kept_and_worse_ones_counted(tmp_path: Path) -> None:
     assert run.state.num_worse == 0
 
 
+def test_before_a_step_worse_ones_are_not_counted(tmp_path: Path) -> None:
+    run = Run(tmp_path)
+    for step, value, num_worse in ((10, 3.0, 0), (20, 4.0, 0), (30, 5.0, 0), (40, 5.0, 1), (50, 4.0, 2)):
+        run.state.step = step
+        run.selection.consider(run.state, {"loss": value}, patient_until=40)
+        assert run.state.num_worse == num_worse
+    assert run.state.best_step == 10
+
+
 def test_weights_whose_value_is_no_number_are_replaced_by_any(tmp_path: Path) -> None:
     run = Run(tmp_path)
     assert run.consider(10, math.nan)

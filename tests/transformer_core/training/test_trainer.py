@@ -713,6 +713,21 @@ def test_patience_ends_training_and_the_best_weights_are_kept(
     assert state["num_worse"] == 2
 
 
+def test_patience_waits_while_the_rate_stays_up(build: Builder) -> None:
+    values = [9.0 - step for step in range(9)]  # from the first on nothing is better
+    trainer = build(
+        metric="bleu",
+        decode=scripted(values),
+        lr_schedule="wsd",
+        warmup_steps=0,
+        max_steps=9,
+        patience=1,
+        valid_every=1,
+        average_last=0,
+    )
+    assert trainer.run().state.step == 7  # four fifths of nine updates have the peak
+
+
 def test_a_run_that_stopped_between_two_saves_is_saved(build: Builder) -> None:
     trainer = build(
         metric="bleu", decode=scripted([2.0, 1.0]), patience=1, valid_every=2, save_every=100, average_last=0
