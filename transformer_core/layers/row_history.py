@@ -1,8 +1,9 @@
 """What the rows of a decoder's state share: hypotheses of one beam search differ only from where they parted.
 
 After every step of a beam search, each hypothesis takes the place of another of its sentence. Most of what the two have
-written is the same: of the cells of a cache, a row at a position, 7 % change in long sentences and 24 % in short ones.
-All layers move alike, so which ones do is worked out once for them all.
+written is the same: of the cells of a cache, a row at a position, 7 % change in the long lines of newstest2014 and
+24 % in the short ones of multi30k (a Tiny model, a beam of 5). All layers move alike, so which ones do is worked out
+once for them all.
 """
 
 from functools import cached_property
