@@ -41,7 +41,7 @@ def rotate(heads: Tensor, first_position: int | Tensor = 0) -> Tensor:
 
 @lru_cache(maxsize=1024)
 def _turns(first: int, end: int, d_head: int, dtype: torch.dtype, device: torch.device) -> tuple[Tensor, Tensor]:
-    """Give the part of a table from one place to another; to remember it saves a small model a tenth of a step."""
+    """Give the part of a table from one place to another; remembered, because every layer asks for it at every step."""
     num_places = max(FEWEST_PLACES, 1 << (end - 1).bit_length())
     cosine, sine = _table(num_places, d_head, dtype, device)
     return cosine[first:end], sine[first:end]
