@@ -52,7 +52,7 @@ CAPTIONS = words(
     "--max-epochs 50 --patience 0 --metric bleu --valid-every 170"
 )
 # Words of few letters, and few of them: recurrent layers beat attention there (docs/layers.md).
-PHONES = words("--arch tiny --encoder-mixer gru --decoder-mixer gru --optimizer adamw")
+PHONES = words("--arch tiny --encoder-mixer gru --decoder-mixer gru --optimizer adamw --lr-schedule cosine")
 
 EN_DE = Recipe(
     sides=("en", "de"),

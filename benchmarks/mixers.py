@@ -77,13 +77,25 @@ class Bench:
         return [*words, "--tokenizer", str(self.tokenizer(name))]
 
     def train(self, name: str, model: Path, options: Sequence[str] = ()) -> None:
-        """Train one model by the options of the task, each with the same positions.
+        """Train one model by the options of the task, each with the same positions and the same schedule.
 
         By AdamW, whose steps do not depend on a layer's matrices.
         """
         limit = () if self.max_steps is None else ("--max-steps", str(self.max_steps))
-        pairs = [*self.pairs(name), "-o", str(model), "--optimizer", "adamw", "--positions", "sinusoidal"]
-        run(["train", *pairs, *TASKS[name].options, *limit, *options, *self.common()])
+        same = ["--optimizer", "adamw", "--lr-schedule", "cosine", "--positions", "sinusoidal"]
+        run(
+            [
+                "train",
+                *self.pairs(name),
+                "-o",
+                str(model),
+                *same,
+                *TASKS[name].options,
+                *limit,
+                *options,
+                *self.common(),
+            ]
+        )
 
     def budget(self) -> list[str]:
         """The options by which models that are set side by side are trained equally long."""

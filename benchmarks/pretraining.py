@@ -123,7 +123,8 @@ def measure(bench: Bench, part: Part, seed: int, arms: Sequence[str]) -> list[Ro
     rows = []
     for arm in arms:
         objective, own = ARMS[arm]
-        start = ["--arch", "tiny", "--optimizer", "adamw"] if objective is None else ["--init-from"]
+        start = ["--lr-schedule", "cosine"]
+        start += ["--arch", "tiny", "--optimizer", "adamw"] if objective is None else ["--init-from"]
         if objective is not None:
             start.append(str(pretrain(bench, part, seed, objective, tokenizer)))
         elif arm.endswith("joint"):

@@ -55,7 +55,7 @@ TASKS = {
         # a task without noise: targets are not smoothed, and steps are small and many
         options=shlex.split(
             "--arch tiny --dropout 0.1 --label-smoothing 0 "
-            "--optimizer adamw --batch-size 2048 --lr 1e-3 --max-steps 4000"
+            "--optimizer adamw --lr-schedule cosine --batch-size 2048 --lr 1e-3 --max-steps 4000"
         ),
         metrics=("-m", "exact"),
     ),

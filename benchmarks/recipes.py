@@ -1,6 +1,6 @@
 """Which options of training reach most in a given number of updates: screened on the validation pairs of multi30k.
 
-    python benchmarks/recipes.py --data DATA [--recipe sinusoidal] [--epochs 6] [--seed 1] [--output recipes.json]
+    python benchmarks/recipes.py --data DATA [--recipe cosine] [--epochs 6] [--seed 1] [--output recipes.json]
 
 Every recipe trains a model of `--arch tiny` from English to German with the same tokenizer, for as many passes over the
 pairs, and is judged by loss and greedy BLEU on the validation pairs alone; nothing here looks at a test set. A recipe
@@ -21,10 +21,13 @@ from results_table import Row, keep_row
 RMS = ("--norm-kind", "rms")
 SWIGLU = ("--feed-forward", "swiglu", "--ffn-dim", "171")  # three matrices of two thirds: as many parameters
 SINUSOIDAL = ("--positions", "sinusoidal")
+COSINE = ("--lr-schedule", "cosine")
 ADAMW = ("--optimizer", "adamw")
+FIRST = (*COSINE, *SINUSOIDAL, *ADAMW)  # the defaults of the first version
 WU = ("--norm", "last", *ADAMW, "--lr", "0.005", "--lr-schedule", "inverse-sqrt", "--warmup-steps", "2000")
 RECIPES: dict[str, tuple[str, ...]] = {
-    "defaults": (),  # rotary positions; Muon at a rate of 0.0039, embeddings at twice that; cosine; dropout of 0.3
+    # rotary positions; Muon at a rate of 0.0039, embeddings at twice that; warm-up, stable, decay; dropout of 0.3
+    "defaults": (),
     "adamw": ADAMW,
     "adamw 2e-3": (*ADAMW, "--lr", "0.002"),
     "adamw 8e-3": (*ADAMW, "--lr", "0.008"),
@@ -33,16 +36,15 @@ RECIPES: dict[str, tuple[str, ...]] = {
     "muon 8e-3": ("--lr", "0.008"),
     "embeddings x 1": ("--embedding-lr-factor", "1"),
     "embeddings x 3": ("--embedding-lr-factor", "3"),
-    "sinusoidal": SINUSOIDAL,
-    "sinusoidal, rms": (*SINUSOIDAL, *RMS),
     "rms": RMS,
     "swiglu": SWIGLU,
     "rms, swiglu": (*RMS, *SWIGLU),
     "query-key norm": ("--query-key-norm",),
+    "rms, swiglu, query-key norm": (*RMS, *SWIGLU, "--query-key-norm"),
     "norm last": ("--norm", "last"),
     "norm last, adamw, inverse-sqrt, batches of 8k": (*WU, "--accumulate", "2"),
+    "cosine": COSINE,
     "linear": ("--lr-schedule", "linear"),
-    "warm-up, stable, decay": ("--lr-schedule", "wsd"),
     "inverse-sqrt": ("--lr-schedule", "inverse-sqrt"),
     "ema 0.999": ("--ema-decay", "0.999"),
     "batches of 2k": ("--batch-size", "2048"),
@@ -65,12 +67,17 @@ RECIPES: dict[str, tuple[str, ...]] = {
     "6 + 2 layers, ssru, rotary": ("--arch", "tiny-6-2", "--decoder-mixer", "ssru", "--positions", "rotary"),
     "one decoder layer, four times": ("--share-layers", "decoder"),
     "decoder feed-forward of 64": ("--dec-ffn-dim", "64"),
-    "sinusoidal, norm last": (*SINUSOIDAL, "--norm", "last"),
-    "sinusoidal, adamw": (*SINUSOIDAL, *ADAMW),
-    "sinusoidal, adamw, 6 + 2 layers": (*SINUSOIDAL, *ADAMW, "--arch", "tiny-6-2"),
-    "sinusoidal, adamw, 6 + 2 layers, ssru": (*SINUSOIDAL, *ADAMW, "--arch", "tiny-6-2", "--decoder-mixer", "ssru"),
-    "sinusoidal, adamw, one decoder layer, four times": (*SINUSOIDAL, *ADAMW, "--share-layers", "decoder"),
-    "sinusoidal, adamw, decoder feed-forward of 64": (*SINUSOIDAL, *ADAMW, "--dec-ffn-dim", "64"),
+    "cosine, swiglu": (*COSINE, *SWIGLU),
+    "cosine, rms, swiglu": (*COSINE, *RMS, *SWIGLU),
+    "cosine, query-key norm": (*COSINE, "--query-key-norm"),
+    "cosine, sinusoidal": (*COSINE, *SINUSOIDAL),
+    "cosine, sinusoidal, rms": (*COSINE, *SINUSOIDAL, *RMS),
+    "cosine, sinusoidal, norm last": (*COSINE, *SINUSOIDAL, "--norm", "last"),
+    "cosine, sinusoidal, adamw": FIRST,
+    "cosine, sinusoidal, adamw, 6 + 2 layers": (*FIRST, "--arch", "tiny-6-2"),
+    "cosine, sinusoidal, adamw, 6 + 2 layers, ssru": (*FIRST, "--arch", "tiny-6-2", "--decoder-mixer", "ssru"),
+    "cosine, sinusoidal, adamw, one decoder layer, four times": (*FIRST, "--share-layers", "decoder"),
+    "cosine, sinusoidal, adamw, decoder feed-forward of 64": (*FIRST, "--dec-ffn-dim", "64"),
 }
 TASK = TASKS["multi30k"]
 

@@ -241,7 +241,12 @@ LearningRate = Annotated[
 ]
 LrSchedule = Annotated[
     Schedule,
-    typer.Option("--lr-schedule", "--lr-scheduler", help="How it falls.", rich_help_panel=OPTIMIZATION),
+    typer.Option(
+        "--lr-schedule",
+        "--lr-scheduler",
+        help="How it falls. auto: wsd (warm-up, stable, decay), or cosine where a whole model goes on.",
+        rich_help_panel=OPTIMIZATION,
+    ),
 ]
 WarmupSteps = Annotated[
     int | None,

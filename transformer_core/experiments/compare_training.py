@@ -178,6 +178,7 @@ def _training(config: CompareConfig) -> TrainingConfig:
         batch_size=training.batch_size,
         max_steps=training.max_steps,
         optimizer="adamw",  # what is compared are layers, and Muon's products would take part of their time
+        lr_schedule="cosine",
         patience=0,  # whoever learns slowly gets all of its budget, too
         seed=config.seed,
         device=config.device,

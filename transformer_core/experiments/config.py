@@ -41,7 +41,7 @@ ObjectiveName = Literal["masked", "denoising"]
 AUTO = "auto"  # in place of a preset: what follows from the data (recipe.py)
 
 # What differs when a model is pretrained: the probabilities of `fill` are worth more where nothing smooths them.
-PRETRAINING_DEFAULTS = TrainingConfig(label_smoothing=0.0, optimizer="adamw")
+PRETRAINING_DEFAULTS = TrainingConfig(label_smoothing=0.0, optimizer="adamw", lr_schedule="cosine")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -101,7 +101,7 @@ def complete_architecture(
 def complete_training(
     config: TrainingConfig, *, num_batches: int, d_model: int, is_fine_tuning: bool
 ) -> TrainingConfig:
-    """Choose the budget, the optimizer and the rates that are not given.
+    """Choose the budget, the optimizer, the rates and their schedule where they are not given.
 
     Args:
         config: as it was asked for.
@@ -120,7 +120,11 @@ def complete_training(
     optimizer = config.optimizer
     if optimizer == "auto":
         optimizer = "adamw" if is_fine_tuning else "muon"
-    return replace(config, optimizer=optimizer).completed(
+    # a rate that stays up until late takes a fresh model further (docs/training.md)
+    lr_schedule = config.lr_schedule
+    if lr_schedule == "auto":
+        lr_schedule = "cosine" if is_fine_tuning else "wsd"
+    return replace(config, optimizer=optimizer, lr_schedule=lr_schedule).completed(
         max_steps=max_steps,
         learning_rate=learning_rate,
         embedding_lr_factor=MUON_EMBEDDING_FACTOR if optimizer == "muon" else 1.0,

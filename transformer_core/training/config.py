@@ -16,7 +16,7 @@ __all__ = [
     "TranslationMetric",
 ]
 
-Schedule = Literal["inverse-sqrt", "cosine", "linear", "wsd", "constant"]
+Schedule = Literal["auto", "inverse-sqrt", "cosine", "linear", "wsd", "constant"]
 TranslationMetric = Literal["loss", "bleu", "chrf", "wer", "cer", "exact"]
 PretrainingMetric = Literal["loss", "accuracy"]
 Metric = TranslationMetric | PretrainingMetric
@@ -36,7 +36,7 @@ class TrainingConfig:
     batch_warmup_steps: int = 0  # updates in which the micro-batches of an update rise from 1 to all
     fsdp: bool = False  # in a job of several processes: split weights and optimizer over them
     learning_rate: float | None = None  # the schedule's peak
-    lr_schedule: Schedule = "cosine"  # how the rate falls after the warm-up
+    lr_schedule: Schedule = "auto"  # how the rate falls after the warm-up
     warmup_steps: int | None = None  # updates in which the rate rises from 0 to its peak
     optimizer: OptimizerName = "auto"  # of the matrices inside the layers; all other weights are AdamW's
     embedding_lr_factor: float | None = None  # rate of embeddings, norms and biases in multiples of learning_rate

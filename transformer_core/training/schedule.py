@@ -36,6 +36,8 @@ def learning_rate_at(step: int, schedule: Schedule, peak: float, warmup_steps: i
             return peak * (1 - math.sqrt(max(0.0, share_done - STABLE_SHARE) / (1 - STABLE_SHARE)))
         case "constant":
             return peak
+        case "auto":
+            raise AssertionError("the caller completes it")
 
 
 def fall_begins_at(schedule: Schedule, warmup_steps: int, max_steps: int) -> int:

@@ -10,7 +10,7 @@ from transformer_core.experiments.recipe import (
     held_back_rows,
     is_spelling,
 )
-from transformer_core.training.config import OptimizerName, TrainingConfig
+from transformer_core.training.config import OptimizerName, Schedule, TrainingConfig
 
 
 @pytest.mark.parametrize(
@@ -64,7 +64,13 @@ def test_what_is_given_is_left_alone() -> None:
     architecture = ArchitectureConfig(arch="big", dropout=0.0, positions="learned")
     assert complete_architecture(architecture, CorpusStatistics(num_pairs=5)) == architecture
     training = TrainingConfig(
-        max_steps=7, optimizer="adamw", learning_rate=0.5, embedding_lr_factor=3.0, warmup_steps=0, valid_every=3
+        max_steps=7,
+        optimizer="adamw",
+        learning_rate=0.5,
+        lr_schedule="linear",
+        embedding_lr_factor=3.0,
+        warmup_steps=0,
+        valid_every=3,
     )
     assert complete_training(training, num_batches=100, d_model=512, is_fine_tuning=True) == training
 
@@ -109,6 +115,18 @@ def test_the_optimizer_follows_from_where_training_starts(
     config = TrainingConfig(optimizer=asked)
     completed = complete_training(config, num_batches=10, d_model=128, is_fine_tuning=is_fine_tuning)
     assert (completed.optimizer, completed.embedding_lr_factor) == (optimizer, factor)
+
+
+@pytest.mark.parametrize(
+    ("asked", "is_fine_tuning", "schedule"),
+    [("auto", False, "wsd"), ("auto", True, "cosine"), ("cosine", False, "cosine"), ("wsd", True, "wsd")],
+)
+def test_the_schedule_follows_from_where_training_starts(
+    asked: Schedule, is_fine_tuning: bool, schedule: Schedule
+) -> None:
+    config = TrainingConfig(lr_schedule=asked)
+    completed = complete_training(config, num_batches=10, d_model=128, is_fine_tuning=is_fine_tuning)
+    assert completed.lr_schedule == schedule
 
 
 @pytest.mark.parametrize(("num_batches", "max_steps"), [(1, 2_000), (10**6, 100_000)])

@@ -262,7 +262,7 @@ def test_patience_may_grow_and_the_run_goes_on(tmp_path: Path, monkeypatch: pyte
         return {"loss": float(next(values)), "perplexity": 1.0}, Decoded(values={}, signatures={}, sample=None)
 
     monkeypatch.setattr(Trainer, "validate", validate)
-    options = {"max_steps": 40, "valid_every": 2, "average_last": 0}
+    options = {"max_steps": 40, "valid_every": 2, "average_last": 0, "lr_schedule": "cosine"}
     result = train_from_text(make_run(tmp_path, **options, patience=2))
     assert result is not None
     assert (result.state.step, result.reason) == (6, "loss has not become better for 2 validations")

@@ -95,7 +95,11 @@ def test_a_damaged_file_is_one_line(tmp_path: Path, content: bytes | None) -> No
         read_training_file(tmp_path)
 
 
-STORED = option_values(DATA, ArchitectureConfig(arch="tiny", dropout=0.3), TrainingConfig(max_steps=100, device="cuda"))
+STORED = option_values(
+    DATA,
+    ArchitectureConfig(arch="tiny", dropout=0.3),
+    TrainingConfig(max_steps=100, lr_schedule="cosine", device="cuda"),
+)
 
 
 @pytest.mark.parametrize(

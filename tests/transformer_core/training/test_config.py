@@ -11,7 +11,10 @@ from transformer_core.training.config import TrainingConfig
     ("values", "message"),
     [
         ({"batch_type": "words"}, "batch_type ('words') must be one of tokens, sentences"),
-        ({"lr_schedule": "noam"}, "lr_schedule ('noam') must be one of inverse-sqrt, cosine, linear, wsd, constant"),
+        (
+            {"lr_schedule": "noam"},
+            "lr_schedule ('noam') must be one of auto, inverse-sqrt, cosine, linear, wsd, constant",
+        ),
         ({"metric": "ter"}, "metric ('ter') must be one of loss, bleu, chrf, wer, cer, exact, accuracy"),
         ({"precision": "fp8"}, "precision ('fp8') must be one of auto, fp32, bf16, fp16"),
         ({"precision": "fp16", "fsdp": True}, "fsdp goes with bf16 or fp32: the factor that fp16 needs is not split"),

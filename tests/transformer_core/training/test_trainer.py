@@ -47,6 +47,7 @@ CONFIG = TrainingConfig(
     batch_size=30,
     optimizer="adamw",
     learning_rate=0.01,
+    lr_schedule="cosine",
     warmup_steps=2,
     max_steps=12,
     valid_every=4,
