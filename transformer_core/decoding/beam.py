@@ -18,7 +18,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from transformer_core.decoding.config import SearchConfig
-from transformer_core.decoding.search import Candidates, Hypothesis, Move, should_compact
+from transformer_core.decoding.search import Candidates, Hypothesis, Move, Totals, should_compact
 
 __all__ = ["BeamSearch"]
 
@@ -56,9 +56,14 @@ class BeamSearch:
         self._hypotheses: list[list[Hypothesis]] = [[] for _ in length_limits]
 
     @property
-    def num_candidates(self) -> int | None:
+    def num_candidates(self) -> int:
         """Twice the beam: even if every live hypothesis could end, as many could go on."""
         return 2 * self._config.beam_size
+
+    @property
+    def totals(self) -> Totals:
+        """The log-probabilities of all live hypotheses: those of a sentence compete."""
+        return self._log_probabilities.flatten()
 
     def start(self) -> Tensor:
         """Give the first token of every sentence, (sentences,) int64."""
@@ -118,29 +123,22 @@ class BeamSearch:
             Of the best 2 · beam: their tokens, the hypotheses (places in the beam) that they continue, and their
             log-probabilities; each (batch, 2 * beam). Where there are fewer, log-probability -inf.
         """
-        batch, beam = self._log_probabilities.shape
-        width = candidates.token_ids.size(1)
-        # (batch * beam, width) -> (batch, beam, width)
-        token_ids = candidates.token_ids.view(batch, beam, width)
-        totals = self._log_probabilities[:, :, None] + candidates.log_probabilities.view(batch, beam, width)
+        assert candidates.parents is not None
+        token_ids, parents = candidates.token_ids, candidates.parents
+        totals = self._log_probabilities.gather(1, parents) + candidates.log_probabilities
         if self._length < self._config.min_length:
             totals = totals.masked_fill(token_ids == self._eos_id, -torch.inf)
-        # (batch, beam, width) -> (batch, beam * width)
-        token_ids, totals = token_ids.flatten(1), totals.flatten(1)
-        if (missing := 2 * self._config.beam_size - totals.size(1)) > 0:
+        if (missing := self.num_candidates - totals.size(1)) > 0:
             token_ids = functional.pad(token_ids, (0, missing), value=self._bos_id)
+            parents = functional.pad(parents, (0, missing))
             totals = functional.pad(totals, (0, missing), value=-torch.inf)
-        order = self._order(token_ids, totals)
-        return token_ids.gather(1, order), (order // width).clamp(max=beam - 1), totals.gather(1, order)
+        totals, order = totals.sort(dim=1, descending=True, stable=True)
+        return token_ids.gather(1, order), parents.gather(1, order), totals
 
-    def _order(self, token_ids: Tensor, totals: Tensor) -> Tensor:
-        """Give the places of the best 2 · beam continuations, best first, (batch, 2 * beam).
-
-        Args:
-            token_ids: (batch, n) int64.
-            totals: (batch, n) float64, their log-probabilities; of equals the first is better.
-        """
-        return totals.sort(dim=1, descending=True, stable=True).indices[:, : 2 * self._config.beam_size]
+    def _would_end(self, candidates: Candidates) -> Tensor:
+        """Tell of which hypotheses the end token is the best continuation, (rows,) bool."""
+        assert candidates.would_end is not None
+        return candidates.would_end
 
     def _end_all(self, is_at_limit: Tensor, candidates: Candidates) -> None:
         """End every hypothesis of the sentences at their limit, at the price the model asks for the end token.
@@ -152,7 +150,7 @@ class BeamSearch:
         batch, beam = self._log_probabilities.shape
         totals = self._log_probabilities + candidates.end_log_probabilities.view(batch, beam)
         has_ended = totals.isfinite() & is_at_limit[:, None]
-        would_go_on = (candidates.token_ids[:, 0] != self._eos_id).view(batch, beam)
+        would_go_on = ~self._would_end(candidates).view(batch, beam)
         self._record(has_ended, torch.arange(beam).expand(batch, beam), totals, would_go_on)
 
     def _record(self, has_ended: Tensor, parents: Tensor, totals: Tensor, is_truncated: Tensor) -> None:

@@ -11,7 +11,7 @@ from typing import Generic, Protocol, Self, TypeVar
 import torch
 from torch import Tensor
 
-from transformer_core.decoding.search import Candidates, Hypothesis, Move, SearchState, Step, Strategy, go_on
+from transformer_core.decoding.search import Candidates, Hypothesis, Move, SearchState, Step, Strategy, Totals, go_on
 from transformer_core.out_of_memory import is_out_of_memory
 
 __all__ = ["Cohorts", "NoRoomError", "Together"]
@@ -124,14 +124,21 @@ class Together:
         """The width that all of them ask for."""
         return self._strategies[0].num_candidates
 
+    @property
+    def totals(self) -> Totals:
+        """Those of all of them, one after the other."""
+        totals = [strategy.totals for strategy in self._strategies]
+        known = [of_strategy for of_strategy in totals if of_strategy is not None]
+        return torch.cat(known) if known else None
+
     def start(self) -> Tensor:
         """Give nothing: they have started already, each at its time."""
         raise AssertionError("strategies are put together in the middle of their search")
 
     def advance(self, candidates: Candidates) -> Move:
         """Let each choose among the continuations of its own rows; those whose search has ended leave."""
-        shares = zip(*(torch.split(tensor, self._num_rows) for tensor in candidates), strict=True)
-        moves = [strategy.advance(Candidates(*share)) for strategy, share in zip(self._strategies, shares, strict=True)]
+        shares = candidates.split(self._num_rows)
+        moves = [strategy.advance(share) for strategy, share in zip(self._strategies, shares, strict=True)]
         move = self._joined(moves)
         has_rows = [each.token_ids.numel() > 0 for each in moves]
         self._strategies = [each for each, goes_on in zip(self._strategies, has_rows, strict=True) if goes_on]

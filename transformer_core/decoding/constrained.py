@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from transformer_core.decoding.config import SearchConfig
-from transformer_core.decoding.search import Candidates, Hypothesis, Move, should_compact
+from transformer_core.decoding.search import Candidates, Hypothesis, Move, Totals, should_compact
 
 __all__ = ["ConstrainedBeamSearch", "Constraints"]
 
@@ -131,6 +131,11 @@ class ConstrainedBeamSearch:
     @property
     def num_candidates(self) -> int | None:
         """All tokens, for the next one of a phrase may be the least probable."""
+        return None
+
+    @property
+    def totals(self) -> Totals:
+        """None: hypotheses compete with those of their bank alone."""
         return None
 
     def start(self) -> Tensor:

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from transformer_core.decoding.config import SearchConfig
-from transformer_core.decoding.search import Candidates, Hypothesis, Move, should_compact
+from transformer_core.decoding.search import Candidates, Hypothesis, Move, Totals, should_compact
 
 __all__ = ["GreedySearch"]
 
@@ -40,6 +40,11 @@ class GreedySearch:
     def num_candidates(self) -> int | None:
         """One, or two where the best may be an end token that comes too early."""
         return 2 if self._config.min_length else 1
+
+    @property
+    def totals(self) -> Totals:
+        """None: each row is for itself."""
+        return None
 
     def start(self) -> Tensor:
         """Give the first token of every sentence, (sentences,) int64."""

@@ -11,11 +11,11 @@ from torch import Tensor
 from transformer_core.decoding.config import Precision
 from transformer_core.decoding.guidance import Guidance, Written
 from transformer_core.decoding.linear import compute_dtype
-from transformer_core.decoding.search import Candidates
+from transformer_core.decoding.search import Candidates, Totals
 from transformer_core.decoding.shortlisted import Shortlisted
 from transformer_core.model import DecoderState, Transformer
 
-__all__ = ["ModelStep", "StepState", "best_candidates", "decoding_mode"]
+__all__ = ["ModelStep", "StepState", "best_candidates", "best_continuations", "decoding_mode"]
 
 # Tokens per chunk of the two-stage selection: the fastest of 64 to 128 for 7, 10 and 32 thousand tokens. torch's `topk`
 # of the ten candidates of beam search sorts a part of 960 values, but all of 640.
@@ -130,23 +130,35 @@ class ModelStep:
         written = None if self._guidance is None else Written(batch, device)
         return StepState(decoders, written, shortlisted)
 
-    def __call__(self, token_ids: Tensor, state: StepState) -> tuple[Candidates, StepState]:
-        """Advance `state` by token_ids, (rows,) int64."""
+    def __call__(self, token_ids: Tensor, state: StepState, totals: Totals) -> tuple[Candidates, StepState]:
+        """Advance `state` by token_ids, (rows,) int64; `totals` of the rows where those of a sentence compete."""
         if state.written is not None:
             state.written.append(token_ids)
         hidden = [  # of each model, (rows, d_model)
             model.step(token_ids, decoder) for model, decoder in zip(self._models, state.decoders, strict=True)
         ]
         width = self._vocabulary if state.shortlisted is None else state.shortlisted.num_columns
-        num_rows, at_once = token_ids.size(0), max(1, self._logits_at_once // width)
+        num_rows = token_ids.size(0)
+        behind = None if totals is None else _behind(totals, state.beam).to(token_ids.device)
+        at_once = max(1, self._logits_at_once // (width * state.beam)) * state.beam  # rows, of whole sentences
         if num_rows <= at_once:
-            return self._candidates(hidden, slice(None), state), state
-        slices = [slice(row, row + at_once) for row in range(0, num_rows, at_once)]
-        parts = [self._candidates([of_model[rows] for of_model in hidden], rows, state) for rows in slices]
-        return Candidates(*(torch.cat(tensors) for tensors in zip(*parts, strict=True))), state
+            return self._candidates(hidden, slice(None), state, behind), state
+        parts = []
+        for row in range(0, num_rows, at_once):
+            rows = slice(row, row + at_once)
+            of_rows = None if behind is None else behind[row // state.beam : (row + at_once) // state.beam]
+            parts.append(self._candidates([of_model[rows] for of_model in hidden], rows, state, of_rows))
+        return Candidates.joined(parts), state
 
-    def _candidates(self, hidden: Sequence[Tensor], rows: slice, state: StepState) -> Candidates:
-        """Project rows of each model's, (rows, d_model), and pick; `rows` says which of the state they are."""
+    def _candidates(self, hidden: Sequence[Tensor], rows: slice, state: StepState, behind: Tensor | None) -> Candidates:
+        """Project rows and pick.
+
+        Args:
+            hidden: of each model, (rows, d_model).
+            rows: which of the state they are.
+            state: after this step.
+            behind: (sentences, beam), see `best_continuations`; None where each row is for itself.
+        """
         shortlisted = state.shortlisted
         if shortlisted is None:
             logits = [model.project(of_model) for model, of_model in zip(self._models, hidden, strict=True)]
@@ -167,10 +179,17 @@ class ModelStep:
         width = log_probabilities.size(1)
         if self._num_candidates is None:
             return Candidates(torch.arange(width).expand_as(log_probabilities), log_probabilities.cpu(), end)
-        ids, best = best_candidates(log_probabilities, min(self._num_candidates, width))
+        if behind is None:
+            ids, best = best_candidates(log_probabilities, min(self._num_candidates, width))
+            if shortlisted is not None:
+                ids = shortlisted.token_ids[ids]
+            return Candidates(ids.cpu(), best.cpu(), end)
+        of_sentences = log_probabilities.view(-1, state.beam, width)
+        parents, ids, best, best_of_rows = best_continuations(of_sentences, behind, self._num_candidates)
+        would_end = log_probabilities[:, end_column] == best_of_rows.flatten()
         if shortlisted is not None:
             ids = shortlisted.token_ids[ids]
-        return Candidates(ids.cpu(), best.cpu(), end)
+        return Candidates(ids.cpu(), best.cpu(), end, parents.cpu(), would_end.cpu())
 
     def _log_probabilities(self, logits: Sequence[Tensor]) -> Tensor:
         """(rows, width) of each model -> (rows, width) float32, the logarithm of the mean probability."""
@@ -219,6 +238,60 @@ def best_candidates(log_probabilities: Tensor, width: int) -> tuple[Tensor, Tens
     ids = torch.cat((ids, rest), dim=1)
     places, best = _ordered_top(log_probabilities.gather(1, ids), width)
     return ids.gather(1, places), best
+
+
+def best_continuations(log_probabilities: Tensor, behind: Tensor, width: int) -> tuple[Tensor, ...]:
+    """Find the best continuations of all hypotheses of every sentence together, in two stages as above.
+
+    Of two that are equal the better hypothesis goes first, then the lower id; but what stands behind the last whole
+    chunk of a hypothesis comes after the chunks of all.
+
+    Args:
+        log_probabilities: (sentences, beam, vocabulary) float32.
+        behind: (sentences, beam) float32, the log-probability of each hypothesis less that of the best.
+        width: how many, of all that there are.
+
+    Returns:
+        The hypotheses that they continue, and the tokens, both (sentences, width) int64, in the order of hypotheses and
+        ids; the log-probabilities of these tokens, (sentences, width) float32; and that of the best token of each
+        hypothesis, (sentences, beam) float32.
+    """
+    num_sentences, beam, vocabulary = log_probabilities.shape
+    width = min(width, beam * vocabulary)
+    num_chunks = vocabulary // CHUNK_TOKENS
+    if beam * num_chunks <= 2 * width or num_sentences * beam <= FEW_ROWS:
+        places, _ = _ordered_top((log_probabilities + behind[:, :, None]).flatten(1), width)
+        best = log_probabilities.amax(dim=2)
+    else:
+        split = num_chunks * CHUNK_TOKENS
+        # (sentences, beam, num_chunks * CHUNK_TOKENS) -> (sentences, beam, num_chunks, CHUNK_TOKENS)
+        chunks = log_probabilities[:, :, :split].view(num_sentences, beam, num_chunks, CHUNK_TOKENS)
+        maxima = chunks.amax(dim=3)
+        best_chunks, _ = _ordered_top((maxima + behind[:, :, None]).flatten(1), width)
+        best_chunks = best_chunks.sort(dim=1).values
+        hypotheses = best_chunks // num_chunks
+        sentences = torch.arange(num_sentences, device=behind.device)[:, None]
+        # the chosen chunks, and the few tokens of each hypothesis after its last chunk, with their places
+        inside = chunks[sentences, hypotheses, best_chunks % num_chunks] + behind.gather(1, hypotheses)[:, :, None]
+        first = best_chunks * CHUNK_TOKENS + hypotheses * (vocabulary - split)
+        places_inside = first[:, :, None] + torch.arange(CHUNK_TOKENS, device=behind.device)
+        rest = log_probabilities[:, :, split:]
+        after = rest + behind[:, :, None]
+        places_after = torch.arange(0, beam * vocabulary, vocabulary, device=behind.device)[:, None]
+        places_after = places_after + torch.arange(split, vocabulary, device=behind.device)
+        found, _ = _ordered_top(torch.cat((inside.flatten(1), after.flatten(1)), dim=1), width)
+        places = torch.cat((places_inside.flatten(1), places_after.flatten().expand(num_sentences, -1)), dim=1)
+        places = places.gather(1, found)
+        best = torch.cat((maxima, rest), dim=2).amax(dim=2)
+    places = places.sort(dim=1).values
+    return places // vocabulary, places % vocabulary, log_probabilities.flatten(1).gather(1, places), best
+
+
+def _behind(totals: Tensor, beam: int) -> Tensor:
+    """How far each hypothesis is behind the best of its sentence: (rows,) float64 -> (sentences, beam) float32."""
+    of_sentences = totals.view(-1, beam)
+    best = of_sentences.amax(dim=1, keepdim=True).clamp(min=torch.finfo(totals.dtype).min)  # where none is alive
+    return (of_sentences - best).float()
 
 
 def _ordered_top(values: Tensor, width: int) -> tuple[Tensor, Tensor]:

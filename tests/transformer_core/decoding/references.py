@@ -13,7 +13,7 @@ from transformer_core.decoding.beam import BeamSearch
 from transformer_core.decoding.config import SearchConfig
 from transformer_core.decoding.greedy import GreedySearch
 from transformer_core.decoding.sampling import Sampling, random_source
-from transformer_core.decoding.search import Candidates, Hypothesis, search
+from transformer_core.decoding.search import Candidates, Hypothesis, Totals, search
 from transformer_core.decoding.step import best_candidates
 
 Prefix = tuple[int, ...]
@@ -118,7 +118,7 @@ class TableStep:
         self.num_candidates = num_candidates
         self.num_rows: list[int] = []
 
-    def __call__(self, token_ids: Tensor, state: TableState) -> tuple[Candidates, TableState]:
+    def __call__(self, token_ids: Tensor, state: TableState, totals: Totals) -> tuple[Candidates, TableState]:
         assert len(token_ids) == len(state.rows)
         self.num_rows.append(len(token_ids))
         if state.length > 0:
@@ -135,8 +135,23 @@ class TableStep:
         vocabulary = log_probabilities.size(1)
         if self.num_candidates is None:
             return Candidates(torch.arange(vocabulary).expand_as(log_probabilities), log_probabilities, end), state
+        if totals is not None:
+            return self._of_sentences(log_probabilities, totals, state.num_sentences), state
         ids, best = best_candidates(log_probabilities, min(self.num_candidates, vocabulary))
         return Candidates(ids, best, end), state
+
+    def _of_sentences(self, log_probabilities: Tensor, totals: Tensor, num_sentences: int) -> Candidates:
+        """Sort all continuations of each sentence."""
+        vocabulary = log_probabilities.size(1)
+        sums = (totals[:, None] + log_probabilities).view(num_sentences, -1)
+        places = sums.sort(dim=1, descending=True, stable=True).indices[:, : self.num_candidates].sort(dim=1).values
+        return Candidates(
+            places % vocabulary,
+            log_probabilities.view(num_sentences, -1).gather(1, places),
+            log_probabilities[:, EOS],
+            places // vocabulary,
+            log_probabilities.argmax(dim=1) == EOS,
+        )
 
 
 def search_tables(

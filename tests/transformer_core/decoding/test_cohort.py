@@ -9,7 +9,7 @@ from transformer_core.decoding.beam import BeamSearch
 from transformer_core.decoding.cohort import Cohorts, NoRoomError
 from transformer_core.decoding.config import SearchConfig
 from transformer_core.decoding.greedy import GreedySearch
-from transformer_core.decoding.search import Hypothesis, search
+from transformer_core.decoding.search import Candidates, Hypothesis, Totals, search
 from transformer_core.decoding.step import ModelStep, StepState
 
 VOCABULARY = 40
@@ -85,9 +85,9 @@ class Counted:
         self.step = step
         self.calls = 0
 
-    def __call__(self, token_ids: torch.Tensor, state: StepState):  # type: ignore[no-untyped-def] # noqa: ANN204
+    def __call__(self, token_ids: torch.Tensor, state: StepState, totals: Totals) -> tuple[Candidates, StepState]:
         self.calls += 1
-        return self.step(token_ids, state)
+        return self.step(token_ids, state, totals)
 
 
 def test_too_little_memory_for_a_merged_cohort_is_said(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -20,7 +20,7 @@ from transformer_core.decoding.beam import BeamSearch
 from transformer_core.decoding.config import SearchConfig
 from transformer_core.decoding.greedy import GreedySearch
 from transformer_core.decoding.search import Hypothesis, search
-from transformer_core.decoding.step import FEW_ROWS, ModelStep, best_candidates
+from transformer_core.decoding.step import FEW_ROWS, ModelStep, best_candidates, best_continuations
 from transformer_core.model import Transformer
 
 BANNED = [0, BOS, 4]  # pad, bos, mask
@@ -50,6 +50,33 @@ def test_best_candidates_are_ordered_and_ties_go_to_the_lower_id(
     ids, best = best_candidates(values, width)
     assert ids.tolist() == sorted_reference(values, width)
     assert torch.equal(best, values.gather(1, ids))
+
+
+@pytest.mark.parametrize("width", [2, 10])
+@pytest.mark.parametrize("vocabulary", [3, 64, 2000, 5003])
+@pytest.mark.parametrize("levels", [0, 3, 40])
+@pytest.mark.parametrize(("num_sentences", "beam"), [(1, 3), (1, 5), (4, 1), (3, 5)])
+def test_hypotheses_of_a_sentence_compete(
+    width: int, vocabulary: int, levels: int, num_sentences: int, beam: int
+) -> None:
+    generator = torch.Generator().manual_seed(vocabulary + width)
+    shape = (num_sentences, beam, vocabulary)
+    values, behind = torch.randn(shape, generator=generator), -torch.rand(shape[:2], generator=generator)
+    if levels:
+        values = -torch.randint(0, levels, shape, generator=generator).float()
+        values[0, 0, ::2] = -torch.inf
+        behind = -torch.randint(0, 3, shape[:2], generator=generator).float()
+        behind[-1, -1] = -torch.inf  # a place that no hypothesis holds
+    hypotheses, ids, found, best = best_continuations(values, behind, width)
+    places = hypotheses * vocabulary + ids
+    assert torch.equal(found, values.flatten(1).gather(1, places))
+    assert torch.equal(best, values.amax(dim=2))
+    assert bool((places.diff(dim=1) > 0).all())
+    sums = (values + behind[:, :, None]).flatten(1)
+    expected = sums.sort(dim=1, descending=True, stable=True)
+    assert torch.equal(sums.gather(1, places).sort(dim=1, descending=True).values, expected.values[:, :width])
+    if not levels or vocabulary <= 64:
+        assert torch.equal(places, expected.indices[:, :width].sort(dim=1).values)
 
 
 def random_sources(count: int) -> list[list[int]]:
@@ -127,7 +154,7 @@ def test_banned_tokens_keep_the_probabilities_of_the_others() -> None:
     model = random_model(VOCABULARY)
     memory = model.encode(torch.tensor([[7, 8, EOS]]), None)
     steps = [ModelStep([model], EOS, banned, None) for banned in ([], BANNED)]
-    (free, _), (bound, _) = (step(torch.tensor([BOS]), step.start([memory], None)) for step in steps)
+    (free, _), (bound, _) = (step(torch.tensor([BOS]), step.start([memory], None), None) for step in steps)
     assert free.log_probabilities.exp().sum().item() == pytest.approx(1.0)
     assert bound.log_probabilities[0, BANNED].tolist() == [-math.inf] * 3
     others = [token_id for token_id in range(VOCABULARY) if token_id not in BANNED]
