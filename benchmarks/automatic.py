@@ -3,10 +3,10 @@
     python benchmarks/automatic.py --data DATA [--task multi30k [--choice auto]] [--output automatic.json]
 
 For each corpus a model is trained by the command that a user types who knows nothing: two text files and two for
-validation. Beside it, others are trained with one thing chosen by hand: the preset, the vocabulary, dropout, the batch,
-how long. All are judged by the greedy translation of the validation pairs (of SCAN, which has none, of those that are
-held back); nothing here looks at a test set. Results are added to those that the file holds already. A folder of an
-interrupted run is gone on with.
+validation. Beside it, others are trained with one thing chosen by hand: the preset, the vocabulary, dropout, how long.
+All are judged by the greedy translation of the validation pairs (of SCAN, which has none, of those that are held back);
+nothing here looks at a test set. Results are added to those that the file holds already. A folder of an interrupted run
+is gone on with.
 """
 
 import argparse
@@ -24,16 +24,15 @@ from results_table import Row, keep_row, kept_rows, show
 
 AUTO = "auto"
 DROPOUT = {"dropout 0.1": "--dropout 0.1"}
-SINUSOIDAL = {"sinusoids": "--positions sinusoidal"}
+EARLIER = {"sinusoids, cosine": "--positions sinusoidal --lr-schedule cosine"}  # what the defaults were
 SMALL = {"small": "--arch small"}
 SMALL_IN_THE_SAME_TIME = {"small, 10 epochs": "--arch small --max-epochs 10"}  # where it would take hours
 SENTENCES = {
     AUTO: "",
     "vocabulary of 4,000": "--vocab-size 4000",
     **DROPOUT,
-    **SINUSOIDAL,
+    **EARLIER,
     **SMALL_IN_THE_SAME_TIME,
-    "batches of 2k": "--batch-size 2048",
     "20 epochs": "--max-epochs 20",
 }
 WORDS = {
@@ -41,8 +40,7 @@ WORDS = {
     "letters": "--tokenizer-kind char",
     "vocabulary of 2,000": "--vocab-size 2000",
     **DROPOUT,
-    **SINUSOIDAL,
-    "batches of 1k": "--batch-size 1024",
+    **EARLIER,
 }
 FEW_WORDS, MANY_WORDS = WORDS | SMALL, WORDS | SMALL_IN_THE_SAME_TIME
 
@@ -78,10 +76,9 @@ COMMANDS = {
     AUTO: "",
     "words": "--tokenizer-kind word",
     **DROPOUT,
-    **SINUSOIDAL,
+    **EARLIER,
     **SMALL,
     "no smoothing": "--label-smoothing 0",
-    "batches of 1k": "--batch-size 1024",
 }
 TASKS = {
     "multi30k": _known("multi30k", "bleu", SENTENCES),

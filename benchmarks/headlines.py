@@ -47,8 +47,7 @@ class Recipe:
 
 # The size of Transformer-Tiny: 2.48 million parameters. What is scored has no capitals.
 CAPTIONS = words(
-    "--arch tiny --norm-kind rms --feed-forward swiglu --positions rotary "
-    "--optimizer muon --lr 0.004 --embedding-lr-factor 2 --r-drop 3 "
+    "--arch tiny --norm-kind rms --feed-forward swiglu --query-key-norm --r-drop 3 "
     "--max-epochs 50 --patience 0 --metric bleu --valid-every 170"
 )
 # Words of few letters, and few of them: recurrent layers beat attention there (docs/layers.md).
