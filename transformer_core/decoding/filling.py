@@ -18,9 +18,10 @@ from tokenizer.masked_text import MaskedLine, MaskedLineEncoder, encode_masked_l
 from tokenizer.special_tokens import SPECIAL_TOKENS
 from tokenizer.word_edges import Edge
 from transformer_core.decoding.batching import BatchRunner, pad
+from transformer_core.decoding.best_tokens import best_candidates
 from transformer_core.decoding.config import BatchConfig, SearchConfig
 from transformer_core.decoding.linear import for_decoding
-from transformer_core.decoding.step import best_candidates, decoding_mode
+from transformer_core.decoding.step import decoding_mode
 from transformer_core.decoding.translator import Translator
 from transformer_core.errors import ModelError
 from transformer_core.model import Transformer

@@ -10,11 +10,11 @@ import torch
 from torch import Tensor
 
 from transformer_core.decoding.beam import BeamSearch
+from transformer_core.decoding.best_tokens import best_candidates
 from transformer_core.decoding.config import SearchConfig
 from transformer_core.decoding.greedy import GreedySearch
 from transformer_core.decoding.sampling import Sampling, random_source
 from transformer_core.decoding.search import Candidates, Hypothesis, Totals, search
-from transformer_core.decoding.step import best_candidates
 
 Prefix = tuple[int, ...]
 Distribution = Callable[[Prefix], Sequence[float]]
