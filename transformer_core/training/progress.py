@@ -157,7 +157,11 @@ def format_validation(report: ValidationReport) -> str:
         f"{name} {value:.2f}" if name != "loss" else f"loss {value:.4f}" for name, value in report.values.items()
     )
     patience = f" of {report.patience}" if report.patience else ""
-    standing = "best so far" if report.is_best else f"{report.num_worse}{patience} without a better {report.metric}"
+    standing = f"{report.num_worse}{patience} without a better {report.metric}"
+    if report.is_best:
+        standing = "best so far"
+    elif not report.num_worse:  # nothing is counted before the rate falls
+        standing = f"no better {report.metric}"
     return f"valid at step {report.step}  {values}  ({standing})"
 
 

@@ -111,6 +111,8 @@ def test_the_lines_are_these() -> None:
     )
     worse = ValidationReport(**{**vars(VALIDATION), "is_best": False, "num_worse": 2})
     assert format_validation(worse).endswith("(2 of 10 without a better bleu)")
+    not_counted = ValidationReport(**{**vars(VALIDATION), "is_best": False, "num_worse": 0})
+    assert format_validation(not_counted).endswith("(no better bleu)")
 
 
 @pytest.mark.parametrize(
