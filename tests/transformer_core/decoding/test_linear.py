@@ -1,3 +1,5 @@
+from collections.abc import Callable
+
 import pytest
 import torch
 from torch import nn
@@ -19,13 +21,34 @@ def drawn(*shape: int) -> torch.Tensor:
 
 
 @pytest.mark.parametrize("is_packed", [False, True])
-@pytest.mark.parametrize("shape", [(1, 1), (3, 1), (5, 7), (300,)])
+@pytest.mark.parametrize("shape", [(1, 1), (3, 1), (5, 7), (1000,)])
 def test_a_packed_projection_computes_what_the_plain_one_does(shape: tuple[int, ...], is_packed: bool) -> None:
     weight, bias, inputs = drawn(40, 24), drawn(40), drawn(*shape, 24)
     for bias_or_none in (bias, None):
         expected = functional.linear(inputs, weight, bias_or_none)
         found = PackedLinear(weight, bias_or_none, is_packed)(inputs)
         torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("out_features", "in_features", "rows", "is_worth_it"),
+    [(512, 512, 1, True), (2048, 128, 1, False), (2048, 128, 2, True), (128, 128, 30, False), (128, 128, 40, True)],
+)
+def test_packed_weights_are_for_many_rows_and_for_weights_that_come_from_memory(
+    out_features: int, in_features: int, rows: int, is_worth_it: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls = []
+
+    def count(weight: torch.Tensor, bias: torch.Tensor | None) -> Callable[[torch.Tensor], torch.Tensor]:
+        def product(inputs: torch.Tensor) -> torch.Tensor:
+            calls.append(inputs.shape)
+            return functional.linear(inputs, weight, bias)
+
+        return product
+
+    monkeypatch.setattr(linear_module, "_packed_product", count)
+    PackedLinear(drawn(out_features, in_features), None, is_packed=True)(drawn(rows, in_features))
+    assert bool(calls) == is_worth_it
 
 
 def test_this_torch_has_the_products_that_decoding_asks_for() -> None:
