@@ -83,19 +83,8 @@ class Bench:
         """
         limit = () if self.max_steps is None else ("--max-steps", str(self.max_steps))
         same = ["--optimizer", "adamw", "--lr-schedule", "cosine", "--positions", "sinusoidal"]
-        run(
-            [
-                "train",
-                *self.pairs(name),
-                "-o",
-                str(model),
-                *same,
-                *TASKS[name].options,
-                *limit,
-                *options,
-                *self.common(),
-            ]
-        )
+        trained = [*self.pairs(name), "-o", str(model), *same, *TASKS[name].options, *limit, *options]
+        run(["train", *trained, *self.common()])
 
     def budget(self) -> list[str]:
         """The options by which models that are set side by side are trained equally long."""

@@ -56,7 +56,7 @@ class BeamSearch:
         self._hypotheses: list[list[Hypothesis]] = [[] for _ in length_limits]
 
     @property
-    def num_candidates(self) -> int:
+    def num_candidates(self) -> int | None:
         """Twice the beam: even if every live hypothesis could end, as many could go on."""
         return 2 * self._config.beam_size
 
@@ -123,17 +123,30 @@ class BeamSearch:
             Of the best 2 · beam: their tokens, the hypotheses (places in the beam) that they continue, and their
             log-probabilities; each (batch, 2 * beam). Where there are fewer, log-probability -inf.
         """
-        assert candidates.parents is not None
-        token_ids, parents = candidates.token_ids, candidates.parents
-        totals = self._log_probabilities.gather(1, parents) + candidates.log_probabilities
+        token_ids, parents, totals = self._continuations(candidates)
         if self._length < self._config.min_length:
             totals = totals.masked_fill(token_ids == self._eos_id, -torch.inf)
-        if (missing := self.num_candidates - totals.size(1)) > 0:
+        if (missing := 2 * self._config.beam_size - totals.size(1)) > 0:
             token_ids = functional.pad(token_ids, (0, missing), value=self._bos_id)
             parents = functional.pad(parents, (0, missing))
             totals = functional.pad(totals, (0, missing), value=-torch.inf)
-        totals, order = totals.sort(dim=1, descending=True, stable=True)
-        return token_ids.gather(1, order), parents.gather(1, order), totals
+        order = self._order(token_ids, totals)
+        return token_ids.gather(1, order), parents.gather(1, order), totals.gather(1, order)
+
+    def _continuations(self, candidates: Candidates) -> tuple[Tensor, Tensor, Tensor]:
+        """Give tokens, hypotheses that they continue and log-probabilities; (batch, n), hypothesis after hypothesis."""
+        assert candidates.parents is not None
+        totals = self._log_probabilities.gather(1, candidates.parents) + candidates.log_probabilities
+        return candidates.token_ids, candidates.parents, totals
+
+    def _order(self, token_ids: Tensor, totals: Tensor) -> Tensor:
+        """Give the places of the best 2 · beam continuations, best first, (batch, 2 * beam).
+
+        Args:
+            token_ids: (batch, n) int64.
+            totals: (batch, n) float64, their log-probabilities; of equals the first is better.
+        """
+        return totals.sort(dim=1, descending=True, stable=True).indices[:, : 2 * self._config.beam_size]
 
     def _would_end(self, candidates: Candidates) -> Tensor:
         """Tell of which hypotheses the end token is the best continuation, (rows,) bool."""
