@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from transformer_core.config import ModelConfig, StackConfig
+from transformer_core.layers.ancestry import Ancestry
 from transformer_core.layers.attention import CrossAttention, CrossMemory, SelfAttention
 from transformer_core.layers.convolution import ConvolutionMixer
 from transformer_core.layers.dropout import Dropout
@@ -19,7 +20,6 @@ from transformer_core.layers.feed_forward import FeedForward
 from transformer_core.layers.mixer import MixerState, SequenceMixer
 from transformer_core.layers.norm import new_norm
 from transformer_core.layers.recurrent import RecurrentMixer, SimplerRecurrentUnit
-from transformer_core.layers.row_history import RowHistory
 
 __all__ = ["Decoder", "DecoderLayer", "DecoderState", "Encoder", "EncoderLayer", "Residual", "Transformer"]
 
@@ -129,29 +129,23 @@ class Decoder(nn.Module):
 class DecoderState:
     """What decoding remembers: per layer the mixer's state, one row per hypothesis, and the source, one per sentence.
 
-    The rows of a sentence, its beams, stand together: row = sentence * beam + place in the beam.
-
     Attributes:
-        length: positions decoded so far, one number for all rows, or (rows,) int64 where they differ after a merge.
-        num_rows: hypotheses, batch * beam.
-        num_sentences: sentences, batch.
+        ancestry: of the hypotheses; how many there are, and where they stand.
+        memory_mask: (batch, source_length), added to the scores: 0 at a token, -inf at padding; None where
+            nothing is padded.
     """
 
     def __init__(
-        self, mixer_states: list[MixerState], memories: list[CrossMemory], memory_mask: Tensor | None, num_rows: int
+        self,
+        ancestry: Ancestry,
+        mixer_states: list[MixerState],
+        memories: list[CrossMemory],
+        memory_mask: Tensor | None,
     ) -> None:
+        self.ancestry = ancestry
         self.mixer_states = mixer_states
         self.memories = memories
-        self.memory_mask = memory_mask  # (batch, 1, 1, source_length)
-        self.num_rows = num_rows
-        self.num_sentences = num_rows
-        self.length: int | Tensor = 0
-        self._history = RowHistory(num_rows, memories[0].key.device)
-
-    def advance(self) -> None:
-        """Count the position that every row has written."""
-        self.length = self.length + 1
-        self._history.num_positions += 1
+        self.memory_mask = memory_mask
 
     def select(self, row_indices: Tensor) -> None:
         """Reorder, repeat or drop hypotheses; the sentences stay as they are.
@@ -159,24 +153,20 @@ class DecoderState:
         Args:
             row_indices: (batch * new_beam,) int64; row i must come from the sentence that it goes to.
         """
-        move = self._history.move(row_indices)
         for state in self.mixer_states:
-            state.select(move)
-        if isinstance(self.length, Tensor):
-            self.length = self.length.index_select(0, row_indices)
-        self.num_rows = row_indices.size(0)
+            state.select(row_indices)
+        self.ancestry.select(row_indices)
 
     def keep_sentences(self, sentence_indices: Tensor) -> None:
         """Drop all sentences but those at `sentence_indices`, (new_batch,) int64, with all their hypotheses."""
-        beam = self.num_rows // self.num_sentences
-        # (new_batch,) -> (new_batch, beam) -> (new_batch * beam,)
-        offsets = sentence_indices.new_tensor(range(beam))
-        self.select((sentence_indices[:, None] * beam + offsets).flatten())
+        row_indices = self.ancestry.rows_of(sentence_indices)
+        for state in self.mixer_states:
+            state.keep_sentences(sentence_indices, row_indices)
         for memory in self.memories:
             memory.select(sentence_indices)
         if self.memory_mask is not None:
             self.memory_mask = self.memory_mask.index_select(0, sentence_indices)
-        self.num_sentences = sentence_indices.size(0)
+        self.ancestry.keep_sentences(sentence_indices)
 
     def merge(self, other: "DecoderState") -> None:
         """Put the sentences of another state after these; they may be ahead or behind, but have as wide a beam."""
@@ -185,14 +175,7 @@ class DecoderState:
         self.memory_mask = _merged_mask(self, other)
         for memory, other_memory in zip(self.memories, other.memories, strict=True):
             memory.merge(other_memory)
-        device = self.memories[0].key.device
-        lengths = torch.cat(
-            [torch.as_tensor(part.length, device=device).expand(part.num_rows) for part in (self, other)]
-        )
-        self.length = int(lengths[0]) if bool((lengths == lengths[0]).all()) else lengths
-        self._history.merge(other._history)
-        self.num_rows += other.num_rows
-        self.num_sentences += other.num_sentences
+        self.ancestry.merge(other.ancestry)
 
 
 def _merged_mask(*states: DecoderState) -> Tensor | None:
@@ -201,12 +184,10 @@ def _merged_mask(*states: DecoderState) -> Tensor | None:
     masks = []
     for state in states:
         key = state.memories[0].key
-        mask = state.memory_mask
-        if mask is None:
-            mask = torch.ones(key.size(0), 1, 1, key.size(2), dtype=torch.bool, device=key.device)
-        masks.append(functional.pad(mask, (0, length - key.size(2))))
+        mask = key.new_zeros(key.size(0), key.size(2)) if state.memory_mask is None else state.memory_mask
+        masks.append(functional.pad(mask, (0, length - key.size(2)), value=-torch.inf))
     merged = torch.cat(masks)
-    return None if bool(merged.all()) else merged
+    return None if bool((merged == 0).all()) else merged
 
 
 class Transformer(nn.Module):
@@ -269,18 +250,21 @@ class Transformer(nn.Module):
             source_mask: (batch, source_length) bool.
         """
         layers = [layer for layer in self.decoder.layers if isinstance(layer, DecoderLayer)]
+        ancestry = Ancestry(memory.size(0), memory)
+        memory_mask = None
+        if source_mask is not None:
+            memory_mask = memory.new_zeros(source_mask.shape).masked_fill_(~source_mask, -torch.inf)
         return DecoderState(
-            mixer_states=[layer.mixer.start(memory.size(0), memory) for layer in layers],
+            ancestry,
+            mixer_states=[layer.mixer.start(ancestry, memory) for layer in layers],
             memories=[layer.cross_attention.prepare(memory) for layer in layers],
-            memory_mask=None if source_mask is None else source_mask[:, None, None, :],
-            num_rows=memory.size(0),
+            memory_mask=memory_mask,
         )
 
     def step(self, token_ids: Tensor, state: DecoderState) -> Tensor:
         """Feed one token of each hypothesis, (rows,) int64, and advance the state -> (rows, d_model)."""
-        hidden = self.decoder.step(self.target_embedding.step(token_ids, state.length), state)
-        state.advance()
-        return hidden
+        state.ancestry.begin_position()
+        return self.decoder.step(self.target_embedding.step(token_ids, state.ancestry.place), state)
 
     def set_dropout(self, share: float) -> None:
         """Drop another share from embeddings and sublayers than the config says; training may change it on its way."""

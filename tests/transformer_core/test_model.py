@@ -132,7 +132,7 @@ def test_stepping_gives_what_the_whole_sequence_gives(model: Transformer) -> Non
     whole = model.decode(target_input, memory, mask)
     state = model.start(memory, mask)
     for place in range(40):
-        assert (state.length, state.num_rows, state.num_sentences) == (place, 3, 3)
+        assert (state.ancestry.place, state.ancestry.num_rows, state.ancestry.num_sentences) == (place - 1, 3, 3)
         torch.testing.assert_close(model.step(target_input[:, place], state), whole[:, place])
     torch.testing.assert_close(whole, model(source, mask, target_input))
 
@@ -170,7 +170,7 @@ def test_rows_follow_their_beams_and_sentences(model: Transformer) -> None:
     extend([12, 13, 14, 15, 16, 17])
     state.keep_sentences(torch.tensor([2, 0]))  # the second sentence is done; the others change places
     choose([4, 5, 0, 1])
-    assert (state.num_rows, state.num_sentences, state.length) == (4, 2, 3)
+    assert (state.ancestry.num_rows, state.ancestry.num_sentences, state.ancestry.place) == (4, 2, 2)
     extend([18, 19, 20, 21])
 
 
@@ -185,7 +185,7 @@ def test_sentences_that_are_ahead_or_behind_join(model: Transformer, own: int, o
             model.step(target[:, place], state)
     state = states[0]
     state.merge(states[1])
-    assert (state.num_rows, state.num_sentences) == (5, 5)
+    assert (state.ancestry.num_rows, state.ancestry.num_sentences) == (5, 5)
     whole = [
         model.decode(target, *memory)
         for target, *memory in zip(targets, memories, (sources[0][1], sources[1][1]), strict=True)

@@ -40,7 +40,7 @@ class StepState:
     @property
     def beam(self) -> int:
         """Rows of a sentence."""
-        return self.decoders[0].num_rows // self.decoders[0].num_sentences
+        return self.decoders[0].ancestry.beam
 
     def select(self, row_indices: Tensor) -> None:
         """Reorder or repeat rows within their sentences; row_indices: (next rows,) int64."""

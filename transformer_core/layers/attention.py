@@ -14,12 +14,13 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from transformer_core.config import ModelConfig, StackConfig
+from transformer_core.layers.ancestry import Ancestry
 from transformer_core.layers.key_value_cache import KeyValueCache
 from transformer_core.layers.mixer import MixerState, SequenceMixer
 from transformer_core.layers.norm import new_norm
 from transformer_core.layers.rotary import rotate
 from transformer_core.layers.scaled_dot_product import attention_weights, scaled_dot_product_attention
-from transformer_core.layers.step_attention import attend_to_past, attend_to_source
+from transformer_core.layers.step_attention import attend
 
 __all__ = ["CrossAttention", "CrossMemory", "SelfAttention"]
 
@@ -110,19 +111,19 @@ class SelfAttention(_MultiHead, SequenceMixer):
         mask = _attention_mask(sequence, mask, causal=causal)
         return attention_weights(query, key, mask, causal=causal and mask is None)
 
-    def start(self, num_rows: int, like: Tensor) -> KeyValueCache:
+    def start(self, ancestry: Ancestry, like: Tensor) -> KeyValueCache:
         """Make an empty cache of keys and values."""
-        return KeyValueCache(num_rows, self.num_key_heads, self.d_head, like)
+        return KeyValueCache(ancestry, self.num_key_heads, self.d_head, like)
 
     def step(self, position: Tensor, state: MixerState) -> Tensor:
         """Attend from one new position to itself and all before it; shapes as in `SequenceMixer.step`."""
         assert isinstance(state, KeyValueCache)
         query_key, value = self._one_position(position)
         if self.is_rotary:
-            query_key = rotate(query_key[:, :, None], state.lengths).squeeze(2)
+            query_key = rotate(query_key[:, :, None], state.ancestry.place).squeeze(2)
         query, key = query_key.tensor_split((-self.num_key_heads,), dim=1)
-        heads = attend_to_past(query, *state.append(key, value), state.mask())
-        return self.output_projection(heads.view(position.size(0), -1))  # type: ignore[no-any-return]
+        attended = attend(query, *state.append(key, value), state.ancestry.mask)
+        return self.output_projection(attended)  # type: ignore[no-any-return]
 
     def _one_position(self, position: Tensor) -> tuple[Tensor, Tensor]:
         """(rows, d_model) -> heads of queries and keys, side by side, and of values, each (rows, heads, d_head)."""
@@ -227,13 +228,11 @@ class CrossAttention(_MultiHead):
         Args:
             position: (batch * beam, d_model); the beams of a sentence stand together.
             memory: made by `prepare`, one row per sentence.
-            mask: (batch, 1, 1, source_length) bool, True = may be attended to; None where all may.
+            mask: (batch, source_length), added to the scores: 0 or -inf; None where all may be attended to.
 
         Returns:
             (batch * beam, d_model).
         """
         query = self.query_projection(position)
-        # the beams of a sentence are queries side by side: (batch * beam, d_model) -> (batch, beam, num_heads, d_head)
-        heads = self._normed_query(query.view(memory.key.size(0), -1, query.size(1) // self.d_head, self.d_head))
-        heads = attend_to_source(heads, memory.key, memory.value, mask)
-        return self.output_projection(heads.reshape(query.shape))  # type: ignore[no-any-return]
+        heads = self._normed_query(query.view(position.size(0), -1, self.d_head))
+        return self.output_projection(attend(heads, memory.key, memory.value, mask))  # type: ignore[no-any-return]

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from transformer_core.layers.ancestry import Ancestry
 from transformer_core.layers.mixer import MixerState, SequenceMixer
-from transformer_core.layers.row_history import RowMove
 
 __all__ = ["ConvolutionMixer", "Window"]
 
@@ -24,9 +24,13 @@ class Window(MixerState):
     def __init__(self, inputs: Tensor) -> None:
         self.inputs = inputs
 
-    def select(self, move: RowMove) -> None:
+    def select(self, row_indices: Tensor) -> None:
         """Put other rows in the place of these."""
-        self.inputs = self.inputs.index_select(0, move.row_indices)
+        self.inputs = self.inputs.index_select(0, row_indices)
+
+    def keep_sentences(self, sentence_indices: Tensor, row_indices: Tensor) -> None:
+        """Drop all sentences but these."""
+        self.select(row_indices)
 
     def merge(self, other: MixerState) -> None:
         """Put the rows of another window after these."""
@@ -62,9 +66,9 @@ class ConvolutionMixer(SequenceMixer):
         before = self.kernel_width - 1 if causal else self.kernel_width // 2
         return self._convolve(functional.pad(sequence, (0, 0, before, self.kernel_width - 1 - before)))
 
-    def start(self, num_rows: int, like: Tensor) -> Window:
+    def start(self, ancestry: Ancestry, like: Tensor) -> Window:
         """Make a window of zeros."""
-        return Window(like.new_zeros(num_rows, self.kernel_width - 1, self.convolution.in_channels))
+        return Window(like.new_zeros(ancestry.num_rows, self.kernel_width - 1, self.convolution.in_channels))
 
     def step(self, position: Tensor, state: MixerState) -> Tensor:
         """Move the window by one position; shapes as in `SequenceMixer.step`."""

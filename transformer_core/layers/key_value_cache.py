@@ -3,90 +3,81 @@
 import torch
 from torch import Tensor
 
+from transformer_core.layers.ancestry import Ancestry
 from transformer_core.layers.mixer import MixerState
-from transformer_core.layers.row_history import RowMove
 
 __all__ = ["KeyValueCache"]
 
-FIRST_CAPACITY = 32  # positions a cache has room for before it first grows; it doubles from there
+FIRST_CAPACITY = 32  # cells that a cache has room for before it first grows; it doubles from there
 
 
 class KeyValueCache(MixerState):
     """Keys and values in buffers that are allocated ahead and grow by doubling.
 
-    All rows end at the same place of the buffers. Rows that were merged in may have begun later than the others; what
-    stands before their beginning is masked.
-
-    Attributes:
-        length: places in use, the positions of the longest row.
+    Args:
+        ancestry: of the rows, which says where they write and what each may attend to.
+        num_heads: that have keys and values of their own.
+        d_head: width of each.
+        like: gives dtype and device.
     """
 
-    def __init__(self, num_rows: int, num_heads: int, d_head: int, like: Tensor) -> None:
-        self.length = 0
-        # (key or value, capacity, rows, num_heads, d_head): the positions in front, so that what is in use is one block
-        # for each; both together, so that reordering by beam is one copy
-        self._buffer = like.new_empty(2, FIRST_CAPACITY, num_rows, num_heads, d_head)
-        self._first_places: Tensor | None = None  # (rows,) int64, where each row begins; None where all begin at 0
-
-    @property
-    def lengths(self) -> int | Tensor:
-        """Positions held: one number for all rows, or (rows,) int64 where they differ."""
-        return self.length if self._first_places is None else self.length - self._first_places
-
-    def mask(self) -> Tensor | None:
-        """What may be attended to, (length, rows) bool; None where all may."""
-        if self._first_places is None:
-            return None
-        places = torch.arange(self.length, device=self._buffer.device)
-        return places[:, None] >= self._first_places
+    def __init__(self, ancestry: Ancestry, num_heads: int, d_head: int, like: Tensor) -> None:
+        self.ancestry = ancestry
+        # (key or value, capacity, sentences, num_heads, d_head): the cells in front, so that what is in use is one
+        # block for each
+        self._buffer = like.new_empty(2, FIRST_CAPACITY, ancestry.num_sentences, num_heads, d_head)
+        self._num_cells = 0  # that hold something
 
     def append(self, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
-        """Add one position, (rows, num_heads, d_head), and give all of them.
+        """Write the position of every row, (rows, num_heads, d_head), and give what all cells hold.
 
         Returns:
-            Keys and values, each (length, rows, num_heads, d_head), views of the buffers.
+            Keys and values, each (sentences, num_heads, cells, d_head), views of the buffers.
         """
+        num_cells, cells = self.ancestry.num_cells, self.ancestry.cells
         capacity = self._buffer.size(1)
-        if self.length == capacity:
-            grown = self._buffer.new_empty(2, 2 * capacity, *self._buffer.shape[2:])
-            grown[:, :capacity] = self._buffer
+        if num_cells > capacity:
+            grown = self._buffer.new_empty(2, max(2 * capacity, num_cells), *self._buffer.shape[2:])
+            grown[:, : self._num_cells] = self._held()
             self._buffer = grown
-        self._buffer[0, self.length], self._buffer[1, self.length] = key, value
-        self.length += 1
-        keys, values = self._buffer[:, : self.length].unbind()
+        if isinstance(cells, int):
+            self._buffer[0, cells], self._buffer[1, cells] = key, value
+        else:
+            self._buffer[:, self._num_cells : num_cells] = 0  # some stay free, and what is masked must be a number
+            keys, values = self._buffer.flatten(1, 2).unbind()
+            keys.index_copy_(0, cells, key)
+            values.index_copy_(0, cells, value)
+        self._num_cells = num_cells
+        keys, values = self._held().permute(0, 2, 3, 1, 4).unbind()
         return keys, values
 
-    def select(self, move: RowMove) -> None:
-        """Put other rows in the place of these."""
-        if self._first_places is not None:
-            self._first_places = self._first_places.index_select(0, move.row_indices)
-        _, capacity, num_rows, *heads = self._buffer.shape
-        if move.changed_cells is not None:
-            changed, sources = move.changed_cells
-            cells = self._buffer.view(2, capacity * num_rows, -1)
-            cells.index_copy_(1, changed, cells.index_select(1, sources))
-            return
-        buffer = self._buffer.new_empty(2, capacity, move.row_indices.size(0), *heads)
-        held = slice(0, self.length)
-        torch.index_select(self._buffer[:, held], 2, move.row_indices, out=buffer[:, held])
+    def select(self, row_indices: Tensor) -> None:
+        """Do nothing: whose past a cell is, the ancestry knows."""
+
+    def keep_sentences(self, sentence_indices: Tensor, row_indices: Tensor) -> None:
+        """Drop all sentences but these."""
+        _, capacity, _, *heads = self._buffer.shape
+        buffer = self._buffer.new_empty(2, capacity, sentence_indices.size(0), *heads)
+        torch.index_select(self._held(), 2, sentence_indices, out=buffer[:, : self._num_cells])
         self._buffer = buffer
 
     def merge(self, other: MixerState) -> None:
-        """Put the rows of another cache after these, so that all end at the same place."""
+        """Put the sentences of another cache after these."""
         assert isinstance(other, KeyValueCache)
         caches = (self, other)
-        length = max(cache.length for cache in caches)
-        num_rows = sum(cache._buffer.size(2) for cache in caches)
         capacity = max(cache._buffer.size(1) for cache in caches)
-        merged = self._buffer.new_empty(2, capacity, num_rows, *self._buffer.shape[3:])
-        first_places = torch.zeros(num_rows, dtype=torch.int64, device=self._buffer.device)
-        first_row = 0
+        num_sentences = sum(cache._buffer.size(2) for cache in caches)
+        num_cells = max(cache._num_cells for cache in caches)
+        merged = self._buffer.new_empty(2, capacity, num_sentences, *self._buffer.shape[3:])
+        first = 0
         for cache in caches:
-            rows = slice(first_row, first_row + cache._buffer.size(2))
-            shift = length - cache.length
-            merged[:, :shift, rows] = 0  # masked, but it must be a number
-            merged[:, shift:length, rows] = cache._buffer[:, : cache.length]
-            first_places[rows] = shift if cache._first_places is None else shift + cache._first_places
-            first_row = rows.stop
-        self._buffer, self.length = merged, length
-        self._first_places = first_places if bool(first_places.any()) else None
+            held = cache._held()
+            end = first + held.size(2)
+            merged[:, : cache._num_cells, first:end] = held
+            merged[:, cache._num_cells : num_cells, first:end] = 0
+            first = end
+        self._buffer, self._num_cells = merged, num_cells
+
+    def _held(self) -> Tensor:
+        """Give what is in use, (key or value, cells, sentences, num_heads, d_head)."""
+        return self._buffer[:, : self._num_cells]

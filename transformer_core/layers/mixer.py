@@ -16,16 +16,19 @@ from typing import Protocol
 
 from torch import Tensor, nn
 
-from transformer_core.layers.row_history import RowMove
+from transformer_core.layers.ancestry import Ancestry
 
 __all__ = ["MixerState", "SequenceMixer"]
 
 
 class MixerState(Protocol):
-    """What a mixer remembers of the positions decoded so far, one row per hypothesis."""
+    """What a mixer remembers of the positions decoded so far, of every hypothesis."""
 
-    def select(self, move: RowMove) -> None:
-        """Put other rows in the place of these: drops, repeats or reorders them."""
+    def select(self, row_indices: Tensor) -> None:
+        """Drop, repeat or reorder rows within their sentences; row_indices: (next rows,) int64."""
+
+    def keep_sentences(self, sentence_indices: Tensor, row_indices: Tensor) -> None:
+        """Drop all sentences but these, (sentences that stay,) int64; row_indices, (next rows,) int64, are theirs."""
 
     def merge(self, other: "MixerState") -> None:
         """Put the rows of a state of the same mixer after these, however many positions they are ahead or behind."""
@@ -49,15 +52,15 @@ class SequenceMixer(nn.Module, ABC):
         """
 
     @abstractmethod
-    def start(self, num_rows: int, like: Tensor) -> MixerState:
-        """Make the state before the first position; `like` gives dtype and device."""
+    def start(self, ancestry: Ancestry, like: Tensor) -> MixerState:
+        """Make the state before the first position of the rows of `ancestry`; `like` gives dtype and device."""
 
     @abstractmethod
     def step(self, position: Tensor, state: MixerState) -> Tensor:
         """Mix one new position and append it to the state.
 
         Args:
-            position: (rows, d_model).
+            position: (rows, d_model); the ancestry of the state has begun it.
             state: made by `start`, one row per row of `position`.
 
         Returns:

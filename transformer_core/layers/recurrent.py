@@ -13,8 +13,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
+from transformer_core.layers.ancestry import Ancestry
 from transformer_core.layers.mixer import MixerState, SequenceMixer
-from transformer_core.layers.row_history import RowMove
 
 __all__ = ["HiddenState", "RecurrentMixer", "SimplerRecurrentUnit", "linear_recurrence"]
 
@@ -29,9 +29,13 @@ class HiddenState(MixerState):
     def __init__(self, *vectors: Tensor) -> None:
         self.vectors = vectors
 
-    def select(self, move: RowMove) -> None:
+    def select(self, row_indices: Tensor) -> None:
         """Put other rows in the place of these."""
-        self.vectors = tuple(vector.index_select(1, move.row_indices) for vector in self.vectors)
+        self.vectors = tuple(vector.index_select(1, row_indices) for vector in self.vectors)
+
+    def keep_sentences(self, sentence_indices: Tensor, row_indices: Tensor) -> None:
+        """Drop all sentences but these."""
+        self.select(row_indices)
 
     def merge(self, other: MixerState) -> None:
         """Put the rows of another state after these."""
@@ -69,10 +73,12 @@ class RecurrentMixer(SequenceMixer):
             )
             return outputs.to(sequence.dtype)
 
-    def start(self, num_rows: int, like: Tensor) -> HiddenState:
+    def start(self, ancestry: Ancestry, like: Tensor) -> HiddenState:
         """Make hidden vectors of zeros."""
         num_vectors = 2 if isinstance(self.recurrence, nn.LSTM) else 1
-        return HiddenState(*(like.new_zeros(1, num_rows, self.recurrence.hidden_size) for _ in range(num_vectors)))
+        return HiddenState(
+            *(like.new_zeros(1, ancestry.num_rows, self.recurrence.hidden_size) for _ in range(num_vectors))
+        )
 
     def step(self, position: Tensor, state: MixerState) -> Tensor:
         """Read one more position; shapes as in `SequenceMixer.step`."""
@@ -109,9 +115,9 @@ class SimplerRecurrentUnit(SequenceMixer):
         gate, inputs = self._gate_and_input(sequence)
         return linear_recurrence(gate, (1 - gate) * inputs).relu().to(sequence.dtype)
 
-    def start(self, num_rows: int, like: Tensor) -> HiddenState:
+    def start(self, ancestry: Ancestry, like: Tensor) -> HiddenState:
         """Make a hidden vector of zeros."""
-        return HiddenState(like.new_zeros(1, num_rows, self.d_model))
+        return HiddenState(like.new_zeros(1, ancestry.num_rows, self.d_model))
 
     def step(self, position: Tensor, state: MixerState) -> Tensor:
         """Read one more position; shapes as in `SequenceMixer.step`."""

@@ -1,83 +1,82 @@
 """Scaled dot-product attention from one new position of each row: what decoding does at every step.
 
-The average is that of `layers/scaled_dot_product.py`; only the layout is made for it. A fused kernel spends most of its
-time on getting started when every row has a single query. On a CPU the products written out are up to three times as
-fast: with the positions in front, so that what is written so far is one block of memory, or as matrices, where the
-beams of a sentence ask the same keys.
+The average is that of `layers/scaled_dot_product.py`. A fused kernel spends most of its time on getting started when
+every row has a single query, so on a CPU the products are written out, as matrices or element by element.
 """
 
 import math
 
-import torch
 from torch import Tensor
 from torch.nn import functional
 
 from transformer_core.layers.scaled_dot_product import scaled_dot_product_attention
 
-__all__ = ["attend_to_past", "attend_to_source"]
+__all__ = ["attend"]
 
-# Up to so many rows the fused kernel is the faster one after all: it is one operation, and they would be ten.
+# Up to so many rows the fused kernel is the faster one after all: it is one operation, and the others would be ten.
 FEW_ROWS = 8
 
 
-def attend_to_past(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None) -> Tensor:
-    """Attend from the last position of each row to all that it has written.
+def attend(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None) -> Tensor:
+    """Attend from the last position of each row to what all rows of its sentence share.
 
     Args:
-        query: (rows, num_heads, d_head).
-        key: (length, rows, key_heads, d_head); with fewer heads than queries, neighbouring queries share one.
-        value: (length, rows, key_heads, d_head).
-        mask: (length, rows) bool, True = may be attended to; None where all may.
+        query: (batch * beam, num_heads, d_head); the rows of a sentence, its beams, stand together.
+        key: (batch, key_heads, length, d_head); with fewer heads than queries, neighbouring queries share one.
+        value: (batch, key_heads, length, d_head).
+        mask: (batch or batch * beam, length), added to the scores: 0 where one may attend to, -inf elsewhere; None
+            where all may attend to all.
 
     Returns:
-        (rows, num_heads, d_head).
+        (batch * beam, num_heads * d_head).
     """
-    if query.device.type != "cpu" or query.size(0) <= FEW_ROWS:
-        # (length, rows, heads, d_head) -> (rows, heads, length, d_head)
-        key, value = key.permute(1, 2, 0, 3), value.permute(1, 2, 0, 3)
-        mask = None if mask is None else mask.t()[:, None, None, :]
-        return _fused(query[:, :, None], key, value, mask).squeeze(2)
-    rows, num_heads, d_head = query.shape
+    rows = query.size(0)
+    if query.device.type != "cpu" or rows <= FEW_ROWS:
+        return _fused(query, key, value, mask)
+    if rows == key.size(0) and key.stride(2) > key.stride(0):
+        return _by_elements(query, key, value, mask)
+    return _by_matrices(query, key, value, mask)
+
+
+def _by_elements(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None) -> Tensor:
+    """Attend with one row per sentence, where what stands at one position is one block of memory."""
+    rows, _, d_head = query.shape
+    # (rows, key_heads, length, d_head) -> (length, rows, key_heads, 1, d_head)
+    key, value = (heads.permute(2, 0, 1, 3)[:, :, :, None] for heads in (key, value))
     # the queries that share a key side by side: (rows, num_heads, d_head) -> (rows, key_heads, shared, d_head)
     grouped = query.view(rows, key.size(2), -1, d_head) / math.sqrt(d_head)
-    scores = (key[:, :, :, None] * grouped).sum(dim=-1)  # (length, rows, key_heads, shared)
+    scores = (key * grouped).sum(dim=-1)  # (length, rows, key_heads, shared)
     if mask is not None:
-        scores.masked_fill_(~mask[:, :, None, None], -torch.inf)
+        scores += mask.t()[:, :, None, None]
     weights = scores.softmax(dim=0)
-    return (weights[..., None] * value[:, :, :, None]).sum(dim=0).view(rows, num_heads, d_head)
+    return (weights[..., None] * value).sum(dim=0).view(rows, -1)
 
 
-def attend_to_source(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None) -> Tensor:
-    """Attend from the last positions of all beams of each sentence to its source.
-
-    Args:
-        query: (batch, beam, num_heads, d_head).
-        key: (batch, key_heads, source_length, d_head); with fewer heads than queries, neighbouring queries share one.
-        value: (batch, key_heads, source_length, d_head).
-        mask: (batch, 1, 1, source_length) bool, True = may be attended to; None where all may.
-
-    Returns:
-        (batch, beam, num_heads, d_head).
-    """
-    if query.device.type != "cpu" or query.size(0) * query.size(1) <= FEW_ROWS:
-        return _fused(query.transpose(1, 2), key, value, mask).transpose(1, 2)
-    batch, beam, _, d_head = query.shape
-    key_heads = key.size(1)
-    # all queries of one key are the rows of a matrix:
-    # (batch, beam, num_heads, d_head) -> (batch, key_heads, beam * shared, d_head)
-    grouped = query.view(batch, beam, key_heads, -1, d_head).transpose(1, 2).flatten(2, 3) / math.sqrt(d_head)
-    scores = grouped @ key.transpose(2, 3)  # (batch, key_heads, beam * shared, source_length)
+def _by_matrices(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None) -> Tensor:
+    """Attend with all queries of one key as the rows of a matrix."""
+    batch, key_heads, length, d_head = key.shape
+    # (batch * beam, num_heads, d_head) -> (batch, key_heads, beam, shared, d_head)
+    grouped = (query / math.sqrt(d_head)).view(batch, -1, key_heads, query.size(1) // key_heads, d_head).transpose(1, 2)
+    queries = grouped.reshape(batch * key_heads, -1, d_head)  # (batch * key_heads, beam * shared, d_head)
+    scores = queries @ key.flatten(0, 1).transpose(1, 2)
     if mask is not None:
-        scores.masked_fill_(~mask, -torch.inf)
-    attended = scores.softmax(dim=-1) @ value
-    # (batch, key_heads, beam * shared, d_head) -> (batch, beam, num_heads, d_head)
-    return attended.view(batch, key_heads, beam, -1, d_head).transpose(1, 2).flatten(2, 3)
+        # (batch or batch * beam, length) -> (batch, 1, 1 or beam, 1, length)
+        scores.view(*grouped.shape[:4], length).add_(mask.view(batch, 1, -1, 1, length))
+    attended = scores.softmax(dim=-1) @ value.flatten(0, 1)
+    return attended.view(grouped.shape).transpose(1, 2).reshape(query.size(0), -1)
 
 
 def _fused(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None) -> Tensor:
-    """Attend by the fused kernel, in the shapes of `scaled_dot_product_attention`."""
-    if query.device.type != "cpu":
-        return scaled_dot_product_attention(query, key, value, mask)
-    # nothing is cast on a CPU in decoding, and to say so would take as long as the kernel
-    is_grouped = key.size(1) != query.size(1)
-    return functional.scaled_dot_product_attention(query, key, value, attn_mask=mask, enable_gqa=is_grouped)
+    """Attend by the fused kernel."""
+    batch = key.size(0)
+    # (batch * beam, num_heads, d_head) -> (batch, num_heads, beam, d_head)
+    heads = query.view(batch, -1, *query.shape[1:]).transpose(1, 2)
+    if mask is not None:
+        mask = mask.view(batch, 1, -1, mask.size(1))
+    if query.device.type == "cpu":
+        # nothing is cast on a CPU in decoding, and to say so would take as long as the kernel
+        is_grouped = key.size(1) != heads.size(1)
+        attended = functional.scaled_dot_product_attention(heads, key, value, attn_mask=mask, enable_gqa=is_grouped)
+    else:
+        attended = scaled_dot_product_attention(heads, key, value, None if mask is None else mask == 0)
+    return attended.transpose(1, 2).reshape(query.size(0), -1)

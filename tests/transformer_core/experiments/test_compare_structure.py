@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
+from tests.transformer_core.layers.stepping import Stepping
 from transformer_core.config import StackConfig
 from transformer_core.experiments.compare_config import MIXER_NAMES, MixerName, model_config_of
 from transformer_core.experiments.compare_cost import LayerInFrame
@@ -106,8 +107,8 @@ def test_the_path_of_a_recurrence_is_the_way_through_its_steps(mixer: MixerName)
     for length in LENGTHS:
         unit = new_mixer(config.decoder, config, is_encoder=False).double()
         positions = [torch.randn(1, STACK.d_model, dtype=torch.float64, requires_grad=True) for _ in range(length)]
-        state = unit.start(1, positions[0])
-        ways.append(shortest_way([unit.step(position, state) for position in positions][-1], positions[0]))
+        stepping = Stepping(unit, 1, positions[0])
+        ways.append(shortest_way([stepping.step(position) for position in positions][-1], positions[0]))
     claimed = [path_length(mixer, length, STACK.kernel_width) for length in LENGTHS]
     per_cell = {more / claim for more, claim in zip(growths(ways), growths([n for n in claimed if n]), strict=True)}
     assert len(per_cell) == 1

@@ -4,11 +4,11 @@ import pytest
 import torch
 from torch import Tensor
 
+from tests.transformer_core.layers.stepping import step_through
 from tests.transformer_core.small_config import small_config, small_stack
 from transformer_core.layers.attention import CrossAttention, SelfAttention
-from transformer_core.layers.key_value_cache import FIRST_CAPACITY, KeyValueCache
+from transformer_core.layers.key_value_cache import FIRST_CAPACITY
 from transformer_core.layers.rotary import rotate
-from transformer_core.layers.row_history import RowMove
 from transformer_core.layers.scaled_dot_product import (
     MOST_WRITTEN_OUT,
     attention_weights,
@@ -237,8 +237,11 @@ def test_multi_head_cross_attention_is_its_definition_and_its_steps(variant: str
         for num_beams in (4, 6):  # few rows, and many: the first positions as the beams of each sentence
             assert (2 * num_beams <= FEW_ROWS) == (num_beams == 4)
             rows = sequence[:, :num_beams].reshape(-1, 12)
-            beams = layer.step(rows, layer.prepare(memory), mask[:, None, None, :])
+            added = torch.zeros(mask.shape, dtype=torch.float64).masked_fill(~mask, -torch.inf)
+            beams = layer.step(rows, layer.prepare(memory), added)
             torch.testing.assert_close(beams.view(2, num_beams, 12), whole[:, :num_beams])
+        alone = layer.step(sequence[:1].repeat(1, 2, 1)[0], layer.prepare(memory[:1]), None)  # a wide beam
+        torch.testing.assert_close(alone, whole[0].repeat(2, 1))
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
@@ -278,23 +281,8 @@ def test_stepping_is_the_whole_sequence_while_the_cache_grows(variant: str, rows
     sequence = torch.randn(rows, 2 * FIRST_CAPACITY + 3, 12, dtype=torch.float64)
     with torch.no_grad():
         whole = layer(sequence, None, causal=True)
-        state = layer.start(rows, sequence)
-        steps = [layer.step(sequence[:, place], state) for place in range(sequence.size(1))]
-    torch.testing.assert_close(torch.stack(steps, dim=1), whole, rtol=1e-5, atol=1e-6)
-    assert state.length == sequence.size(1)
-
-
-def test_a_cache_keeps_what_was_appended_and_selects_rows() -> None:
-    cache = KeyValueCache(3, num_heads=2, d_head=4, like=torch.zeros(1))
-    keys = torch.randn(FIRST_CAPACITY + 5, 3, 2, 4)
-    for key in keys:
-        found_keys, found_values = cache.append(key, -key)
-    assert torch.equal(found_keys, keys)
-    assert torch.equal(found_values, -keys)
-    cache.select(RowMove(torch.tensor([2, 0, 0, 1])))
-    found_keys, _ = cache.append(*torch.zeros(2, 4, 2, 4))
-    assert torch.equal(found_keys[:-1], keys[:, [2, 0, 0, 1]])
-    assert cache.length == FIRST_CAPACITY + 6
+        steps = step_through(layer, sequence)
+    torch.testing.assert_close(steps, whole, rtol=1e-5, atol=1e-6)
 
 
 def test_dropout_zeroes_weights_in_training_alone() -> None:

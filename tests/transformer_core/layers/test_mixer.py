@@ -6,10 +6,10 @@ from typing import get_args
 import pytest
 import torch
 
+from tests.transformer_core.layers.stepping import Stepping, step_through
 from tests.transformer_core.small_config import small_config, small_stack
 from transformer_core.config import DecoderMixer, EncoderMixer, ModelConfig
 from transformer_core.layers.mixer import SequenceMixer
-from transformer_core.layers.row_history import RowMove
 from transformer_core.model import new_mixer
 
 DECODERS = [*get_args(DecoderMixer), "rotary", "multi-query"]
@@ -56,9 +56,7 @@ def test_a_sequence_of_the_same_shape_comes_out(encoder_mixer: SequenceMixer) ->
 def test_stepping_gives_what_the_whole_sequence_gives(decoder_mixer: SequenceMixer) -> None:
     sequence = random_sequence(3, 40)  # longer than a cache is at first
     whole = decoder_mixer(sequence, None, causal=True)
-    state = decoder_mixer.start(3, sequence)
-    steps = [decoder_mixer.step(sequence[:, place], state) for place in range(40)]
-    torch.testing.assert_close(torch.stack(steps, dim=1), whole, rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(step_through(decoder_mixer, sequence), whole, rtol=1e-5, atol=1e-6)
 
 
 def test_a_causal_layer_never_sees_the_future(decoder_mixer: SequenceMixer) -> None:
@@ -90,36 +88,53 @@ def test_padding_at_the_end_of_a_causal_sequence_needs_no_mask(decoder_mixer: Se
     torch.testing.assert_close(decoder_mixer(sequence, None, causal=True)[0, :5], whole[0, :5])
 
 
-def test_rows_can_be_repeated_reordered_and_dropped(decoder_mixer: SequenceMixer) -> None:
-    sequence = random_sequence(3, 8)
-    state = decoder_mixer.start(3, sequence)
-    for place in range(4):
-        decoder_mixer.step(sequence[:, place], state)
-    rows = [0, 0, 2, 1, 1]
-    state.select(RowMove(torch.tensor(rows)))
-    chosen = sequence[rows]
-    for place in range(4, 8):
-        output = decoder_mixer.step(chosen[:, place], state)
-        if place == 5:
-            state.select(RowMove(torch.tensor([3, 2])))
-            chosen = chosen[[3, 2]]
-    whole = decoder_mixer(chosen, None, causal=True)
-    torch.testing.assert_close(output, whole[:, 7], rtol=1e-5, atol=1e-6)
+def test_rows_can_be_repeated_reordered_and_dropped_within_their_sentences(decoder_mixer: SequenceMixer) -> None:
+    continuations = random_sequence(12, 10)  # other positions for each row, however many there are
+    stepping = Stepping(decoder_mixer, 3, continuations)
+    pasts = [continuations[row : row + 1, :0] for row in range(3)]  # of each row, (1, length, d_model)
+
+    def write(count: int) -> None:
+        for _ in range(count):
+            positions = continuations[: len(pasts), pasts[0].size(1)]
+            pasts[:] = [
+                torch.cat((past, position[None, None]), dim=1) for past, position in zip(pasts, positions, strict=True)
+            ]
+            whole = decoder_mixer(torch.cat(pasts), None, causal=True)
+            torch.testing.assert_close(stepping.step(positions), whole[:, -1], rtol=1e-5, atol=1e-6)
+
+    def select(*rows: int) -> None:
+        stepping.select([*rows])
+        pasts[:] = [pasts[row] for row in rows]
+
+    write(3)
+    select(0, 0, 0, 0, 1, 1, 1, 1, 2, 2, 2, 2)  # a beam of four each: more rows than the fused kernel takes
+    write(2)
+    select(1, 3, 3, 0, 4, 4, 4, 4, 11, 10, 9, 9)
+    write(2)
+    stepping.keep_sentences([2, 0])
+    pasts[:] = [*pasts[8:], *pasts[:4]]
+    write(1)
+    select(1, 1, 7, 4)  # two of each
+    write(1)
+    stepping.keep_sentences([1])
+    pasts[:] = pasts[2:]
+    select(*[0, 1] * 6)  # one sentence, a wide beam
+    write(1)
 
 
 @pytest.mark.parametrize(("own", "others"), [(3, 3), (6, 2), (2, 6), (0, 5)])
 def test_rows_of_another_state_join_wherever_they_stand(decoder_mixer: SequenceMixer, own: int, others: int) -> None:
     sequence, other_sequence = random_sequence(2, 50), random_sequence(3, 50).flip(1)
-    state, other = decoder_mixer.start(2, sequence), decoder_mixer.start(3, sequence)
+    stepping, other = Stepping(decoder_mixer, 2, sequence), Stepping(decoder_mixer, 3, sequence)
     for place in range(own):
-        decoder_mixer.step(sequence[:, place], state)
+        stepping.step(sequence[:, place])
     for place in range(others):
-        decoder_mixer.step(other_sequence[:, place], other)
-    state.merge(other)
+        other.step(other_sequence[:, place])
+    stepping.merge(other)
     joined = torch.cat((sequence[:, own : own + 40], other_sequence[:, others : others + 40]))
-    outputs = [decoder_mixer.step(joined[:, place], state) for place in range(40)]
-    state.select(RowMove(torch.tensor([4, 0])))  # and can be chosen from as before
-    last = decoder_mixer.step(torch.stack((other_sequence[2, others + 40], sequence[0, own + 40])), state)
+    outputs = [stepping.step(joined[:, place]) for place in range(40)]
+    stepping.keep_sentences([4, 0])  # and can be chosen from as before
+    last = stepping.step(torch.stack((other_sequence[2, others + 40], sequence[0, own + 40])))
     whole, other_whole = (decoder_mixer(rows, None, causal=True) for rows in (sequence, other_sequence))
     expected = torch.cat((whole[:, own : own + 40], other_whole[:, others : others + 40]))
     torch.testing.assert_close(torch.stack(outputs, dim=1), expected, rtol=1e-5, atol=1e-6)
