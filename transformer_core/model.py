@@ -5,6 +5,7 @@ mixer is the only thing that differs between kinds of layer.
 """
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -126,26 +127,22 @@ class Decoder(nn.Module):
         return self.final_norm(stream)  # type: ignore[no-any-return]
 
 
+@dataclass
 class DecoderState:
-    """What decoding remembers: per layer the mixer's state, one row per hypothesis, and the source, one per sentence.
+    """What decoding remembers of every hypothesis, and of the source, one row per sentence.
 
     Attributes:
         ancestry: of the hypotheses; how many there are, and where they stand.
-        memory_mask: (batch, source_length), added to the scores: 0 at a token, -inf at padding; None where
-            nothing is padded.
+        mixer_states: of every layer, what its mixer remembers.
+        memories: of every layer, keys and values of the source.
+        memory_mask: (batch, source_length), added to the scores: 0 at a token, -inf at padding; None where nothing is
+            padded.
     """
 
-    def __init__(
-        self,
-        ancestry: Ancestry,
-        mixer_states: list[MixerState],
-        memories: list[CrossMemory],
-        memory_mask: Tensor | None,
-    ) -> None:
-        self.ancestry = ancestry
-        self.mixer_states = mixer_states
-        self.memories = memories
-        self.memory_mask = memory_mask
+    ancestry: Ancestry
+    mixer_states: list[MixerState]
+    memories: list[CrossMemory]
+    memory_mask: Tensor | None
 
     def select(self, row_indices: Tensor) -> None:
         """Reorder, repeat or drop hypotheses; the sentences stay as they are.
@@ -255,7 +252,7 @@ class Transformer(nn.Module):
         if source_mask is not None:
             memory_mask = memory.new_zeros(source_mask.shape).masked_fill_(~source_mask, -torch.inf)
         return DecoderState(
-            ancestry,
+            ancestry=ancestry,
             mixer_states=[layer.mixer.start(ancestry, memory) for layer in layers],
             memories=[layer.cross_attention.prepare(memory) for layer in layers],
             memory_mask=memory_mask,

@@ -51,14 +51,13 @@ class StepState:
 
     def keep_sentences(self, sentence_indices: Tensor) -> None:
         """Drop all sentences but these, (sentences that stay,) int64, with all their rows."""
-        beam = self.beam
+        row_indices = self.decoders[0].ancestry.rows_of(sentence_indices)
         for decoder in self.decoders:
             decoder.keep_sentences(sentence_indices)
         if self.shortlisted is not None:
             self.shortlisted.keep_sentences(sentence_indices)
         if self.written is not None:
-            rows = sentence_indices[:, None] * beam + torch.arange(beam, device=sentence_indices.device)
-            self.written.select(rows.flatten())
+            self.written.select(row_indices)
 
     def merge(self, other: Self) -> None:
         """Put the sentences of another state after these; neither may follow rules."""

@@ -2,9 +2,9 @@
 
 After every step of a beam search each hypothesis takes the place of another of its sentence, so most of what they have
 written is the same. Each position that is written gets a cell of its sentence; the hypotheses that descend from it all
-look at that cell, and one that none descends from is written anew. So nothing is copied when hypotheses move, whatever
-the layers keep in their cells, and they need about as many as one hypothesis has positions and a few more: over 40
-positions of a beam of 5, some 60, where a row of its own for each hypothesis would take 200.
+look at that cell, and one that none descends from is written anew. So nothing is copied when hypotheses move, and what
+is attended to stays small: a beam of 5 looks at 54 cells of a sentence after 40 positions of newstest2014 (a Tiny model,
+the mean), where a row of its own for each hypothesis would have 200.
 """
 
 import torch
