@@ -3,8 +3,8 @@
 After every step of a beam search each hypothesis takes the place of another of its sentence, so most of what they have
 written is the same. Each position that is written gets a cell of its sentence; the hypotheses that descend from it all
 look at that cell, and one that none descends from is written anew. So nothing is copied when hypotheses move, and what
-is attended to stays small: a beam of 5 looks at 54 cells of a sentence after 40 positions of newstest2014 (a Tiny model,
-the mean), where a row of its own for each hypothesis would have 200.
+is attended to stays small: after 40 positions of newstest2014 a beam of 5 looks at 54 cells of a sentence (a Tiny
+model, the mean), where a row of its own for each hypothesis would have 200.
 """
 
 import torch
