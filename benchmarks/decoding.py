@@ -45,7 +45,7 @@ from transformer_core.model_directory import LoadedModel, load_model
 Search = Literal["greedy", "beam", "lines"]
 SEARCHES: tuple[Search, ...] = ("greedy", "beam", "lines")
 PEERS = ("ctranslate2", "transformers")
-PRECISIONS = ("fp32", "bf16", "int8")
+PRECISIONS = ("fp32", "bf16", "fp16", "int8")
 OUR_BATCH_SIZES = (4096, 16384)  # tokens
 Translate = Callable[[], Tokens]
 
@@ -58,7 +58,7 @@ class Contest:
     folder: Path  # of the exported models
     lines: Sequence[str]
     search: Search
-    precision: Literal["fp32", "bf16", "int8"]  # bf16 is ours alone: CTranslate2 then computes in fp32
+    precision: Literal["fp32", "bf16", "fp16", "int8"]  # 16 bits are ours alone: CTranslate2 then computes in fp32
     max_length: int  # tokens of a translation
 
     @property
