@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from cli.options import INPUT_OUTPUT
-from tokenizer.config import TrainedKind
+from transformer_core.experiments.text_config import LearnedKind
 
 __all__ = [
     "JointTokenizer",
@@ -101,5 +101,10 @@ VocabularySize = Annotated[
     ),
 ]
 TokenizerKind = Annotated[
-    TrainedKind, typer.Option(help="Kind of the tokenizer that is learned.", rich_help_panel=INPUT_OUTPUT)
+    LearnedKind,
+    typer.Option(
+        help="Kind of the tokenizer that is learned; auto: word where the words are few and frequent, as commands and "
+        "sounds are, bpe elsewhere.",
+        rich_help_panel=INPUT_OUTPUT,
+    ),
 ]

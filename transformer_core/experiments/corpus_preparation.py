@@ -5,6 +5,7 @@ It comes in rows: pairs of lines, or lines of raw text.
 """
 
 import shutil
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -12,13 +13,15 @@ from pathlib import Path
 
 from tokenizer import Tokenizer, TokenizerConfig, train_tokenizer
 from tokenizer.atomic_file import remove_temporary_files
+from tokenizer.config import DEFAULT_KIND, TrainedKind
+from tokenizer.special_tokens import SPECIAL_TOKENS
 from transformer_core.data.encoding import RowEncoder
 from transformer_core.data.lines import read_lines
 from transformer_core.data.records import PLAIN, RecordForm, RecordReader
 from transformer_core.data.shards import Corpus, Part, is_corpus_file, write_corpus
 from transformer_core.errors import DataError
 from transformer_core.experiments.holding_back import Progress, hold_back, no_progress
-from transformer_core.experiments.recipe import default_vocabulary_size, is_spelling
+from transformer_core.experiments.recipe import MOST_SYMBOLS, are_symbols, default_vocabulary_size, is_spelling
 from transformer_core.experiments.text_config import DataConfig
 from transformer_core.experiments.texts import (
     OUR_TEXT,
@@ -76,17 +79,29 @@ def choose_tokenizers(data: TextConfig, progress: Progress, say: Callable[[str],
     if files:
         source = Tokenizer.load(files[0]).with_tags(data.tags)
         return source, source if len(files) == 1 else Tokenizer.load(files[1])
-    size = data.vocabulary_size
-    if size is None:
-        size = _vocabulary_size(data, progress)
+    kind = _kind(data, progress) if data.tokenizer_kind == "auto" else data.tokenizer_kind
+    size = _vocabulary_size(data, kind, progress) if data.vocabulary_size is None else data.vocabulary_size
     with progress("learning the vocabulary", unit="lines") as advance:
-        config = TokenizerConfig(kind=data.tokenizer_kind, vocabulary_size=size)
+        config = TokenizerConfig(kind=kind, vocabulary_size=size)
         tokenizer = train_tokenizer(_training_lines(data), config, advance).with_tags(data.tags)
     say(f"learned a joint {config.kind} vocabulary of {tokenizer.vocabulary_size} entries from the training text")
     return tokenizer, tokenizer
 
 
-def _vocabulary_size(data: TextConfig, progress: Progress) -> int:
+def _kind(data: TextConfig, progress: Progress) -> TrainedKind:
+    """Choose the kind of a joint vocabulary by a look at the words, which seldom has to go far."""
+    counts = Counter[str]()
+    with progress("looking for symbols", unit="lines") as advance:
+        for line in _training_lines(data):
+            counts.update(line.split())
+            if len(counts) > MOST_SYMBOLS:
+                break
+            advance(1)
+    has_room = data.vocabulary_size is None or len(SPECIAL_TOKENS) + len(counts) <= data.vocabulary_size
+    return "word" if has_room and are_symbols(counts) else DEFAULT_KIND
+
+
+def _vocabulary_size(data: TextConfig, kind: TrainedKind, progress: Progress) -> int:
     """Choose the size of a joint vocabulary by a look at the text."""
     num_words, letters, spells_words = 0, set[str](), False
     with progress("counting words", unit="lines") as advance:
@@ -99,7 +114,7 @@ def _vocabulary_size(data: TextConfig, progress: Progress) -> int:
             num_words += words
             spells_words |= is_spelling(lines, words, characters)
     # entries that are words are as many as there are words, whatever their letters
-    spells_words &= data.tokenizer_kind != "word"
+    spells_words &= kind != "word"
     return default_vocabulary_size(num_words, len(letters), is_spelling=spells_words)
 
 

@@ -5,6 +5,7 @@ Each rule is one line of reason and one of arithmetic. They were chosen on corpo
 """
 
 import math
+from collections.abc import Mapping
 from dataclasses import replace
 
 from transformer_core.config import ModelConfig, Positions
@@ -14,6 +15,8 @@ from transformer_core.training.config import TrainingConfig
 
 __all__ = [
     "MOST_HELD_BACK",
+    "MOST_SYMBOLS",
+    "are_symbols",
     "complete_architecture",
     "complete_training",
     "default_dropout",
@@ -23,6 +26,8 @@ __all__ = [
     "is_spelling",
 ]
 
+MOST_SYMBOLS = 256  # different words: as many entries as bpe needs for bytes alone
+LEAST_SEEN = 10  # times that each of them occurs, so that hardly another is to be met later
 SPELLING_PIECES = 300  # of more than a letter, where lines are single words
 SPELLED_WORDS, SPELLED_LETTERS = 1.2, 16  # of a line, the mean at most, where lines are single words
 NUM_EPOCHS = 40  # passes over a small corpus after which more of them bring little
@@ -33,6 +38,17 @@ MAX_STEPS_BETWEEN_VALIDATIONS = 2_000
 MUON_EMBEDDING_FACTOR = 2.0  # with Muon, embeddings learn better at a higher rate (docs/training.md)
 FINE_TUNING_SHARE = 0.2  # of the learning rate, when training starts from a trained model
 PRETRAINING_DROPOUT = 0.1  # corruption, another one every time, keeps a model from learning its lines by heart
+
+
+def are_symbols(word_counts: Mapping[str, int]) -> bool:
+    """Tell whether the words of a text are symbols: commands, sounds, letters with spaces between them.
+
+    They are few and each is frequent. Such a text is cut at its spaces: pieces of symbols only make it longer.
+
+    Args:
+        word_counts: how often each word occurs, on all sides; of more than MOST_SYMBOLS any of them will do.
+    """
+    return len(word_counts) <= MOST_SYMBOLS and all(count >= LEAST_SEEN for count in word_counts.values())
 
 
 def default_vocabulary_size(num_words: int, num_characters: int, *, is_spelling: bool = False) -> int:

@@ -4,11 +4,13 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import ClassVar, Literal
 
-from tokenizer.config import DEFAULT_KIND, TrainedKind
+from tokenizer.config import TrainedKind
 from transformer_core.data.records import PAIR_KEYS, PLAIN, InputFormat, RecordForm
 from transformer_core.errors import ConfigError
 
-__all__ = ["PREPARED_FILE", "DataConfig", "RawTextConfig"]
+__all__ = ["PREPARED_FILE", "DataConfig", "LearnedKind", "RawTextConfig"]
+
+LearnedKind = Literal["auto", TrainedKind]  # auto: what the words of the text suggest (recipe.py)
 
 PREPARED_FILE = "prepared.json"  # in a folder of `transduce prepare`: what the folder holds
 
@@ -30,7 +32,7 @@ class DataConfig:
     tokenizer: Path | None = None  # joint tokenizer; None: one is learned from the training pairs
     source_tokenizer: Path | None = None  # or one for each side
     target_tokenizer: Path | None = None
-    tokenizer_kind: TrainedKind = DEFAULT_KIND  # of the tokenizer that is learned
+    tokenizer_kind: LearnedKind = "auto"  # of the tokenizer that is learned
     vocabulary_size: int | None = None  # of the tokenizer that is learned; None follows from the data
     max_length: int = 256  # tokens a side of a training pair may have; longer pairs are dropped and counted
     bpe_dropout: float = 0.0  # share of the merges left out whenever a training pair is seen
@@ -53,6 +55,8 @@ class DataConfig:
             raise ConfigError(
                 "--bpe-dropout and --unigram-alpha are for tokenizers of different kinds; give one of them"
             )
+        if self.tokenizer_kind == "auto" and (self.bpe_dropout or self.unigram_alpha is not None):
+            object.__setattr__(self, "tokenizer_kind", "bpe" if self.bpe_dropout else "unigram")
         if self.prepared is None:
             self._check_text()
         else:
@@ -117,7 +121,7 @@ class RawTextConfig:
     valid: tuple[Path, ...] = ()  # validation lines; empty: some training lines are held back
     valid_size: int | None = None  # lines held back; None: a twentieth, at most 1000
     tokenizer: Path | None = None  # None: one is learned from the text
-    tokenizer_kind: TrainedKind = DEFAULT_KIND  # of the tokenizer that is learned
+    tokenizer_kind: LearnedKind = DataConfig.tokenizer_kind  # of the tokenizer that is learned
     vocabulary_size: int | None = None  # of the tokenizer that is learned; None follows from the data
     max_length: int = DataConfig.max_length  # tokens a line may have; longer ones are cut into pieces and counted
     errors: Literal["strict", "replace"] = DataConfig.errors  # what bytes that are not UTF-8 do

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from tests.transformer_core.data.number_corpus import read_numbers
 from tests.transformer_core.decoding.random_model import random_lines, word_tokenizer
-from tokenizer import TokenizerFileError
+from tokenizer import TokenizerConfigError, TokenizerFileError
 from transformer_core.errors import ConfigError, DataError
 from transformer_core.experiments.corpus_preparation import (
     PreparedData,
@@ -206,6 +206,28 @@ def test_a_joint_vocabulary_is_learned_from_both_sides(tmp_path: Path) -> None:
     assert source.tokens(source.encode("aa bb cc dd")) == ["▁aa", "▁bb", "▁cc", "▁dd"]
     assert said == ["learned a joint word vocabulary of 9 entries from the training text"]
     assert sum(count for description, count in counted if description == "learning the vocabulary") == 100
+
+
+def learned_from(folder: Path, source: list[str], target: list[str], **values: object) -> str:
+    """Say what vocabulary such a text gets."""
+    said: list[str] = []
+    choose_tokenizers(data_of(folder, source, target, **values), no_progress, said.append)
+    return said[0].removeprefix("learned a joint ").removesuffix(" entries from the training text")
+
+
+def test_a_text_of_symbols_is_cut_at_its_spaces(tmp_path: Path) -> None:
+    commands, actions = ["jump twice", "turn left"] * 10, ["I_JUMP I_JUMP", "I_TURN_LEFT"] * 10
+    assert learned_from(tmp_path, commands, actions) == "word vocabulary of 11"
+    assert learned_from(tmp_path, commands, actions, vocabulary_size=11) == "word vocabulary of 11"
+    # one entry too few for all words, a word that is rare, words that are many, and cuts that only others have
+    with pytest.raises(TokenizerConfigError, match="for bpe"):
+        learned_from(tmp_path, commands, actions, vocabulary_size=10)
+    assert learned_from(tmp_path, [*commands, "jump thrice"], [*actions, "I_JUMP"]).startswith("bpe")
+    numbers = [str(number) for number in range(257)] * 10
+    assert learned_from(tmp_path, numbers, numbers).startswith("bpe")
+    assert learned_from(tmp_path, numbers, numbers, tokenizer_kind="word") == "word vocabulary of 262"
+    assert learned_from(tmp_path, commands, actions, bpe_dropout=0.1).startswith("bpe")
+    assert learned_from(tmp_path, commands, actions, unigram_alpha=0.2).startswith("unigram")
 
 
 def test_a_text_of_many_characters_gets_room_for_them(tmp_path: Path) -> None:
