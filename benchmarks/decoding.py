@@ -28,9 +28,9 @@ from importlib import metadata
 from pathlib import Path
 from typing import Literal
 
-from cli.main import SHAPES_KEPT
+from cli.main import LIBRARY_SETTINGS
 
-os.environ |= {"OMP_NUM_THREADS": "1", **SHAPES_KEPT}  # read when torch and CTranslate2 are loaded
+os.environ |= {"OMP_NUM_THREADS": "1", **LIBRARY_SETTINGS}  # read when torch and CTranslate2 are loaded
 
 import torch
 from decoding_peers import BATCH_SIZES, Tokens, by_ctranslate2, by_transformers

@@ -25,9 +25,9 @@ from importlib import metadata
 from pathlib import Path
 from typing import Literal
 
-from cli.main import SHAPES_KEPT
+from cli.main import LIBRARY_SETTINGS
 
-os.environ |= {"OMP_NUM_THREADS": "1", **SHAPES_KEPT}  # read when torch is loaded
+os.environ |= {"OMP_NUM_THREADS": "1", **LIBRARY_SETTINGS}  # read when torch is loaded
 
 import torch
 from results_table import Row, show

@@ -21,9 +21,16 @@ if TYPE_CHECKING:  # Typer's own signatures speak of these; no name of its insid
 
 __all__ = ["COMMANDS", "app", "main"]
 
-# torch keeps what it has made ready for every shape of a matrix that it meets on a CPU, a thousand of them in either
-# cache: memory would grow for hundreds of thousands of lines. So few are enough, for a search as for training.
-SHAPES_KEPT = {"ONEDNN_PRIMITIVE_CACHE_CAPACITY": "16", "LRU_CACHE_CAPACITY": "16"}
+# What the libraries beneath torch read from the environment when they are loaded, where the user has not set it.
+LIBRARY_SETTINGS = {
+    # What was made ready for a shape of a matrix is kept, on a CPU, for a thousand shapes in either cache: memory would
+    # grow for hundreds of thousands of lines. So few are enough, for a search as for training.
+    "ONEDNN_PRIMITIVE_CACHE_CAPACITY": "16",
+    "LRU_CACHE_CAPACITY": "16",
+    # A thread that waits for the others of its product spins so many times before it lets go of its core. GNU's OpenMP
+    # spins 30 times as long, and on a machine with other work takes the core from the very thread that it waits for.
+    "GOMP_SPINCOUNT": "10000",
+}
 
 DATA = "Data"
 MODELS = "Models"
@@ -137,6 +144,6 @@ def program(
 
 def main() -> None:
     """Run the program and leave with its exit code."""
-    for variable, entries in SHAPES_KEPT.items():
-        os.environ.setdefault(variable, entries)
+    for variable, value in LIBRARY_SETTINGS.items():
+        os.environ.setdefault(variable, value)
     run(app)

@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 
 from benchmarks.startup import LIMIT, measure_startup
 from cli.lazy_group import Entry
-from cli.main import COMMANDS, SHAPES_KEPT, app, main
+from cli.main import COMMANDS, LIBRARY_SETTINGS, app, main
 from tests.program import program_environment, run_program
 from tests.test_layers import HEAVY
 
@@ -29,17 +29,19 @@ def complete(words: str, folder: Path | None = None) -> list[str]:
     return run_program(variables=variables, folder=folder).stdout.decode().split()
 
 
-def test_what_torch_keeps_for_shapes_does_not_grow_without_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_libraries_beneath_torch_are_set_up_but_for_what_the_user_set(monkeypatch: pytest.MonkeyPatch) -> None:
     seen: dict[str, str | None] = {}
-    monkeypatch.setattr("cli.main.run", lambda _: seen.update({name: os.environ.get(name) for name in SHAPES_KEPT}))
-    for name in SHAPES_KEPT:
+    monkeypatch.setattr(
+        "cli.main.run", lambda _: seen.update({name: os.environ.get(name) for name in LIBRARY_SETTINGS})
+    )
+    for name in LIBRARY_SETTINGS:
         monkeypatch.setenv(name, "of the user")  # and put back
     main()
     assert set(seen.values()) == {"of the user"}
-    for name in SHAPES_KEPT:
+    for name in LIBRARY_SETTINGS:
         monkeypatch.delenv(name)
     main()
-    assert seen == SHAPES_KEPT
+    assert seen == LIBRARY_SETTINGS
 
 
 @pytest.mark.parametrize("flag", ["--help", "-h"])
