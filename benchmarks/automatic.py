@@ -12,15 +12,13 @@ is gone on with.
 import argparse
 import json
 import os
-import platform
 import shlex
 from dataclasses import dataclass
-from importlib import metadata
 from pathlib import Path
 
 from quality import TASKS as FIRST_TASKS
 from quality import run
-from results_table import Row, keep_row, kept_rows, show
+from results_table import MACHINE, Row, keep_row, kept_rows, show
 
 AUTO = "auto"
 DROPOUT = {"dropout 0.1": "--dropout 0.1"}
@@ -114,8 +112,7 @@ def measure(name: str, choice: str, data: Path, folder: Path, common: list[str])
         "steps": training["steps"],
         "target tokens": training["target_tokens"],
         "seconds": training["seconds"],
-        "processor": platform.machine(),
-        "torch": metadata.version("torch"),
+        **MACHINE,
     }
 
 
@@ -125,7 +122,7 @@ def compare(rows: list[Row]) -> None:
         chosen = sorted((row for row in rows if row["task"] == name), key=lambda row: -float(str(row["score"])))
         if not chosen:
             continue
-        show(name, chosen, leave_out=("task", "options", "processor", "torch"))
+        show(name, chosen, leave_out=("task", "options", *MACHINE))
         scores = {str(row["choice"]): float(str(row["score"])) for row in chosen}
         if AUTO in scores:
             best = max(scores.values())

@@ -11,18 +11,16 @@ else it is one of `defects`. Ends with 1 if there is a defect, or if a run has m
 
 import argparse
 import json
-import platform
 import random
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
-from importlib import metadata
 from itertools import product
 from pathlib import Path
 
 from float64_scores import TIE, Float64Scorer
 from quality import run
-from results_table import Row, show
+from results_table import MACHINE, Row, show, write_figures
 
 from transformer_core.data.lines import LineReader
 from transformer_core.model_directory import load_model
@@ -127,9 +125,8 @@ def main() -> None:
     for row in differing:
         print(f"\n{row['search']}, line {row['line']}, gap {row['gap']}\n  {row['alone']}\n  {row['found']}")
     if options.output:
-        versions = {"python": platform.python_version(), "torch": metadata.version("torch"), "seed": options.seed}
-        text = json.dumps({"rows": rows, "differing": differing, **versions}, indent=2, ensure_ascii=False)
-        options.output.write_text(text + "\n", encoding="utf-8")
+        figures = {"rows": rows, "differing": differing, "seed": options.seed, **MACHINE}
+        write_figures(options.output, figures)
     if any(row["defects"] for row in rows):
         sys.exit("the translation of a line depends on the lines beside it")
     if any(int(str(row["ties"])) > options.ties for row in rows):

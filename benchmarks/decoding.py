@@ -15,9 +15,7 @@ extras `ctranslate2` and `huggingface`.
 """
 
 import argparse
-import json
 import os
-import platform
 import statistics
 import tempfile
 import time
@@ -34,7 +32,7 @@ os.environ |= {"OMP_NUM_THREADS": "1", **LIBRARY_SETTINGS}  # read when torch an
 
 import torch
 from decoding_peers import BATCH_SIZES, Tokens, by_ctranslate2, by_transformers
-from results_table import Row, show
+from results_table import MACHINE, Row, show, write_figures
 from widened_model import widened
 
 from transformer_core.decoding.config import BatchConfig, SearchConfig
@@ -180,13 +178,9 @@ def main() -> None:
                 rows.append(compete(contest, options.peer, options.rounds, references))
                 show(f"{options.model}{' widened' if options.widened else ''}, {options.source.name}", rows)
     if options.output:
-        machine = {
-            "processor": platform.machine(),
-            "capability": torch.backends.cpu.get_cpu_capability(),
-            "torch": metadata.version("torch"),
-            **{name: metadata.version(name) for name in PEERS},
-        }
-        options.output.write_text(json.dumps({"machine": machine, "rows": rows}, indent=2) + "\n", encoding="utf-8")
+        capability = {"capability": torch.backends.cpu.get_cpu_capability()}
+        versions = {name: metadata.version(name) for name in PEERS}
+        write_figures(options.output, {"machine": MACHINE | capability | versions, "rows": rows})
 
 
 if __name__ == "__main__":

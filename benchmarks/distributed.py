@@ -10,17 +10,16 @@ report, without what a start costs. Every command is printed before it runs.
 import argparse
 import json
 import os
-import platform
 import shlex
 import shutil
 import statistics
 import subprocess
 import sys
 from collections.abc import Sequence
-from importlib import metadata
 from pathlib import Path
 
 from quality import REPOSITORY, TASKS, run
+from results_table import MACHINE, write_figures
 
 WAYS: dict[str, tuple[Sequence[str], Sequence[str]]] = {  # how Python is told to start it, and options of `train`
     "one process, two threads": (("-m", "cli"), ("--threads", "2", "--accumulate", "2")),
@@ -93,13 +92,10 @@ def main() -> None:
         "last_loss": losses,
         "max_steps": options.max_steps,
         "precision": options.precision,
-        "cores": os.cpu_count(),
-        "processor": platform.machine(),
-        "torch": metadata.version("torch"),
-        "python": platform.python_version(),
+        **MACHINE,
     }
     if options.output:
-        options.output.write_text(json.dumps(figures, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+        write_figures(options.output, figures)
 
 
 if __name__ == "__main__":

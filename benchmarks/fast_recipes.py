@@ -15,13 +15,10 @@ that of the recipe, the median of the rounds.
 """
 
 import argparse
-import json
 import os
-import platform
 import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
-from importlib import metadata
 from pathlib import Path
 from typing import Literal
 
@@ -30,7 +27,7 @@ from cli.main import LIBRARY_SETTINGS
 os.environ |= {"OMP_NUM_THREADS": "1", **LIBRARY_SETTINGS}  # read when torch is loaded
 
 import torch
-from results_table import Row, show
+from results_table import MACHINE, Row, show, write_figures
 
 from transformer_core.decoding.config import BatchConfig, SearchConfig
 from transformer_core.decoding.translator import Translator
@@ -125,12 +122,8 @@ def main() -> None:
     rows = measure(ways, options.rounds, references, lowercase=options.lowercase)
     show(f"{options.model}, {options.source.name}, beam {options.beam_size}", rows)
     if options.output:
-        machine = {
-            "processor": platform.machine(),
-            "capability": torch.backends.cpu.get_cpu_capability(),
-            "torch": metadata.version("torch"),
-        }
-        options.output.write_text(json.dumps({"machine": machine, "rows": rows}, indent=2) + "\n", encoding="utf-8")
+        capability = {"capability": torch.backends.cpu.get_cpu_capability()}
+        write_figures(options.output, {"machine": MACHINE | capability, "rows": rows})
 
 
 if __name__ == "__main__":

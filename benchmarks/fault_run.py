@@ -15,7 +15,6 @@ import argparse
 import hashlib
 import json
 import os
-import platform
 import random
 import shutil
 import signal
@@ -23,12 +22,11 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from importlib import metadata
 from pathlib import Path
 
 # all that the commands load late, once
 import torch._dynamo  # noqa: F401
-from results_table import Row, show
+from results_table import MACHINE, Row, show, write_figures
 from small_task import train_small, training_arguments, write_text
 
 from cli.commands import train, translate  # noqa: F401
@@ -195,9 +193,8 @@ def main() -> None:
         rows.append(disturb(job, options.kills, choose))
     show(f"{options.kills} times SIGKILL each, seed {options.seed}, {options.workers} worker(s)", rows)
     if options.output:
-        versions = {"python": platform.python_version(), "torch": metadata.version("torch")}
-        figures = {"rows": rows, "seed": options.seed, "workers": options.workers, **versions}
-        options.output.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
+        figures = {"rows": rows, "seed": options.seed, "workers": options.workers, **MACHINE}
+        write_figures(options.output, figures)
     if any(row["identical"] != row["runs"] for row in rows):
         sys.exit("a result is not that of an undisturbed run")
 

@@ -12,7 +12,6 @@ much, or the end of the process. Every new kind of finding leaves its input and 
 import argparse
 import json
 import os
-import platform
 import random
 import re
 import resource
@@ -239,7 +238,7 @@ def main() -> None:
     if options.worker:
         return work(options.targets[0], options.seconds, options.seed, options.prepared, options.worker)
     from benchmarks.fuzz_targets import TARGETS, prepare
-    from benchmarks.results_table import show
+    from benchmarks.results_table import MACHINE, show, write_figures
 
     options.findings.mkdir(parents=True, exist_ok=True)
     tallies = []
@@ -251,12 +250,8 @@ def main() -> None:
     rows = [{**asdict(tally), "findings": len(tally.findings)} for tally in tallies]
     show(f"{sum(tally.cpu_seconds for tally in tallies) / 60:.1f} CPU-minutes, seed {options.seed}", rows)
     if options.output:
-        figures = {
-            "python": platform.python_version(),
-            "seed": options.seed,
-            "targets": [asdict(each) for each in tallies],
-        }
-        options.output.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
+        targets = [asdict(each) for each in tallies]
+        write_figures(options.output, {"seed": options.seed, "targets": targets, **MACHINE})
     if any(tally.findings for tally in tallies):
         sys.exit(f"findings are in {options.findings}")
     return None

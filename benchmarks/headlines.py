@@ -11,18 +11,16 @@ folder of an interrupted run is gone on with; its time is then that of the rest.
 import argparse
 import json
 import os
-import platform
 import shlex
 import statistics
 import subprocess
 import sys
 import time
 from dataclasses import dataclass, replace
-from importlib import metadata
 from pathlib import Path
 
 from quality import REPOSITORY, run
-from results_table import Row, keep_row, show
+from results_table import MACHINE, Row, keep_row, show
 
 
 def words(text: str) -> tuple[str, ...]:
@@ -140,9 +138,7 @@ def measure(recipe: Recipe, data: Path, folder: Path, seed: int, more: list[str]
         "minutes": seconds / 60,
         "steps": record["training"]["steps"],
         "target tokens": record["training"]["target_tokens"],
-        "processor": platform.machine(),
-        "cores": os.cpu_count() or 1,
-        "torch": metadata.version("torch"),
+        **MACHINE,
     }
     for name in (recipe.valid, recipe.test):
         hypotheses = folder / f"{Path(name).name}-{seed}.hyp"
@@ -157,7 +153,7 @@ def show_with_means(name: str, rows: list[Row]) -> None:
     """Print a line for each seed, and the means, for each choice of options."""
     for choice in dict.fromkeys(str(row["options"]) for row in rows):
         chosen = [row for row in rows if row["options"] == choice]
-        show(f"{name}: {choice}", chosen, leave_out=("options", "processor", "torch"))
+        show(f"{name}: {choice}", chosen, leave_out=("options", *MACHINE))
         figures = [key for key in chosen[0] if key.startswith(("valid ", "test "))]
         means = [f"{key} {statistics.mean(float(str(row[key])) for row in chosen):.2f}" for key in figures]
         print(f"mean of {len(chosen)}: {', '.join(means)}")

@@ -12,9 +12,7 @@ without it, or where ctranslate2 is not installed, that row is left out.
 
 import argparse
 import importlib.util
-import json
 import os
-import platform
 import resource
 import statistics
 import subprocess
@@ -25,7 +23,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
-from results_table import Row, show
+from results_table import MACHINE, Row, show, write_figures
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 LINE = b"a man in an orange hat starring at something .\n"
@@ -140,9 +138,7 @@ def main() -> None:
         ratios["translate --socket / CTranslate2"] = cpu["translate --socket"] / cpu["CTranslate2"]
     show("of CPU-seconds", [{"ratio": name, "is": value} for name, value in ratios.items()])
     if options.output:
-        facts = {"python": platform.python_version(), "machine": platform.machine(), "runs": options.runs}
-        text = json.dumps({"rows": rows, "ratios": ratios, **facts}, indent=2)
-        options.output.write_text(text + "\n", encoding="utf-8")
+        write_figures(options.output, {"rows": rows, "ratios": ratios, "runs": options.runs, **MACHINE})
     limits = dict(zip(ratios, (MAX_COLD, MAX_WARM, 1.0), strict=False))
     if missed := [name for name, value in ratios.items() if value > limits[name]]:
         sys.exit("above the limit: " + ", ".join(f"{name} ({limits[name]})" for name in missed))

@@ -17,7 +17,6 @@ DATA is the folder that holds multi30k/.
 import argparse
 import json
 import os
-import platform
 import random
 import shutil
 import subprocess
@@ -30,7 +29,7 @@ from pathlib import Path
 import numpy as np
 from process_memory import memory_of
 from quality import REPOSITORY, run
-from results_table import Row, show
+from results_table import MACHINE, Row, show, write_figures
 
 from tokenizer import Tokenizer
 from transformer_core.data.encoding import Chunk, EncodedRows, RowEncoder
@@ -219,10 +218,8 @@ def main() -> None:
         parser.error("prepare needs --data; --only train does without")
     figures: dict[str, object] = {
         "threads": options.threads,
-        "processor": platform.machine(),
-        "torch": metadata.version("torch"),
+        **MACHINE,
         "tokenizers": metadata.version("tokenizers"),
-        "python": platform.python_version(),
     }
     if options.only != "prepare":
         options.folder.mkdir(parents=True, exist_ok=True)
@@ -236,7 +233,7 @@ def main() -> None:
         figures["prepare"] = rows
         show("lines a second, both sides counted", rows)
     if options.output:
-        options.output.write_text(json.dumps(figures, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+        write_figures(options.output, figures)
 
 
 if __name__ == "__main__":

@@ -14,17 +14,15 @@ before it runs. A folder of an interrupted run is gone on with.
 import argparse
 import json
 import os
-import platform
 import statistics
 import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from importlib import metadata
 from pathlib import Path
 
 from quality import REPOSITORY, TASKS, Task, run
-from results_table import Row, show
+from results_table import MACHINE, Row, show, write_figures
 
 ALTERNATING_RUNS = 5  # of each decoder
 MAX_STEPS, BATCH_SIZE = 1200, 2048  # updates, and tokens of each, where mixers and parts are set side by side
@@ -263,16 +261,14 @@ def main() -> None:
     figures: dict[str, object] = {
         "threads": options.threads,
         "seed": options.seed,
-        "processor": platform.machine(),
-        "torch": metadata.version("torch"),
-        "python": platform.python_version(),
+        **MACHINE,
     }
     for name in options.only or BENCHES:
         rows = BENCHES[name](bench)
         figures[name] = rows
         show(name, rows)
         if options.output:  # after every part, so that what was measured is there whatever comes
-            options.output.write_text(json.dumps(figures, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+            write_figures(options.output, figures)
 
 
 if __name__ == "__main__":

@@ -22,16 +22,14 @@ interrupted run is gone on with.
 import argparse
 import json
 import os
-import platform
 import random
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
-from importlib import metadata
 from pathlib import Path
 
 from quality import run
-from results_table import Row, show
+from results_table import MACHINE, Row, show, write_figures
 
 NUM_FEW = 1000  # pairs
 # Few pairs make few batches; smaller ones make more updates of the same work.
@@ -211,9 +209,7 @@ def main() -> None:
     )
     figures: dict[str, object] = {
         "threads": options.threads,
-        "processor": platform.machine(),
-        "torch": metadata.version("torch"),
-        "python": platform.python_version(),
+        **MACHINE,
     }
     for name in options.only or PARTS:
         rows: list[Row] = []
@@ -222,7 +218,7 @@ def main() -> None:
             summary = summarize(rows)
             figures[name] = {"runs": rows, "summary": summary}
             if options.output:  # after every seed, so that what was measured is there whatever comes
-                options.output.write_text(json.dumps(figures, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+                write_figures(options.output, figures)
         show(name, rows, leave_out=["signature"])
         show(f"{name}, {rows[0]['signature']}", summary)
 

@@ -12,15 +12,15 @@ gone on with.
 import argparse
 import json
 import os
-import platform
 import shlex
 import subprocess
 import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from importlib import metadata
 from pathlib import Path
+
+from results_table import MACHINE, write_figures
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 
@@ -124,12 +124,7 @@ def main() -> None:
     options = parser.parse_args()
     task = TASKS[options.task]
     figures = measure(task, options.data, options.folder or Path(f"quality-{options.task}"))
-    figures["machine"] = {
-        "cores": os.cpu_count(),
-        "processor": platform.machine(),
-        "torch": metadata.version("torch"),
-        "python": platform.python_version(),
-    }
+    figures["machine"] = MACHINE
     print(f"training: {figures['train_wall_seconds']} s wall, {figures['train_cpu_seconds']} CPU-seconds")
     for name in task.searches:
         result = figures[name]
@@ -137,7 +132,7 @@ def main() -> None:
         for score in result["scores"]:
             print(f"{name:<8}{score['name']:<8}{score['score']:>8.2f}  {score['signature']}")
     if options.output:
-        options.output.write_text(json.dumps(figures, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+        write_figures(options.output, figures)
 
 
 if __name__ == "__main__":

@@ -11,12 +11,10 @@ for each recipe, length and seed. A folder of an interrupted run is gone on with
 import argparse
 import json
 import os
-import platform
-from importlib import metadata
 from pathlib import Path
 
 from quality import TASKS, run
-from results_table import Row, keep_row
+from results_table import MACHINE, Row, keep_row
 
 RMS = ("--norm-kind", "rms")
 SWIGLU = ("--feed-forward", "swiglu", "--ffn-dim", "171")  # three matrices of two thirds: as many parameters
@@ -108,8 +106,7 @@ def screen(data: Path, folder: Path, name: str, epochs: int, common: list[str]) 
         "steps": training["steps"],
         "seconds": training["seconds"],
         "target tokens": training["target_tokens"],
-        "processor": platform.machine(),
-        "torch": metadata.version("torch"),
+        **MACHINE,
     }
 
 

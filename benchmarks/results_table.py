@@ -1,12 +1,36 @@
-"""Figures as a table on the terminal."""
+"""Figures as a table on the terminal, and as JSON with what they hold for."""
 
 import json
+import os
+import platform
 from collections.abc import Mapping, Sequence
+from importlib import metadata
 from pathlib import Path
 
-__all__ = ["Row", "keep_row", "kept_rows", "show"]
+__all__ = ["MACHINE", "Row", "keep_row", "kept_rows", "show", "write_figures"]
 
 Row = dict[str, object]
+
+
+def _processor() -> str:
+    """The name of the processor; of its kind, where Linux does not tell."""
+    facts = Path("/proc/cpuinfo")
+    text = facts.read_text(encoding="utf-8") if facts.exists() else ""
+    return text.partition("model name\t: ")[2].partition("\n")[0] or platform.machine()
+
+
+# What figures hold for.
+MACHINE: Row = {
+    "processor": _processor(),
+    "cores": os.cpu_count() or 1,
+    "python": platform.python_version(),
+    "torch": metadata.version("torch"),
+}
+
+
+def write_figures(path: Path, figures: object) -> None:
+    """Write figures as JSON."""
+    path.write_text(json.dumps(figures, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
 def kept_rows(path: Path) -> list[Row]:
@@ -17,7 +41,7 @@ def kept_rows(path: Path) -> list[Row]:
 def keep_row(path: Path, row: Row, same: Sequence[str]) -> list[Row]:
     """Add a row to a file, in place of one that is alike in the columns `same`; give all rows."""
     rows = [old for old in kept_rows(path) if any(old[key] != row[key] for key in same)] + [row]
-    path.write_text(json.dumps(rows, indent=2) + "\n", encoding="utf-8")
+    write_figures(path, rows)
     return rows
 
 

@@ -11,7 +11,6 @@ with 1 if it grows by 5 % or more after line 10,000, or if a line is missing or 
 import argparse
 import json
 import os
-import platform
 import random
 import subprocess
 import sys
@@ -19,13 +18,12 @@ import tempfile
 import threading
 import time
 from collections.abc import Sequence
-from importlib import metadata
 from pathlib import Path
 
 from latency import serving
 from process_memory import family, memory_of
 from quality import REPOSITORY
-from results_table import Row, show
+from results_table import MACHINE, Row, show, write_figures
 from small_task import LETTERS, train_small
 
 ENVIRONMENT = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
@@ -132,8 +130,7 @@ def main() -> None:
         row = soak_workers(model, options.lines, options.minutes, options.workers)
     show("a stream of JSON lines, greedy, RssAnon of all processes", [row])
     if options.output:
-        versions = {"python": platform.python_version(), "torch": metadata.version("torch")}
-        options.output.write_text(json.dumps({"row": row, **versions}, indent=2) + "\n", encoding="utf-8")
+        write_figures(options.output, {"row": row, **MACHINE})
     growth = row["growth %"]
     if row["wrong"] or row["lines in"] != row["lines out"]:
         sys.exit("lines are lost or out of place")

@@ -23,21 +23,18 @@ Every command is printed before it runs; their configurations (training_tools.py
 """
 
 import argparse
-import json
 import operator
 import os
-import platform
 import statistics
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict
-from importlib import metadata
 from pathlib import Path
 
-from mixers import show
 from quality import REPOSITORY, run
+from results_table import MACHINE, Row, show, write_figures
 
 sys.path.insert(0, str(REPOSITORY))
 
@@ -45,7 +42,6 @@ from benchmarks.flops import ModelSizes, best_product, flop_per_target_token
 from benchmarks.training_contenders import CONTENDERS, PLAIN, Bench, Counts, Measurement
 from benchmarks.training_tools import Precision, Setting, ToolName
 
-Row = dict[str, object]
 Runs = dict[str, list[Measurement]]  # by row
 Products = dict[Precision, float]  # operations a CPU-second of the fastest matrix product
 
@@ -174,13 +170,7 @@ def describe_machine(peers: Path | None) -> Row:
     """What the figures hold for."""
     versions = "import importlib.metadata as m; print(*(m.version(name) for name in ('torch', 'eole', 'joeynmt')))"
     found = "" if peers is None else subprocess.check_output([peers, "-c", versions], text=True)
-    processor = Path("/proc/cpuinfo").read_text(encoding="utf-8").partition("model name\t: ")[2].partition("\n")[0]
-    return {
-        "processor": processor or platform.machine(),
-        "python": platform.python_version(),
-        "torch": metadata.version("torch"),
-        **dict(zip(("torch of the peers", "eole", "joeynmt"), found.split(), strict=False)),
-    }
+    return MACHINE | dict(zip(("torch of the peers", "eole", "joeynmt"), found.split(), strict=False))
 
 
 def parse() -> argparse.Namespace:
@@ -238,7 +228,7 @@ def main() -> None:
         figures |= {"rounds": number, "products": products, "rows": rows}
         figures["measurements"] = {name: [asdict(one) for one in measured] for name, measured in runs.items()}
         if options.output:
-            options.output.write_text(json.dumps(figures, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+            write_figures(options.output, figures)
 
 
 if __name__ == "__main__":

@@ -9,20 +9,17 @@ outputs must be the same bytes. RssAnon, the memory that a process has for itsel
 
 import argparse
 import hashlib
-import json
 import os
-import platform
 import statistics
 import subprocess
 import sys
 import threading
 import time
-from importlib import metadata
 from pathlib import Path
 
 from process_memory import family, memory_of
 from quality import REPOSITORY
-from results_table import Row, show
+from results_table import MACHINE, Row, show, write_figures
 from small_task import train_small, write_text
 
 BUFFER_SIZE = 1024
@@ -89,9 +86,7 @@ def main() -> None:
     ratio = medians[2] / medians[1]
     print(f"\nmedians: {medians[1]:,.0f} and {medians[2]:,.0f} lines/s: two are {ratio:.2f} times as fast as one")
     if options.output:
-        versions = {"python": platform.python_version(), "torch": metadata.version("torch"), "cores": os.cpu_count()}
-        figures = {"rows": rows, "ratio": ratio, **versions}
-        options.output.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
+        write_figures(options.output, {"rows": rows, "ratio": ratio, **MACHINE})
     if len({row["sha256"] for row in rows}) > 1:
         sys.exit("the outputs differ")
 
