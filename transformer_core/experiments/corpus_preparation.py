@@ -89,7 +89,9 @@ def choose_tokenizers(data: TextConfig, progress: Progress, say: Callable[[str],
 
 
 def _kind(data: TextConfig, progress: Progress) -> TrainedKind:
-    """Choose the kind of a joint vocabulary by a look at the words, which seldom has to go far."""
+    """Choose the kind of a joint vocabulary by what is asked of it, or a look at the words, which seldom goes far."""
+    if isinstance(data, DataConfig) and (data.bpe_dropout or data.unigram_alpha is not None):
+        return "bpe" if data.bpe_dropout else "unigram"
     counts = Counter[str]()
     with progress("looking for symbols", unit="lines") as advance:
         for line in _training_lines(data):

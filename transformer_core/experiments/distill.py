@@ -85,7 +85,8 @@ def _with_teacher(config: DistillationConfig, run: TrainingRun) -> TrainingRun:
         raise ConfigError(f"the teacher and --output are both {run.folder}; name another folder for the student")
     run = replace(run, teacher=config.teacher)
     is_new = open_run(run) is None
-    wants_own = data.tokenizer or data.source_tokenizer or data.vocabulary_size or run.init_from
+    names_tokenizer = data.tokenizer or data.source_tokenizer or run.init_from
+    wants_own = names_tokenizer or data.vocabulary_size or data.tokenizer_kind != "auto"
     if is_new and not wants_own:
         joint, source, target = tokenizer_paths(config.teacher)
         run = replace(run, data=replace(data, tokenizer=joint, source_tokenizer=source, target_tokenizer=target))

@@ -55,8 +55,6 @@ class DataConfig:
             raise ConfigError(
                 "--bpe-dropout and --unigram-alpha are for tokenizers of different kinds; give one of them"
             )
-        if self.tokenizer_kind == "auto" and (self.bpe_dropout or self.unigram_alpha is not None):
-            object.__setattr__(self, "tokenizer_kind", "bpe" if self.bpe_dropout else "unigram")
         if self.prepared is None:
             self._check_text()
         else:

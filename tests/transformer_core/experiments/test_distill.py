@@ -64,7 +64,8 @@ def make(place: Path, folder: Path, **values: Any) -> tuple[DistillationConfig, 
     source, target = distilled_files(folder)
     files = {"train_src": (source,), "train_tgt": (target,)}
     validation = {"valid_src": (place / "valid.src",), "valid_tgt": (place / "valid.tgt",)}
-    return config, make_training(place, **files, **validation, folder=folder, **values)
+    tokenizer = {"tokenizer_kind": "auto"}  # the teacher's
+    return config, make_training(place, **files, **validation, **(tokenizer | values), folder=folder)
 
 
 def translations(model: Path, lines: list[str]) -> list[str]:
@@ -166,7 +167,10 @@ def test_another_run_takes_the_pairs_that_are_there(
 
 
 def test_a_student_may_have_a_vocabulary_or_a_start_of_its_own(place: Path, tmp_path: Path) -> None:
-    config, run = make(place, tmp_path / "own", vocabulary_size=14)
+    config, run = make(place, tmp_path / "letters", tokenizer_kind="char", max_steps=1)
+    distill(config, run)
+    assert load_model(run.folder).source_tokenizer.config.kind == "char"
+    config, run = make(place, tmp_path / "own", tokenizer_kind="word", vocabulary_size=14)
     distill(config, run)
     assert load_model(run.folder).source_tokenizer.vocabulary_size == 14
     plain = {"arch": "auto"} | dict.fromkeys(("num_layers", "d_model", "num_heads", "d_ff", "learning_rate"))
