@@ -79,18 +79,13 @@ def load_ensemble(
         ConfigError: two have not the same vocabularies.
         ModelError: a model is missing, damaged or has no decoder, or the shortlist is.
     """
+    from transformer_core.model_directory import require_same_vocabularies
+
     models = [
         load_for_decoding(folder, checkpoint, device, threads, needs_shortlist=needs_shortlist and place == 0)
         for place, folder in enumerate(folders)
     ]
-    for folder, loaded in zip(folders, models, strict=True):
-        for side in ("source", "target"):
-            own, first = (getattr(each, f"{side}_tokenizer").sha256 for each in (loaded, models[0]))
-            if own != first:
-                raise ConfigError(
-                    f"{folder} has another {side} vocabulary than {folders[0]}; models decode together only with the "
-                    "same tokenizers: train them with --tokenizer"
-                )
+    require_same_vocabularies(folders, models)
     return models
 
 

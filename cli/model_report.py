@@ -126,7 +126,9 @@ def _origin(metadata: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     if isinstance(start := metadata.get("init_from"), dict):
         yield "started from", _file(start)
     if isinstance(teacher := metadata.get("teacher"), dict):
-        yield "taught by", _file(teacher)
+        models = teacher.get("models")
+        for number, file in enumerate(models if isinstance(models, list) else ()):
+            yield "" if number else "taught by", _file(file)
         yield "", _pairs(teacher.get("search"))
     averaged = metadata.get("averaged")
     for number, file in enumerate(averaged if isinstance(averaged, list) else ()):

@@ -4,7 +4,7 @@ Whatever lies in a model folder may be damaged or hostile: everything is verifie
 memory is bounded by the size of the files.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Self
@@ -27,6 +27,7 @@ __all__ = [
     "load_model",
     "plain_model",
     "plain_parameters",
+    "require_same_vocabularies",
     "shapes_of",
     "weights_of",
 ]
@@ -102,6 +103,22 @@ def load_model(
         metadata=read_json(folder / "metadata.json"),
         shortlist=shortlist,
     )
+
+
+def require_same_vocabularies(folders: Sequence[Path], models: Sequence[LoadedModel]) -> None:
+    """See that models can decode together.
+
+    Raises:
+        ConfigError: two have not the same vocabularies.
+    """
+    for folder, loaded in zip(folders, models, strict=True):
+        for side in ("source", "target"):
+            own, first = (getattr(each, f"{side}_tokenizer").sha256 for each in (loaded, models[0]))
+            if own != first:
+                raise ConfigError(
+                    f"{folder} has another {side} vocabulary than {folders[0]}; models decode together only with the "
+                    "same tokenizers: train them with --tokenizer"
+                )
 
 
 def expected_shapes(model: Transformer) -> dict[str, tuple[int, ...]]:

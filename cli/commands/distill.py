@@ -32,7 +32,7 @@ def _teacher_defaults(values: Mapping[str, Any]) -> Mapping[str, object]:
     from transformer_core.decoding.generation import model_search
     from transformer_core.model_files import read_json
 
-    path = Path(values["teacher"]) / "generation.json"
+    path = Path(values["teachers"][0]) / "generation.json"
     generation = read_json(path)
     found = {name: generation[name] for name in SEARCH if name in generation}
     model_search(found, str(path))
@@ -43,13 +43,13 @@ def _teacher_defaults(values: Mapping[str, Any]) -> Mapping[str, object]:
 @with_options_of(train, without=("prepared", "weights", "tags", "input_format", "columns"))
 def distill(
     context: typer.Context,
-    teacher: Annotated[
-        Path,
+    teachers: Annotated[
+        list[Path],
         typer.Argument(
             metavar="TEACHER",
             readable=False,
             autocompletion=complete_model,
-            help="Model folder of the model that translates.",
+            help="Model folder of the model that translates; of several, which do it together.",
         ),
     ],
     train_src: Annotated[

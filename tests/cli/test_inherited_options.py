@@ -50,7 +50,7 @@ def test_it_is_called_with_its_own() -> None:
 
 def test_whatever_train_takes_distill_takes() -> None:
     taken, given = inspect.signature(distill).parameters, inspect.signature(train).parameters
-    assert list(taken)[:2] == ["context", "teacher"]
+    assert list(taken)[:2] == ["context", "teachers"]
     # a teacher's text is one, without tags, and of lines
     assert set(given) - set(taken) == {"prepared", "weights", "tags", "input_format", "columns"}
     for name in set(given) & set(taken) - {"train_src", "train_tgt", "tokenizer", "context"}:

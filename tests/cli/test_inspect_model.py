@@ -91,7 +91,7 @@ def test_means_starting_points_and_teachers_are_named(model: Path) -> None:
             "training": training,
             "averaged": [file, file],
             "init_from": file,
-            "teacher": {**file, "search": {"beam_size": 5}},
+            "teacher": {"models": [file, file], "search": {"beam_size": 5}},
         },
     )
     shown = inspect(model).splitlines()
@@ -103,6 +103,7 @@ def test_means_starting_points_and_teachers_are_named(model: Path) -> None:
         "mean of             /m/step (sha256 ffffffffffff)",
         "                    /m/step (sha256 ffffffffffff)",
         "taught by           /m/step (sha256 ffffffffffff)",
+        "                    /m/step (sha256 ffffffffffff)",
         "                    beam_size 5",
     ):
         assert line in shown

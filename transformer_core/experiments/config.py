@@ -198,7 +198,7 @@ class TrainingRun:
     training: TrainingConfig = field(default_factory=TrainingConfig)
     init_from: Path | None = None  # a model whose weights, architecture and tokenizers training starts from
     adaptation: AdaptationConfig = field(default_factory=AdaptationConfig)  # which of its weights are trained
-    teacher: Path | None = None  # the model that wrote the targets of the training pairs (experiments/distill.py)
+    is_taught: bool = False  # a model wrote the targets of the training pairs (experiments/distill.py)
     overwrite: bool = False  # remove what an earlier run left in the folder
     command: str = ""  # how the run was started, for metadata.json
 

@@ -1,7 +1,8 @@
 """Teach a small model what a large one does: sequence-level knowledge distillation (Kim and Rush 2016) in one call.
 
-The teacher translates the source lines, and the student is trained on what it wrote, as on any other pairs
-(experiments/train_from_text.py). Run with the same arguments, it goes on where it stopped, whatever it was doing.
+The teacher, or several together (Freitag et al. 2017), translates the source lines, and the student is trained on what
+was written, as on any other pairs (experiments/train_from_text.py). Run with the same arguments, it goes on where it
+stopped, whatever it was doing.
 """
 
 from dataclasses import replace
@@ -64,11 +65,11 @@ def distill(
     if not text.is_complete:
         teacher = Teacher(config, device, run.training.precision)
         if text.num_lines:
-            listener.on_message(f"going on after {text.num_lines:,} lines that {config.teacher} has translated")
+            listener.on_message(f"going on after {text.num_lines:,} lines that {_names(config)} translated")
         text = write_distilled_text(config, run.folder, text, teacher, progress)
-        _report(text, teacher, listener)
+        _report(text, teacher, len(config.teachers), listener)
     elif is_new:
-        listener.on_message(f"the {text.num_pairs:,} pairs that {config.teacher} made are there already")
+        listener.on_message(f"the {text.num_pairs:,} pairs that {_names(config)} made are there already")
     return train_from_text(run, listener, progress)
 
 
@@ -81,14 +82,14 @@ def _with_teacher(config: DistillationConfig, run: TrainingRun) -> TrainingRun:
     """
     data = run.data
     assert isinstance(data, DataConfig), "a teacher makes pairs"
-    if config.teacher.resolve() == run.folder.resolve():
+    if run.folder.resolve() in [folder.resolve() for folder in config.teachers]:
         raise ConfigError(f"the teacher and --output are both {run.folder}; name another folder for the student")
-    run = replace(run, teacher=config.teacher)
+    run = replace(run, is_taught=True)
     is_new = open_run(run) is None
     names_tokenizer = data.tokenizer or data.source_tokenizer or run.init_from
     wants_own = names_tokenizer or data.vocabulary_size or data.tokenizer_kind != "auto"
     if is_new and not wants_own:
-        joint, source, target = tokenizer_paths(config.teacher)
+        joint, source, target = tokenizer_paths(config.teachers[0])
         run = replace(run, data=replace(data, tokenizer=joint, source_tokenizer=source, target_tokenizer=target))
     for path in (*data.valid_src, *data.valid_tgt):
         describe_file(path)
@@ -99,10 +100,14 @@ def _with_teacher(config: DistillationConfig, run: TrainingRun) -> TrainingRun:
     return run
 
 
-def _report(text: DistilledText, teacher: Teacher, listener: Listener) -> None:
-    listener.on_message(
-        f"the teacher translated {text.num_lines:,} lines into {text.num_pairs:,} pairs ({teacher.search})"
-    )
+def _names(config: DistillationConfig) -> str:
+    """Who teaches."""
+    return " and ".join(map(str, config.teachers))
+
+
+def _report(text: DistilledText, teacher: Teacher, num_teachers: int, listener: Listener) -> None:
+    who = "the teacher" if num_teachers == 1 else f"{num_teachers} teachers"
+    listener.on_message(f"{who} translated {text.num_lines:,} lines into {text.num_pairs:,} pairs ({teacher.search})")
     if text.num_left_out:
         listener.on_warning(
             f"{text.num_left_out:,} lines are left out: no hypothesis came to its end within the limit of length"

@@ -19,7 +19,7 @@ LIMITS = ("max_length", "max_length_ratio", "min_length", "ban_unk")  # what the
 class DistillationConfig:
     """What a student learns from: source lines, and what the teacher makes of them."""
 
-    teacher: Path  # model folder
+    teachers: tuple[Path, ...]  # model folders; several of the same vocabularies are an ensemble
     train_src: tuple[Path, ...]  # source lines
     references: tuple[Path, ...] = ()  # their targets, if known: the hypotheses nearest to them are learned
     tag: str | None = None  # of a teacher for several directions: which of them
@@ -30,6 +30,8 @@ class DistillationConfig:
     errors: Literal["strict", "replace"] = "strict"  # what bytes that are not UTF-8 do
 
     def __post_init__(self) -> None:
+        if not self.teachers:
+            raise ConfigError("nobody teaches: name a model folder, or several")
         if not self.train_src:
             raise ConfigError("the teacher needs source lines: --train-src FILE")
         if self.references and len(self.references) != len(self.train_src):
@@ -45,13 +47,13 @@ class DistillationConfig:
         """Make the search; it gives the whole beam, because hypotheses of equal text count once.
 
         Args:
-            generation: what the teacher's generation.json says.
+            generation: what the generation.json of the first teacher says.
 
         Raises:
             ModelError: that is damaged.
         """
         limits = {name: generation[name] for name in LIMITS if name in generation}
-        own = model_search(limits, str(self.teacher / "generation.json"))
+        own = model_search(limits, str(self.teachers[0] / "generation.json"))
         return SearchConfig(
             beam_size=self.beam_size,
             n_best=self.beam_size,

@@ -1,4 +1,4 @@
-"""What a student learns from: the hypotheses of its teacher for given source lines, written as they come.
+"""What a student learns from: the hypotheses of its teachers for given source lines, written as they come.
 
     STUDENT/distilled/train.src  train.tgt    a pair for every hypothesis that is learned
                       progress.json           how far it is, and of what; renewed when both files are on disk
@@ -36,8 +36,8 @@ WINDOW_LINES = 1024  # translated between two looks at the disk: enough for batc
 class DistilledText:
     """How far the translations are, and of what."""
 
-    teacher: dict[str, Any]  # its path, and the hashes of its files
-    search: dict[str, Any]  # how it looks for hypotheses, and how many of them are learned
+    teachers: list[dict[str, Any]]  # the path of each, and the hashes of its files
+    search: dict[str, Any]  # how they look for hypotheses, and how many of them are learned
     data: dict[str, list[dict[str, Any]]]  # the files, by the names of their options
     num_lines: int = 0  # source lines that are done
     num_pairs: int = 0  # pairs that were made of them
@@ -71,8 +71,9 @@ def describe_teacher(folder: Path) -> dict[str, Any]:
     text = DistilledText.load(folder)
     assert text is not None, "its text is written before it learns"
     return {
-        "path": text.teacher["path"],
-        "sha256": text.teacher["files"].get("model.safetensors"),
+        "models": [
+            {"path": teacher["path"], "sha256": teacher["files"].get("model.safetensors")} for teacher in text.teachers
+        ],
         "search": text.search,
         "data": text.data,
         "num_lines": text.num_lines,
@@ -92,12 +93,13 @@ def begin_distilled_text(config: DistillationConfig, folder: Path, *, overwrite:
     Raises:
         ConfigError: the folder holds the translations of something else.
         DataError: a file is missing.
-        ModelError: the teacher is no model, or has no decoder.
+        ModelError: a teacher is no model, or has no decoder.
     """
-    require_decoder(read_config(config.teacher), str(config.teacher))
+    for teacher in config.teachers:
+        require_decoder(read_config(teacher), str(teacher))
     files = {"train_src": config.train_src, "train_tgt": config.references}
     wanted = DistilledText(
-        teacher={"path": str(config.teacher.resolve()), "files": hash_model_files(config.teacher)},
+        teachers=[{"path": str(path.resolve()), "files": hash_model_files(path)} for path in config.teachers],
         search={
             "tag": config.tag,
             "beam_size": config.beam_size,
@@ -110,7 +112,7 @@ def begin_distilled_text(config: DistillationConfig, folder: Path, *, overwrite:
     found = DistilledText.load(folder)
     if found is None:
         return wanted
-    differences = ["the teacher"] if found.teacher["files"] != wanted.teacher["files"] else []
+    differences = [] if _weights(found) == _weights(wanted) else ["the teacher"]
     differences += [_option(name) for name, value in wanted.search.items() if found.search.get(name) != value]
     differences += [_option(name) for name, paths in files.items() if not is_unchanged(found.data[name], paths)]
     if differences and not overwrite:
@@ -237,18 +239,24 @@ def _rows(config: DistillationConfig) -> Iterator[Row]:
 
 def _is_sound(content: dict[str, Any]) -> bool:
     """Tell whether progress.json, which may hold anything, holds what is used of it."""
-    teacher, search, data = content["teacher"], content["search"], content["data"]
+    teachers, search, data = content["teachers"], content["search"], content["data"]
     counts = [value for name, value in content.items() if name.startswith("num_") or name.endswith("_bytes")]
     return (
-        isinstance(teacher, dict)
-        and isinstance(teacher.get("path"), str)
-        and isinstance(teacher.get("files"), dict)
+        isinstance(teachers, list)
+        and all(isinstance(teacher, dict) for teacher in teachers)
+        and all(isinstance(teacher.get("path"), str) for teacher in teachers)
+        and all(isinstance(teacher.get("files"), dict) for teacher in teachers)
         and isinstance(search, dict)
         and isinstance(data, dict)
         and {"train_src", "train_tgt"} <= set(data)
         and all(type(count) is int and 0 <= count < 1 << 53 for count in counts)
         and isinstance(content["is_complete"], bool)
     )
+
+
+def _weights(text: DistilledText) -> list[dict[str, str]]:
+    """The files of the teachers, wherever they lie."""
+    return [teacher["files"] for teacher in text.teachers]
 
 
 def _option(name: str) -> str:

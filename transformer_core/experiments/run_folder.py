@@ -100,7 +100,7 @@ def open_run(run: TrainingRun) -> dict[str, Any] | None:
             for path in folder.iterdir()
             if not (path.name in DESCRIPTIONS or path.name.startswith("."))
             and not (path.name == DATA_FOLDER and path.is_dir() and is_prepared_data(path))
-            and not (path.name == DISTILLED_FOLDER and run.teacher is not None)
+            and not (path.name == DISTILLED_FOLDER and run.is_taught)
         }
         if strange:
             raise ConfigError(f"{folder}: holds {min(strange)} and no training run; name another folder for the model")
@@ -229,7 +229,7 @@ def describe_run(
             "sha256": hash_file(run.init_from / "model.safetensors"),
             "fresh": list(start.fresh_parts),
         }
-    if run.teacher is not None:
+    if run.is_taught:
         metadata["teacher"] = describe_teacher(folder)
     write_json(folder / "metadata.json", metadata)
     write_training_file(folder, run_options(run), _command(run))

@@ -1,5 +1,7 @@
 """A teacher: a trained model whose hypotheses another one learns (Kim and Rush 2016, sequence-level distillation).
 
+It may be several models, which look for hypotheses together (Freitag et al. 2017, ensemble distillation).
+
 A text can be translated in many ways, and a small model cannot learn them all from as many translators. A teacher
 always chooses alike, so what it writes is easier to learn than what people wrote.
 """
@@ -15,7 +17,7 @@ from transformer_core.decoding.translation import Translation
 from transformer_core.decoding.translator import Translator
 from transformer_core.evaluation.metrics import MetricName, evaluate_lines
 from transformer_core.experiments.distillation_config import DistillationConfig
-from transformer_core.model_directory import load_model
+from transformer_core.model_directory import load_model, require_same_vocabularies
 
 __all__ = ["Row", "Teacher"]
 
@@ -28,22 +30,24 @@ class Teacher:
     """Translates lines and chooses what is learned of the hypotheses.
 
     Args:
-        config: who it is and how it searches.
+        config: who it is and how it searches; of several models the first says what it knows of length and tags.
         device: where it computes.
         precision: of its matrix products.
 
     Raises:
         ModelError: it is no model, or a damaged one.
-        ConfigError: it translates in several directions, and none is named.
+        ConfigError: it translates in several directions, and none is named; two have not the same vocabularies.
         TokenizerConfigError: it has no such tag.
     """
 
     def __init__(self, config: DistillationConfig, device: torch.device, precision: Precision) -> None:
-        loaded = load_model(config.teacher, device=device).tagged(config.tag)
+        models = [load_model(folder, device=device) for folder in config.teachers]
+        require_same_vocabularies(config.teachers, models)
+        loaded = models[0].tagged(config.tag)
         self.num_learned = config.n_best
         self.search = config.search(loaded.generation)
         self.translator = Translator(
-            loaded.model,
+            [each.model for each in models],
             loaded.source_tokenizer,
             loaded.target_tokenizer,
             self.search,

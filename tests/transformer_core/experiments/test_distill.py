@@ -60,7 +60,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def make(place: Path, folder: Path, **values: Any) -> tuple[DistillationConfig, TrainingRun]:  # noqa: ANN401
     """A teacher, and a run on what it makes of the lines."""
-    config = DistillationConfig(teacher=place / "teacher", train_src=(place / "more.src",))
+    config = DistillationConfig(teachers=(place / "teacher",), train_src=(place / "more.src",))
     source, target = distilled_files(folder)
     files = {"train_src": (source,), "train_tgt": (target,)}
     validation = {"valid_src": (place / "valid.src",), "valid_tgt": (place / "valid.tgt",)}
@@ -91,8 +91,8 @@ def test_a_student_reproduces_its_teacher(place: Path, tmp_path: Path) -> None:
         *translations(place / "teacher", list(read_lines([place / "more.src"]))),
     ]
     metadata = read_json(run.folder / "metadata.json")["teacher"]
-    assert metadata["path"] == str(place / "teacher")
-    assert metadata["sha256"] == hash_file(place / "teacher/model.safetensors")
+    sha256 = hash_file(place / "teacher/model.safetensors")
+    assert metadata["models"] == [{"path": str(place / "teacher"), "sha256": sha256}]
     assert (metadata["search"]["beam_size"], metadata["num_lines"], metadata["num_pairs"]) == (5, 400, 400)
     assert "the teacher translated 400 lines into 400 pairs (beam 5, length penalty avg 1)" in listener.messages
     assert distill(config, run) is None, "it is finished"
@@ -213,7 +213,7 @@ def test_an_encoder_alone_teaches_nobody(place: Path, tmp_path: Path) -> None:
     train_from_text(make_pretraining(tmp_path, folder=tmp_path / "encoder", max_steps=1))
     config, run = make(place, tmp_path / "student")
     with pytest.raises(ModelError, match="is a pretrained encoder without a decoder"):
-        distill(replace(config, teacher=tmp_path / "encoder"), run)
+        distill(replace(config, teachers=(tmp_path / "encoder",)), run)
 
 
 def test_one_of_several_processes_does_not_translate(

@@ -9,7 +9,7 @@ from transformer_core.experiments.distillation_config import DistillationConfig,
 
 
 def config(**values: Any) -> DistillationConfig:  # noqa: ANN401
-    return DistillationConfig(**{"teacher": Path("big"), "train_src": (Path("a.src"),), **values})
+    return DistillationConfig(**{"teachers": (Path("big"),), "train_src": (Path("a.src"),), **values})
 
 
 def test_the_search_gives_the_whole_beam_within_the_teachers_own_limits() -> None:

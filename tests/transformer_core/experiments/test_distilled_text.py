@@ -60,7 +60,7 @@ def make_config(place: Path, **values: Any) -> DistillationConfig:  # noqa: ANN4
         write_lines(place / "a.tgt", [f"{number}" for number in range(11)])
         write_lines(place / "b.tgt", [f"{number}" for number in range(11, len(LINES))])
     sources = (place / "a.src", place / "b.src")
-    return DistillationConfig(**{"teacher": place / "teacher", "train_src": sources, **values})
+    return DistillationConfig(**{"teachers": (place / "teacher",), "train_src": sources, **values})
 
 
 def write(config: DistillationConfig, folder: Path, teacher: Teacher | None = None) -> DistilledText:
@@ -150,7 +150,7 @@ CHANGES: list[tuple[Callable[[DistillationConfig], object], dict[str, Any], str]
     (lambda config: None, {"tag": "de"}, "--tag"),
     (lambda config: None, {"length_penalty": 0.5}, "--length-penalty"),
     (lambda config: write_lines(config.train_src[0], ["other"]), {}, "--train-src"),
-    (lambda config: save_word_model(config.teacher, max_length=9), {}, "the teacher"),
+    (lambda config: save_word_model(config.teachers[0], max_length=9), {}, "the teacher"),
 ]
 
 
@@ -218,9 +218,9 @@ def test_a_damaged_note_is_one_line(tmp_path: Path) -> None:
     whole = json.loads(path.read_text())
     for content in (
         {"num_lines": 3},
-        *({**whole, name: value} for name, value in (("teacher", 3), ("search", []), ("data", {}), ("num_lines", -1))),
+        *({**whole, name: value} for name, value in (("teachers", 3), ("search", []), ("data", {}), ("num_lines", -1))),
         *({**whole, name: value} for name, value in (("target_bytes", "9"), ("is_complete", None), ("num_pairs", 1.0))),
-        {**whole, "teacher": {"path": "x", "files": [1]}},
+        {**whole, "teachers": [{"path": "x", "files": [1]}]},
     ):
         path.write_text(json.dumps(content))
         with pytest.raises(ModelError, match=r"progress\.json: is damaged or of another version; remove .*distilled"):
@@ -231,8 +231,8 @@ def test_who_taught_is_described(tmp_path: Path) -> None:
     config = make_config(tmp_path, n_best=2)
     text = write(config, tmp_path)
     described = describe_teacher(tmp_path)
-    assert described["path"] == str(tmp_path / "teacher")
-    assert described["sha256"] == text.teacher["files"]["model.safetensors"]
+    sha256 = text.teachers[0]["files"]["model.safetensors"]
+    assert described["models"] == [{"path": str(tmp_path / "teacher"), "sha256": sha256}]
     assert described["search"] == {
         "tag": None,
         "beam_size": 5,

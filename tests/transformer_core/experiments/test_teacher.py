@@ -4,16 +4,24 @@ from typing import Any
 import pytest
 import torch
 
-from tests.transformer_core.decoding.random_model import random_lines, save_word_model
+from tests.transformer_core.decoding.random_model import (
+    WORDS,
+    random_lines,
+    random_model,
+    save_word_model,
+    word_tokenizer,
+)
+from tokenizer import train_tokenizer
 from tokenizer.errors import TokenizerConfigError
 from transformer_core.decoding.config import SearchConfig
 from transformer_core.decoding.translation import TargetText, Translation
 from transformer_core.decoding.translator import Translator
-from transformer_core.errors import ModelError
+from transformer_core.errors import ConfigError, ModelError
 from transformer_core.evaluation.metrics import evaluate_lines
 from transformer_core.experiments.distillation_config import DistillationConfig
 from transformer_core.experiments.teacher import Teacher
-from transformer_core.model_directory import load_model
+from transformer_core.model_directory import load_model, weights_of
+from transformer_core.weight_file import write_weights
 
 LINES = [*random_lines(12, seed=2), "", "  "]
 
@@ -24,7 +32,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def teacher(folder: Path, **values: Any) -> Teacher:  # noqa: ANN401
-    return Teacher(DistillationConfig(teacher=folder, train_src=(Path("text"),), **values), torch.device("cpu"), "auto")
+    config = DistillationConfig(**{"teachers": (folder,), "train_src": (Path("text"),), **values})
+    return Teacher(config, torch.device("cpu"), "auto")
 
 
 def beams(folder: Path, beam_size: int) -> list[list[str]]:
@@ -44,6 +53,32 @@ def test_the_best_hypotheses_are_learned(folder: Path, n_best: int) -> None:
     assert taught == [texts[:n_best] for texts in beams(folder, 4)]
     assert taught[-2:] == [[], []]
     assert max(map(len, taught)) == n_best
+
+
+def test_several_teachers_search_together(folder: Path, tmp_path: Path) -> None:
+    other = save_word_model(tmp_path / "other", max_length_ratio=2.0)
+    vocabulary = word_tokenizer().vocabulary_size
+    write_weights(other / "model.safetensors", weights_of(random_model(vocabulary, seed=4)))
+    taught = teacher(folder, teachers=(folder, other)).teach([(line, None) for line in LINES], 1)
+    first, second = load_model(folder), load_model(other)
+    translator = Translator(
+        [first.model, second.model],
+        first.source_tokenizer,
+        first.target_tokenizer,
+        SearchConfig(n_best=5, max_length_ratio=2.0),
+    )
+    for found, translation in zip(taught, translator.translate(LINES), strict=True):
+        texts = [item.text for item in translation.hypotheses if item.text and not item.is_truncated]
+        assert found == texts[:1]
+    assert taught != teacher(folder).teach([(line, None) for line in LINES], 1)
+    assert taught != teacher(other).teach([(line, None) for line in LINES], 1)
+
+
+def test_teachers_of_two_vocabularies_are_refused(folder: Path, tmp_path: Path) -> None:
+    other = save_word_model(tmp_path / "other")
+    train_tokenizer([" ".join(WORDS), WORDS[-1]], word_tokenizer().config).save(other / "tokenizer.json")
+    with pytest.raises(ConfigError, match=r"other has another source vocabulary than .*model; models decode together"):
+        teacher(folder, teachers=(folder, other))
 
 
 @pytest.mark.parametrize("n_best", [1, 2])
