@@ -23,6 +23,7 @@ def test_the_search_gives_the_whole_beam_within_the_teachers_own_limits() -> Non
 @pytest.mark.parametrize(
     ("values", "message"),
     [
+        ({"teachers": ()}, "nobody teaches: name a model folder, or several"),
         ({"train_src": ()}, "the teacher needs source lines: --train-src FILE"),
         ({"references": (Path("a"), Path("b"))}, "there are 1 source files and 2 of references"),
         ({"n_best": 6}, r"n_best \(6\) must not exceed beam_size \(5\)"),
