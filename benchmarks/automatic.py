@@ -47,7 +47,8 @@ WORDS = {
     **DROPOUT,
     **EARLIER,
 }
-FEW_WORDS, MANY_WORDS = WORDS | SMALL, WORDS | SMALL_IN_THE_SAME_TIME
+SMALL_BATCHES = {f"batches of {size:,}": f"--batch-size {size}" for size in (1024, 2048)}
+FEW_WORDS, MANY_WORDS = WORDS | SMALL | SMALL_BATCHES, WORDS | SMALL_IN_THE_SAME_TIME
 
 
 @dataclass(frozen=True)
