@@ -13,6 +13,7 @@ import argparse
 import json
 import os
 import shlex
+import statistics
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -97,7 +98,8 @@ TASKS = {
 
 def measure(name: str, choice: str, data: Path, folder: Path, common: list[str]) -> Row:
     """Train one model; take the score of its best weights on the validation pairs."""
-    task, model = TASKS[name], folder / f"{name}-{choice.replace(', ', '-').replace(' ', '-')}"
+    seed = common[-1]
+    task, model = TASKS[name], folder / f"{name}-{choice.replace(', ', '-').replace(' ', '-')}-{seed}"
     arguments = ["train", "-s", str(data / task.train[0]), "-t", str(data / task.train[1])]
     if task.valid is not None:
         arguments += ["--valid-src", str(data / task.valid[0]), "--valid-tgt", str(data / task.valid[1])]
@@ -117,6 +119,11 @@ def measure(name: str, choice: str, data: Path, folder: Path, common: list[str])
     }
 
 
+def _mean_score(rows: list[Row], choice: object) -> float:
+    """The mean of the seeds of a choice."""
+    return statistics.mean(float(str(row["score"])) for row in rows if row["choice"] == choice)
+
+
 def compare(rows: list[Row]) -> None:
     """Print each corpus, the best choice first, and how far the automatic one stays behind it."""
     for name in TASKS:
@@ -124,7 +131,7 @@ def compare(rows: list[Row]) -> None:
         if not chosen:
             continue
         show(name, chosen, leave_out=("task", "options", *MACHINE))
-        scores = {str(row["choice"]): float(str(row["score"])) for row in chosen}
+        scores = {str(row["choice"]): _mean_score(chosen, row["choice"]) for row in chosen}
         if AUTO in scores:
             best = max(scores.values())
             behind = f"{1 - scores[AUTO] / best:.1%} of the best score"
