@@ -188,12 +188,12 @@ ActivationDropout = Annotated[
 # --- Optimisation
 
 BatchSize = Annotated[
-    int,
+    int | None,
     typer.Option(
         "--batch-size",
         "--max-tokens",
         min=1,
-        help="Size of a batch, in units of --batch-type.",
+        help="Size, in units of --batch-type. Default: 4096 tokens, 2048 of a small corpus; 64 sentences.",
         rich_help_panel=OPTIMIZATION,
     ),
 ]

@@ -110,11 +110,15 @@ def compare(
         ),
     ] = METRICS,
     batch_size: Annotated[
-        int,
+        int | None,
         typer.Option(
-            "--batch-size", "--max-tokens", min=1, help="Tokens of a batch.", rich_help_panel=options.TRAINING
+            "--batch-size",
+            "--max-tokens",
+            min=1,
+            help="Tokens of a batch. Default: 4096, 2048 of a small corpus.",
+            rich_help_panel=options.TRAINING,
         ),
-    ] = TrainingComparison.batch_size,
+    ] = None,
     dropout: Annotated[
         float | None,
         typer.Option(

@@ -87,7 +87,7 @@ def pretrain(
     ] = None,
     attention_dropout: training_options.AttentionDropout = ArchitectureConfig.attention_dropout,
     activation_dropout: training_options.ActivationDropout = ArchitectureConfig.activation_dropout,
-    batch_size: training_options.BatchSize = TrainingConfig.batch_size,
+    batch_size: training_options.BatchSize = None,
     batch_type: Annotated[
         options.BatchTypeChoice,
         typer.Option(help="tokens: padded; sentences: lines.", rich_help_panel=training_options.OPTIMIZATION),

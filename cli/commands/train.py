@@ -148,7 +148,7 @@ def train(
     ] = None,
     attention_dropout: training_options.AttentionDropout = ArchitectureConfig.attention_dropout,
     activation_dropout: training_options.ActivationDropout = ArchitectureConfig.activation_dropout,
-    batch_size: training_options.BatchSize = TrainingConfig.batch_size,
+    batch_size: training_options.BatchSize = None,
     batch_type: training_options.BatchType = TrainingConfig.batch_type,
     accumulate: training_options.Accumulate = TrainingConfig.accumulate,
     batch_warmup_steps: training_options.BatchWarmupSteps = TrainingConfig.batch_warmup_steps,

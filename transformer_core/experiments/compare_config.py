@@ -43,7 +43,7 @@ class TrainingComparison:
     minutes: float | None = None  # of training, for each; None with max_steps, or DEFAULT_MINUTES
     max_steps: int | None = None  # updates, for each
     metrics: tuple[MetricName, ...] = ("exact", "bleu")  # of the translations of the validation pairs
-    batch_size: int = TrainingConfig.batch_size  # tokens
+    batch_size: int | None = None  # tokens; None follows from the data
     dropout: float | None = None  # None follows from the data
     overwrite: bool = False  # start anew where an earlier comparison was
     command: str = ""  # how it was started, for each model's metadata.json

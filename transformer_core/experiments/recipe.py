@@ -11,7 +11,7 @@ from dataclasses import replace
 from transformer_core.config import ModelConfig, Positions
 from transformer_core.data.shards import CorpusStatistics
 from transformer_core.experiments.config import AUTO, ArchitectureConfig
-from transformer_core.training.config import TrainingConfig
+from transformer_core.training.config import BatchType, TrainingConfig
 
 __all__ = [
     "MOST_HELD_BACK",
@@ -19,6 +19,7 @@ __all__ = [
     "are_symbols",
     "complete_architecture",
     "complete_training",
+    "default_batch_size",
     "default_dropout",
     "default_positions",
     "default_vocabulary_size",
@@ -30,6 +31,8 @@ MOST_SYMBOLS = 256  # different words: as many entries as bpe needs for bytes al
 LEAST_SEEN = 10  # times that each of them occurs, so that hardly another is to be met later
 SPELLING_PIECES = 300  # of more than a letter, where lines are single words
 SPELLED_WORDS, SPELLED_LETTERS = 1.2, 16  # of a line, the mean at most, where lines are single words
+LARGE_BATCH = 4_096  # tokens
+BATCH_OF_SENTENCES = 64
 NUM_EPOCHS = 40  # passes over a small corpus after which more of them bring little
 MIN_STEPS, MAX_STEPS = 2_000, 100_000
 MOST_HELD_BACK = 1_000  # pairs, or lines, to validate with
@@ -83,6 +86,17 @@ def default_dropout(statistics: CorpusStatistics, *, is_pretraining: bool) -> fl
         return PRETRAINING_DROPOUT
     # the fewer tokens, the more a model must be kept from learning them by heart
     return 0.3 if statistics.num_target_tokens < 2_000_000 else 0.1
+
+
+def default_batch_size(statistics: CorpusStatistics, batch_type: BatchType) -> int:
+    """Choose the size of a batch: half of a large one where an epoch has so few of those that MIN_STEPS is the budget.
+
+    As many updates then take half of the time, and words of few letters are learned no worse (docs/training.md).
+    """
+    if batch_type == "sentences":
+        return BATCH_OF_SENTENCES
+    num_tokens = max(statistics.num_source_tokens, statistics.num_target_tokens)
+    return LARGE_BATCH // 2 if num_tokens * NUM_EPOCHS < MIN_STEPS * LARGE_BATCH else LARGE_BATCH
 
 
 def default_positions(config: ArchitectureConfig) -> Positions:

@@ -29,7 +29,7 @@ from transformer_core.experiments.corpus_preparation import (
 )
 from transformer_core.experiments.prepared_folder import adopt_prepared, check_tags, open_prepared
 from transformer_core.experiments.pretraining import pretraining_task
-from transformer_core.experiments.recipe import complete_training
+from transformer_core.experiments.recipe import complete_training, default_batch_size
 from transformer_core.experiments.run_folder import (
     DATA_FOLDER,
     abandon_run,
@@ -257,11 +257,12 @@ def _complete(
 ) -> TrainingConfig:
     """Fill in what follows from data, model and machine."""
     config = run.training
+    batch_size = config.batch_size or default_batch_size(corpus.statistics, config.batch_type)
     special_ids = {name: getattr(model.config, name) for name in ("pad_id", "bos_id", "eos_id")}
-    batching = Batching(batch_size=config.batch_size, batch_type=config.batch_type, seed=config.seed, **special_ids)
+    batching = Batching(batch_size=batch_size, batch_type=config.batch_type, seed=config.seed, **special_ids)
     return replace(
         complete_training(
-            config,
+            replace(config, batch_size=batch_size),
             num_batches=math.ceil(batching.num_batches(corpus) / job.world_size),
             d_model=model.config.decoder.d_model,
             is_fine_tuning=is_fine_tuning,

@@ -30,7 +30,7 @@ Precision = Literal["auto", "fp32", "bf16", "fp16"]
 class TrainingConfig:
     """How a model is trained; what is None follows from the data (experiments/recipe.py)."""
 
-    batch_size: int = 4096  # size of a micro-batch in units of batch_type
+    batch_size: int | None = None  # size of a micro-batch in units of batch_type
     batch_type: BatchType = "tokens"  # tokens: padded tokens of the longer side; sentences: pairs
     accumulate: int = 1  # micro-batches of each process summed into one update
     batch_warmup_steps: int = 0  # updates in which the micro-batches of an update rise from 1 to all

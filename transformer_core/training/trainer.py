@@ -102,6 +102,7 @@ class Trainer:
         self.log = TrainingLog(folder, listener, is_writer=job.is_first)
         self.state = TrainingState()
         special_ids = {name: getattr(model.config, name) for name in ("pad_id", "bos_id", "eos_id")}
+        assert config.batch_size and config.max_steps and config.valid_every, "the caller completes the config"
         self.batching = Batching(
             batch_size=config.batch_size,
             batch_type=config.batch_type,
@@ -110,7 +111,6 @@ class Trainer:
             **special_ids,
         )
         self.num_batches = self.batching.num_batches(task.training)
-        assert config.max_steps and config.valid_every, "the caller completes the config"
         self.max_steps, self.valid_every = config.max_steps, config.valid_every
         self._unsettled: list[Update] = []  # made, but nobody has asked the device what they gave
         self._gradient_norm = math.nan

@@ -6,11 +6,12 @@ from transformer_core.experiments.config import ArchitectureConfig
 from transformer_core.experiments.recipe import (
     complete_architecture,
     complete_training,
+    default_batch_size,
     default_vocabulary_size,
     held_back_rows,
     is_spelling,
 )
-from transformer_core.training.config import OptimizerName, Schedule, TrainingConfig
+from transformer_core.training.config import BatchType, OptimizerName, Schedule, TrainingConfig
 
 
 @pytest.mark.parametrize(
@@ -92,6 +93,22 @@ def test_positions_follow_from_the_layers(values: dict[str, object], positions: 
     for is_pretraining in (False, True):
         completed = complete_architecture(architecture, CorpusStatistics(num_pairs=5), is_pretraining=is_pretraining)
         assert completed.positions == positions
+
+
+@pytest.mark.parametrize(
+    ("statistics", "batch_type", "size"),
+    [
+        (CorpusStatistics(num_source_tokens=80_000, num_target_tokens=90_000), "tokens", 2048),
+        (CorpusStatistics(num_source_tokens=90_000, num_target_tokens=204_799), "tokens", 2048),
+        (CorpusStatistics(num_source_tokens=90_000, num_target_tokens=204_800), "tokens", 4096),
+        (CorpusStatistics(num_source_tokens=300_000), "tokens", 4096),  # raw text
+        (CorpusStatistics(num_source_tokens=300_000, num_target_tokens=9), "sentences", 64),
+    ],
+)
+def test_batches_are_small_where_an_epoch_has_few(
+    statistics: CorpusStatistics, batch_type: BatchType, size: int
+) -> None:
+    assert default_batch_size(statistics, batch_type) == size
 
 
 def test_the_budget_follows_from_the_data() -> None:

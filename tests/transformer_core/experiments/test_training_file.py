@@ -98,7 +98,7 @@ def test_a_damaged_file_is_one_line(tmp_path: Path, content: bytes | None) -> No
 STORED = option_values(
     DATA,
     ArchitectureConfig(arch="tiny", dropout=0.3),
-    TrainingConfig(max_steps=100, lr_schedule="cosine", device="cuda"),
+    TrainingConfig(batch_size=4096, max_steps=100, lr_schedule="cosine", device="cuda"),
 )
 
 

@@ -43,6 +43,7 @@ def test_only_what_is_none_is_filled() -> None:
     config = TrainingConfig(max_steps=5).completed(max_steps=9, valid_every=3)
     assert (config.max_steps, config.valid_every) == (5, 3)
     assert {item.name for item in fields(config) if getattr(TrainingConfig(), item.name) is None} == {
+        "batch_size",
         "learning_rate",
         "embedding_lr_factor",
         "warmup_steps",
