@@ -104,7 +104,7 @@ TokenizerKind = Annotated[
     LearnedKind,
     typer.Option(
         help="Kind of the tokenizer that is learned; auto: word where the words are few and frequent, as commands and "
-        "sounds are, bpe elsewhere.",
+        "sounds are, bpe elsewhere; one for each side where they differ in that.",
         rich_help_panel=INPUT_OUTPUT,
     ),
 ]

@@ -18,7 +18,6 @@ from pathlib import Path
 
 import torch
 
-from tokenizer import Tokenizer
 from transformer_core.config import StackConfig
 from transformer_core.errors import ConfigError, TrainingError
 from transformer_core.experiments.compare_config import (
@@ -31,12 +30,13 @@ from transformer_core.experiments.compare_config import (
     stacks_of,
 )
 from transformer_core.experiments.config import ArchitectureConfig, TrainingRun
-from transformer_core.experiments.corpus_preparation import Progress, choose_tokenizers
+from transformer_core.experiments.holding_back import Progress
 from transformer_core.experiments.text_config import DataConfig
 from transformer_core.experiments.train_from_text import train_from_text
 from transformer_core.experiments.training_file import TRAINING_FILE, read_training_file
+from transformer_core.experiments.vocabulary_choice import choose_tokenizers
 from transformer_core.model import Transformer
-from transformer_core.model_files import read_json
+from transformer_core.model_files import TOKENIZER_FILES, read_json, save_tokenizers, tokenizer_paths
 from transformer_core.training.checkpoint import Checkpoints
 from transformer_core.training.config import Schedule, TrainingConfig
 from transformer_core.training.progress import Listener, StepReport, ValidationReport
@@ -137,7 +137,7 @@ def _num_parameters(mixer: MixerName, stack: StackConfig) -> int:
 
 
 def _data(training: TrainingComparison, progress: Progress, say: Callable[[str], None]) -> DataConfig:
-    """Name the text, and the tokenizer that all share."""
+    """Name the text, and the tokenizers that all share."""
     data = DataConfig(
         train_src=training.train_src,
         train_tgt=training.train_tgt,
@@ -147,12 +147,12 @@ def _data(training: TrainingComparison, progress: Progress, say: Callable[[str],
     )
     if data.tokenizer is not None:
         return data
-    path = training.folder / "tokenizer.json"
-    if training.overwrite or not path.exists():
-        learned: Tokenizer = choose_tokenizers(data, progress, say)[0]
-        path.parent.mkdir(parents=True, exist_ok=True)
-        learned.save(path)
-    return replace(data, tokenizer=path)
+    if training.overwrite or not any((training.folder / name).exists() for name in TOKENIZER_FILES):
+        learned = choose_tokenizers(data, progress, say)
+        training.folder.mkdir(parents=True, exist_ok=True)
+        save_tokenizers(training.folder, *learned)
+    joint, source, target = tokenizer_paths(training.folder)
+    return replace(data, tokenizer=joint, source_tokenizer=source, target_tokenizer=target)
 
 
 def _architecture(mixer: MixerName, stack: StackConfig, training: TrainingComparison) -> ArchitectureConfig:

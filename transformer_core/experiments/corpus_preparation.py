@@ -1,28 +1,22 @@
-"""From text files to a tokenizer and two corpora of token ids: one to train on, one to validate with.
+"""From text files to two corpora of token ids: one to train on, one to validate with.
 
 Text is read in a stream; what is made of it lies in the model folder under data/ and is used again by the same command.
 It comes in rows: pairs of lines, or lines of raw text.
 """
 
 import shutil
-from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from tokenizer import Tokenizer, TokenizerConfig, train_tokenizer
 from tokenizer.atomic_file import remove_temporary_files
-from tokenizer.config import DEFAULT_KIND, TrainedKind
-from tokenizer.special_tokens import SPECIAL_TOKENS
 from transformer_core.data.encoding import RowEncoder
 from transformer_core.data.lines import read_lines
-from transformer_core.data.records import PLAIN, RecordForm, RecordReader
+from transformer_core.data.records import PLAIN, RecordForm
 from transformer_core.data.shards import Corpus, Part, is_corpus_file, write_corpus
 from transformer_core.errors import DataError
 from transformer_core.experiments.holding_back import Progress, hold_back, no_progress
-from transformer_core.experiments.recipe import MOST_SYMBOLS, are_symbols, default_vocabulary_size, is_spelling
-from transformer_core.experiments.text_config import DataConfig
 from transformer_core.experiments.texts import (
     OUR_TEXT,
     TextConfig,
@@ -31,7 +25,7 @@ from transformer_core.experiments.texts import (
     training_texts,
     validation_texts,
 )
-from transformer_core.model_files import JOINT_TOKENIZER, SOURCE_TOKENIZER, TARGET_TOKENIZER
+from transformer_core.experiments.vocabulary_choice import Tokenizers
 
 __all__ = [
     "TRAINING_CORPUS",
@@ -39,20 +33,15 @@ __all__ = [
     "PreparedData",
     "Progress",
     "TextConfig",
-    "Tokenizers",
-    "choose_tokenizers",
     "is_prepared_data",
     "no_progress",
     "prepare_data",
     "remove_corpora",
     "remove_prepared_data",
     "report_data",
-    "tokenizer_files",
 ]
 
 TRAINING_CORPUS, VALIDATION_CORPUS = "train", "valid"
-
-Tokenizers = tuple[Tokenizer, Tokenizer]  # of the source and of the target; one object twice when joint
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,81 +55,6 @@ class PreparedData:
     validation_tags: tuple[str | None, ...] = ()  # of each of these files; (): no text has any
     validation_form: RecordForm = PLAIN  # what their lines hold
     tags: tuple[str, ...] = ()  # of the training text
-
-
-def choose_tokenizers(data: TextConfig, progress: Progress, say: Callable[[str], None]) -> Tokenizers:
-    """Load the tokenizers that are given, or learn a joint one from the training text.
-
-    Raises:
-        TokenizerError: a file is none, or the text cannot fill the vocabulary.
-        DataError: the text cannot be read.
-    """
-    files = tokenizer_files(data)
-    if files:
-        source = Tokenizer.load(files[0]).with_tags(data.tags)
-        return source, source if len(files) == 1 else Tokenizer.load(files[1])
-    kind = _kind(data, progress) if data.tokenizer_kind == "auto" else data.tokenizer_kind
-    size = _vocabulary_size(data, kind, progress) if data.vocabulary_size is None else data.vocabulary_size
-    with progress("learning the vocabulary", unit="lines") as advance:
-        config = TokenizerConfig(kind=kind, vocabulary_size=size)
-        tokenizer = train_tokenizer(_training_lines(data), config, advance).with_tags(data.tags)
-    say(f"learned a joint {config.kind} vocabulary of {tokenizer.vocabulary_size} entries from the training text")
-    return tokenizer, tokenizer
-
-
-def _kind(data: TextConfig, progress: Progress) -> TrainedKind:
-    """Choose the kind of a joint vocabulary by what is asked of it, or a look at the words, which seldom goes far."""
-    if isinstance(data, DataConfig) and (data.bpe_dropout or data.unigram_alpha is not None):
-        return "bpe" if data.bpe_dropout else "unigram"
-    counts = Counter[str]()
-    with progress("looking for symbols", unit="lines") as advance:
-        for line in _training_lines(data):
-            counts.update(line.split())
-            if len(counts) > MOST_SYMBOLS:
-                break
-            advance(1)
-    has_room = data.vocabulary_size is None or len(SPECIAL_TOKENS) + len(counts) <= data.vocabulary_size
-    return "word" if has_room and are_symbols(counts) else DEFAULT_KIND
-
-
-def _vocabulary_size(data: TextConfig, kind: TrainedKind, progress: Progress) -> int:
-    """Choose the size of a joint vocabulary by a look at the text."""
-    num_words, letters, spells_words = 0, set[str](), False
-    with progress("counting words", unit="lines") as advance:
-        for side in range(len(data.training_columns)):
-            words, characters, lines = 0, 0, 0
-            for line in _training_lines_of(data, side):
-                words, characters, lines = words + len(line.split()), characters + len(line), lines + 1
-                letters.update(line)
-                advance(1)
-            num_words += words
-            spells_words |= is_spelling(lines, words, characters)
-    # entries that are words are as many as there are words, whatever their letters
-    spells_words &= kind != "word"
-    return default_vocabulary_size(num_words, len(letters), is_spelling=spells_words)
-
-
-def _training_lines(data: TextConfig) -> Iterator[str]:
-    """Read the training text, one side after the other."""
-    for side in range(len(data.training_columns)):
-        yield from _training_lines_of(data, side)
-
-
-def _training_lines_of(data: TextConfig, side: int) -> Iterator[str]:
-    """Read a side of the training text."""
-    with RecordReader(data.training_columns[side], data.form.only(side), errors=data.errors) as reader:
-        for record in reader:
-            yield record.text
-
-
-def tokenizer_files(data: TextConfig) -> tuple[Path, ...]:
-    """Give the files of the tokenizers that are given: one if it is joint, two or none."""
-    if data.prepared is not None:
-        joint = data.prepared / JOINT_TOKENIZER
-        return (joint,) if joint.exists() else (data.prepared / SOURCE_TOKENIZER, data.prepared / TARGET_TOKENIZER)
-    if isinstance(data, DataConfig) and data.source_tokenizer is not None and data.target_tokenizer is not None:
-        return data.source_tokenizer, data.target_tokenizer
-    return () if data.tokenizer is None else (data.tokenizer,)
 
 
 def prepare_data(

@@ -22,15 +22,14 @@ from transformer_core.experiments.corpus_preparation import (
     PreparedData,
     Progress,
     TextConfig,
-    choose_tokenizers,
     is_prepared_data,
     prepare_data,
     remove_prepared_data,
-    tokenizer_files,
 )
 from transformer_core.experiments.text_config import PREPARED_FILE
 from transformer_core.experiments.texts import OUR_TEXT, read_rows, text_file_names, validation_texts
 from transformer_core.experiments.training_file import option_values
+from transformer_core.experiments.vocabulary_choice import choose_tokenizers, tokenizer_files
 from transformer_core.model_files import TOKENIZER_FILES, read_json, save_tokenizers, write_json
 from transformer_core.provenance import describe_file, describe_software
 

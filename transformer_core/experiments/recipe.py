@@ -5,18 +5,25 @@ Each rule is one line of reason and one of arithmetic. They were chosen on corpo
 """
 
 import math
-from collections.abc import Mapping
-from dataclasses import replace
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from unicodedata import normalize
 
+from tokenizer import TokenizerConfig
+from tokenizer.config import DEFAULT_KIND
+from tokenizer.special_tokens import SPECIAL_TOKENS
 from transformer_core.config import ModelConfig, Positions
 from transformer_core.data.shards import CorpusStatistics
 from transformer_core.experiments.config import AUTO, ArchitectureConfig
+from transformer_core.experiments.text_config import LearnedKind
 from transformer_core.training.config import BatchType, TrainingConfig
 
 __all__ = [
     "MOST_HELD_BACK",
     "MOST_SYMBOLS",
-    "are_symbols",
+    "SideFacts",
+    "choose_vocabularies",
     "complete_architecture",
     "complete_training",
     "default_batch_size",
@@ -24,11 +31,10 @@ __all__ = [
     "default_positions",
     "default_vocabulary_size",
     "held_back_rows",
-    "is_spelling",
 ]
 
 MOST_SYMBOLS = 256  # different words: as many entries as bpe needs for bytes alone
-LEAST_SEEN = 10  # times that each of them occurs, so that hardly another is to be met later
+RARE, RARE_SHARE = 3, 0.001  # of all words, at most so many are words that occur less often than this
 SPELLING_PIECES = 300  # of more than a letter, where lines are single words
 SPELLED_WORDS, SPELLED_LETTERS = 1.2, 16  # of a line, the mean at most, where lines are single words
 LARGE_BATCH = 4_096  # tokens
@@ -43,19 +49,85 @@ FINE_TUNING_SHARE = 0.2  # of the learning rate, when training starts from a tra
 PRETRAINING_DROPOUT = 0.1  # corruption, another one every time, keeps a model from learning its lines by heart
 
 
-def are_symbols(word_counts: Mapping[str, int]) -> bool:
-    """Tell whether the words of a text are symbols: commands, sounds, letters with spaces between them.
+@dataclass(frozen=True, kw_only=True)
+class SideFacts:
+    """What the text of a side is like."""
 
-    They are few and each is frequent. Such a text is cut at its spaces: pieces of symbols only make it longer.
+    num_lines: int = 0
+    num_words: int = 0
+    num_characters: int = 0
+    characters: frozenset[str] = frozenset()
+    word_counts: Mapping[str, int] = field(default_factory=dict)  # if there are more than MOST_SYMBOLS, of some
+
+    @property
+    def are_symbols(self) -> bool:
+        """Whether the words are symbols: commands, sounds, letters with spaces between them.
+
+        They are few, and hardly another is to be met later. Such a text is cut at its spaces: pieces of symbols only
+        make it longer.
+        """
+        rare = sum(count for count in self.word_counts.values() if count < RARE)
+        return len(self.word_counts) <= MOST_SYMBOLS and rare <= RARE_SHARE * self.num_words
+
+    @property
+    def is_spelling(self) -> bool:
+        """Whether the lines are single words, by their sums; a sentence without spaces is longer."""
+        by_words = self.num_words <= SPELLED_WORDS * self.num_lines
+        return by_words and self.num_characters <= SPELLED_LETTERS * self.num_lines
+
+    def __add__(self, other: "SideFacts") -> "SideFacts":
+        return SideFacts(
+            num_lines=self.num_lines + other.num_lines,
+            num_words=self.num_words + other.num_words,
+            num_characters=self.num_characters + other.num_characters,
+            characters=self.characters | other.characters,
+            word_counts=Counter(self.word_counts) + Counter(other.word_counts),
+        )
+
+
+def choose_vocabularies(
+    sides: Sequence[SideFacts], kind: LearnedKind = "auto", size: int | None = None
+) -> tuple[TokenizerConfig, ...]:
+    """Choose one vocabulary for all sides, or one for each: where one is of symbols, and the other is not.
 
     Args:
-        word_counts: how often each word occurs, on all sides; of more than MOST_SYMBOLS any of them will do.
+        sides: of the training text: source and target, or lines of raw text.
+        kind: what is asked for; auto: words, if they are symbols, else pieces of them.
+        size: entries, if they are asked for; all sides share them then.
+
+    Raises:
+        TokenizerConfigError: there are too few entries for this kind.
     """
-    return len(word_counts) <= MOST_SYMBOLS and all(count >= LEAST_SEEN for count in word_counts.values())
+    text = sum(sides, SideFacts())
+    if kind == "auto":
+        has_room = size is None or len(SPECIAL_TOKENS) + len(text.word_counts) <= size
+        if size is None and not text.are_symbols and any(side.are_symbols for side in sides):
+            source, target = sides
+            return _own_vocabulary(source, is_source=True), _own_vocabulary(target, is_source=False)
+        kind = "word" if has_room and text.are_symbols else DEFAULT_KIND
+    # entries that are words are as many as there are words, whatever their letters
+    spells_words = kind != "word" and any(side.is_spelling for side in sides)
+    if size is None:
+        size = default_vocabulary_size(text.num_words, len(text.characters), is_spelling=spells_words)
+    return (TokenizerConfig(kind=kind, vocabulary_size=size),)
+
+
+def _own_vocabulary(side: SideFacts, *, is_source: bool) -> TokenizerConfig:
+    """Choose the vocabulary that one side has for itself."""
+    if side.are_symbols:
+        return TokenizerConfig(kind="word", vocabulary_size=len(SPECIAL_TOKENS) + MOST_SYMBOLS)
+    letters = {letter for character in side.characters for letter in normalize("NFD", character)}
+    # what a syllable of Korean is spelled with says more than the syllable; a target is to be written as it was
+    falls_apart = is_source and side.is_spelling and 2 * len(letters) <= len(side.characters)
+    num_characters = len(letters if falls_apart else side.characters)
+    return TokenizerConfig(
+        vocabulary_size=default_vocabulary_size(side.num_words, num_characters, is_spelling=side.is_spelling),
+        normalization="nfd" if falls_apart else "nfc",
+    )
 
 
 def default_vocabulary_size(num_words: int, num_characters: int, *, is_spelling: bool = False) -> int:
-    """Choose the size of a joint vocabulary: it grows with the square root of the words, as the types of a text do.
+    """Choose the size of a vocabulary: it grows with the square root of the words, as the types of a text do.
 
     29 thousand pairs of sentences (700 thousand words) get 10 thousand entries, 2 million pairs the most, 32 thousand.
     A text of many different characters, Chinese for example, gets room for them beside what is made of them.
@@ -68,11 +140,6 @@ def default_vocabulary_size(num_words: int, num_characters: int, *, is_spelling:
         return SPELLING_PIECES + num_characters
     by_words = max(1_000, min(32_000, 100 * round(math.sqrt(num_words) * 12 / 100)))
     return max(by_words, 500 + 2 * num_characters)
-
-
-def is_spelling(num_lines: int, num_words: int, num_characters: int) -> bool:
-    """Tell whether the lines of a side are single words, by their sums; a sentence without spaces is longer."""
-    return num_words <= SPELLED_WORDS * num_lines and num_characters <= SPELLED_LETTERS * num_lines
 
 
 def held_back_rows(num_rows: int) -> int:

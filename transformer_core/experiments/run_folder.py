@@ -19,7 +19,6 @@ from transformer_core.experiments.config import TrainingRun
 from transformer_core.experiments.corpus_preparation import (
     PreparedData,
     TextConfig,
-    Tokenizers,
     is_prepared_data,
     remove_corpora,
     remove_prepared_data,
@@ -35,6 +34,7 @@ from transformer_core.experiments.training_file import (
     refuse_changes,
     write_training_file,
 )
+from transformer_core.experiments.vocabulary_choice import Tokenizers
 from transformer_core.model_files import (
     SHORTLIST_FILE,
     hash_file,

@@ -17,9 +17,10 @@ from transformer_core.config import ModelConfig, TieEmbeddings
 from transformer_core.data.shards import CorpusStatistics
 from transformer_core.errors import ConfigError
 from transformer_core.experiments.config import ArchitectureConfig, TrainingRun
-from transformer_core.experiments.corpus_preparation import TextConfig, Tokenizers, tokenizer_files
 from transformer_core.experiments.recipe import complete_architecture, default_dropout
+from transformer_core.experiments.texts import TextConfig
 from transformer_core.experiments.training_file import option_values
+from transformer_core.experiments.vocabulary_choice import Tokenizers, tokenizer_files
 from transformer_core.experiments.vocabulary_extension import VocabularyExtension, extend_vocabulary
 from transformer_core.model import Transformer
 from transformer_core.model_directory import load_model, weights_of

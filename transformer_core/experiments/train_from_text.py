@@ -21,8 +21,6 @@ from transformer_core.experiments.config import TrainingRun
 from transformer_core.experiments.corpus_preparation import (
     PreparedData,
     Progress,
-    Tokenizers,
-    choose_tokenizers,
     no_progress,
     prepare_data,
     report_data,
@@ -55,6 +53,7 @@ from transformer_core.experiments.starting_point import (
 from transformer_core.experiments.text_config import DataConfig
 from transformer_core.experiments.training_file import recall_options
 from transformer_core.experiments.validation import ValidationDecoder
+from transformer_core.experiments.vocabulary_choice import Tokenizers, choose_tokenizers
 from transformer_core.lexicon.config import ShortlistConfig
 from transformer_core.model import Transformer
 from transformer_core.model_files import read_config, read_json, read_tokenizers

@@ -10,7 +10,8 @@ from transformer_core.decoding.generation import model_length_ratio
 from transformer_core.decoding.translator import Translator
 from transformer_core.evaluation.metrics import METRICS, MetricName, MetricOptions, evaluate_corpus
 from transformer_core.experiments.config import TrainingRun
-from transformer_core.experiments.corpus_preparation import PreparedData, Tokenizers
+from transformer_core.experiments.corpus_preparation import PreparedData
+from transformer_core.experiments.vocabulary_choice import Tokenizers
 from transformer_core.model import Transformer
 from transformer_core.model_directory import plain_model
 from transformer_core.model_files import read_json

@@ -1,11 +1,12 @@
 from collections.abc import Iterator
 from dataclasses import replace
+from itertools import product
 from pathlib import Path
 
 import pytest
 import torch
 
-from tests.training_task import metrics_without_times, write_task
+from tests.training_task import metrics_without_times, write_lines, write_task
 from transformer_core.config import PRESETS, StackConfig
 from transformer_core.data.lines import read_lines
 from transformer_core.decoding.config import SearchConfig
@@ -24,6 +25,7 @@ from transformer_core.experiments.compare_quality import TrainedMixer, describe_
 from transformer_core.experiments.compare_training import MixerRun, equal_widths, mixer_runs, train_mixer
 from transformer_core.experiments.config import TrainingRun
 from transformer_core.experiments.corpus_preparation import Progress, no_progress
+from transformer_core.experiments.text_config import DataConfig
 from transformer_core.experiments.train_from_text import train_from_text
 from transformer_core.model import Transformer
 from transformer_core.model_directory import load_model
@@ -103,6 +105,17 @@ def test_every_mixer_has_a_folder_and_attention_a_second_one_without_its_scale(t
     assert (again, tokenizer.stat().st_mtime_ns) == (list(runs.values()), written_at)
     plan(config(tmp_path, overwrite=True))
     assert tokenizer.stat().st_mtime_ns > written_at
+
+
+def test_sides_that_differ_have_a_tokenizer_each(tmp_path: Path) -> None:
+    words = ["".join(pair) for pair in product("abcdefgh", repeat=3)]
+    files = [tmp_path / "spelled", tmp_path / "sounds"]
+    write_lines(files[0], words)
+    write_lines(files[1], [" ".join(word) for word in words])
+    for run in plan(config(tmp_path, train_src=(files[0],), train_tgt=(files[1],))):
+        assert isinstance(run.run.data, DataConfig)
+        assert run.run.data.source_tokenizer == tmp_path / "mixers" / "source_tokenizer.json"
+        assert run.run.data.target_tokenizer == tmp_path / "mixers" / "target_tokenizer.json"
 
 
 def test_only_what_is_asked_for_is_trained_and_it_is_the_same_beside_any_others(tmp_path: Path) -> None:

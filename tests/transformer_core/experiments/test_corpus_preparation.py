@@ -1,8 +1,5 @@
 import random
 from collections import Counter
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from itertools import product
 from pathlib import Path
 
 import pytest
@@ -11,11 +8,9 @@ from hypothesis import strategies as st
 
 from tests.transformer_core.data.number_corpus import read_numbers
 from tests.transformer_core.decoding.random_model import random_lines, word_tokenizer
-from tokenizer import TokenizerConfigError, TokenizerFileError
 from transformer_core.errors import ConfigError, DataError
 from transformer_core.experiments.corpus_preparation import (
     PreparedData,
-    choose_tokenizers,
     is_prepared_data,
     no_progress,
     prepare_data,
@@ -187,74 +182,3 @@ def test_what_a_killed_run_left_half_written_goes(tmp_path: Path) -> None:
     (tmp_path / "data" / ".held-back.src.zktjt2zm.tmp").touch()
     prepare(tmp_path, data_of(tmp_path, lines, lines))
     assert not list((tmp_path / "data").glob(".*"))
-
-
-# --- Tokenizers
-
-
-def test_a_joint_vocabulary_is_learned_from_both_sides(tmp_path: Path) -> None:
-    said: list[str] = []
-    counted: list[tuple[str, int]] = []
-
-    @contextmanager
-    def progress(description: str, *, total: int | None = None, unit: str) -> Iterator[Callable[[int], None]]:
-        yield lambda count: counted.append((description, count))
-
-    data = data_of(tmp_path, ["aa bb"] * 50, ["cc dd"] * 50, tokenizer_kind="word")
-    source, target = choose_tokenizers(data, progress, said.append)
-    assert source is target
-    assert source.tokens(source.encode("aa bb cc dd")) == ["▁aa", "▁bb", "▁cc", "▁dd"]
-    assert said == ["learned a joint word vocabulary of 9 entries from the training text"]
-    assert sum(count for description, count in counted if description == "learning the vocabulary") == 100
-
-
-def learned_from(folder: Path, source: list[str], target: list[str], **values: object) -> str:
-    """Say what vocabulary such a text gets."""
-    said: list[str] = []
-    choose_tokenizers(data_of(folder, source, target, **values), no_progress, said.append)
-    return said[0].removeprefix("learned a joint ").removesuffix(" entries from the training text")
-
-
-def test_a_text_of_symbols_is_cut_at_its_spaces(tmp_path: Path) -> None:
-    commands, actions = ["jump twice", "turn left"] * 10, ["I_JUMP I_JUMP", "I_TURN_LEFT"] * 10
-    assert learned_from(tmp_path, commands, actions) == "word vocabulary of 11"
-    assert learned_from(tmp_path, commands, actions, vocabulary_size=11) == "word vocabulary of 11"
-    # one entry too few for all words, a word that is rare, words that are many, and cuts that only others have
-    with pytest.raises(TokenizerConfigError, match="for bpe"):
-        learned_from(tmp_path, commands, actions, vocabulary_size=10)
-    assert learned_from(tmp_path, [*commands, "jump thrice"], [*actions, "I_JUMP"]).startswith("bpe")
-    numbers = [str(number) for number in range(257)] * 10
-    assert learned_from(tmp_path, numbers, numbers).startswith("bpe")
-    assert learned_from(tmp_path, numbers, numbers, tokenizer_kind="word") == "word vocabulary of 262"
-    assert learned_from(tmp_path, commands, actions, bpe_dropout=0.1).startswith("bpe")
-    assert learned_from(tmp_path, commands, actions, unigram_alpha=0.2).startswith("unigram")
-
-
-def test_a_text_of_many_characters_gets_room_for_them(tmp_path: Path) -> None:
-    # 2,000 different characters do not fit into the thousand entries that so few words would get
-    lines = ["".join(chr(0x4E00 + number) for number in range(start, start + 20)) for start in range(0, 2000, 20)]
-    source, _ = choose_tokenizers(data_of(tmp_path, lines * 2, lines * 2), no_progress, lambda text: None)
-    assert source.vocabulary_size > 2261
-
-
-def test_words_that_are_spelled_get_few_pieces(tmp_path: Path) -> None:
-    words = ["".join(pair) for pair in product("abcdefgh", repeat=4)]
-    spelled = data_of(tmp_path, words, [" ".join(word) for word in words])
-    source, _ = choose_tokenizers(spelled, no_progress, lambda text: None)
-    assert 300 < source.vocabulary_size <= 300 + len("abcdefgh ")
-
-
-def test_tokenizers_that_are_given_are_loaded(tmp_path: Path) -> None:
-    word_tokenizer().save(tmp_path / "one.json")
-    word_tokenizer().save(tmp_path / "other.json")
-    joint = data_of(tmp_path, ["ba"], ["be"], tokenizer=tmp_path / "one.json")
-    source, target = choose_tokenizers(joint, no_progress, lambda text: None)
-    assert source is target
-    separate = data_of(
-        tmp_path, ["ba"], ["be"], source_tokenizer=tmp_path / "one.json", target_tokenizer=tmp_path / "other.json"
-    )
-    source, target = choose_tokenizers(separate, no_progress, lambda text: None)
-    assert source is not target
-    missing = data_of(tmp_path, ["ba"], ["be"], tokenizer=tmp_path / "missing.json")
-    with pytest.raises(TokenizerFileError, match="no such file"):
-        choose_tokenizers(missing, no_progress, lambda text: None)

@@ -4,12 +4,12 @@ from transformer_core.config import PRESETS
 from transformer_core.data.shards import CorpusStatistics
 from transformer_core.experiments.config import ArchitectureConfig
 from transformer_core.experiments.recipe import (
+    SideFacts,
     complete_architecture,
     complete_training,
     default_batch_size,
     default_vocabulary_size,
     held_back_rows,
-    is_spelling,
 )
 from transformer_core.training.config import BatchType, OptimizerName, Schedule, TrainingConfig
 
@@ -40,7 +40,23 @@ def test_the_vocabulary_grows_with_the_text(num_words: int, num_characters: int,
 def test_lines_of_single_words_are_spelling(
     num_lines: int, num_words: int, num_characters: int, spells_words: bool
 ) -> None:
-    assert is_spelling(num_lines, num_words, num_characters) == spells_words
+    side = SideFacts(num_lines=num_lines, num_words=num_words, num_characters=num_characters)
+    assert side.is_spelling == spells_words
+
+
+@pytest.mark.parametrize(
+    ("word_counts", "symbols"),
+    [
+        ({"a": 3, "b": 3}, True),
+        ({"a": 1_998, "b": 2}, True),  # the next rare word will not come soon
+        ({"a": 1_998, "b": 2, "c": 1}, False),
+        ({"a": 2}, False),
+        ({str(number): 3 for number in range(256)}, True),
+        ({str(number): 3 for number in range(257)}, False),
+    ],
+)
+def test_words_that_are_few_and_frequent_are_symbols(word_counts: dict[str, int], symbols: bool) -> None:
+    assert SideFacts(num_words=sum(word_counts.values()), word_counts=word_counts).are_symbols == symbols
 
 
 def test_words_are_spelled_with_few_pieces() -> None:

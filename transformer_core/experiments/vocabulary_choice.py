@@ -1,0 +1,101 @@
+"""Which vocabularies a run gets: those that are given, or what suits its text, learned from it."""
+
+from collections import Counter
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from tokenizer import Tokenizer, train_tokenizer
+from transformer_core.data.records import RecordReader
+from transformer_core.experiments.holding_back import Progress
+from transformer_core.experiments.recipe import MOST_SYMBOLS, SideFacts, choose_vocabularies
+from transformer_core.experiments.text_config import DataConfig, LearnedKind
+from transformer_core.experiments.texts import TextConfig
+from transformer_core.model_files import tokenizer_paths
+
+__all__ = ["Tokenizers", "choose_tokenizers", "tokenizer_files"]
+
+Tokenizers = tuple[Tokenizer, Tokenizer]  # of the source and of the target; one object twice when joint
+
+
+def choose_tokenizers(data: TextConfig, progress: Progress, say: Callable[[str], None]) -> Tokenizers:
+    """Load the tokenizers that are given, or learn from the training text what suits it: a joint one, or two.
+
+    Raises:
+        TokenizerError: a file is none, or the text cannot fill the vocabulary.
+        DataError: the text cannot be read.
+    """
+    files = tokenizer_files(data)
+    if files:
+        source = Tokenizer.load(files[0]).with_tags(data.tags)
+        return source, source if len(files) == 1 else Tokenizer.load(files[1])
+    kind = _asked_kind(data)
+    follows_from_text = kind == "auto" or data.vocabulary_size is None
+    facts = [_facts(data, side, progress) for side in range(len(data.training_columns)) if follows_from_text]
+    configs = choose_vocabularies(facts, kind, data.vocabulary_size)
+    with progress("learning the vocabulary", unit="lines") as advance:
+        if len(configs) == 1:
+            tokenizer = train_tokenizer(_lines(data), configs[0], advance).with_tags(data.tags)
+            say(f"learned a joint {_description(tokenizer)} from the training text")
+            return tokenizer, tokenizer
+        source, target = (
+            train_tokenizer(_lines_of(data, side), config, advance) for side, config in enumerate(configs)
+        )
+    say(f"learned a {_description(source)} from the source text, a {_description(target)} from the target text")
+    return source.with_tags(data.tags), target
+
+
+def _description(tokenizer: Tokenizer) -> str:
+    return f"{tokenizer.config.kind} vocabulary of {tokenizer.vocabulary_size} entries"
+
+
+def _asked_kind(data: TextConfig) -> LearnedKind:
+    """The kind of vocabulary that the options ask for, be it by the cuts that only one kind has."""
+    if data.tokenizer_kind == "auto" and isinstance(data, DataConfig):
+        if data.bpe_dropout:
+            return "bpe"
+        if data.unigram_alpha is not None:
+            return "unigram"
+    return data.tokenizer_kind
+
+
+def _facts(data: TextConfig, side: int, progress: Progress) -> SideFacts:
+    """Look at a side of the training text."""
+    word_counts, characters = Counter[str](), set[str]()
+    num_lines, num_words, num_characters = 0, 0, 0
+    with progress("counting words", unit="lines") as advance:
+        for line in _lines_of(data, side):
+            words = line.split()
+            num_lines, num_words, num_characters = num_lines + 1, num_words + len(words), num_characters + len(line)
+            characters.update(line)
+            if len(word_counts) <= MOST_SYMBOLS:  # symbols are no more than that
+                word_counts.update(words)
+            advance(1)
+    return SideFacts(
+        num_lines=num_lines,
+        num_words=num_words,
+        num_characters=num_characters,
+        characters=frozenset(characters),
+        word_counts=word_counts,
+    )
+
+
+def _lines(data: TextConfig) -> Iterator[str]:
+    """Read the training text, one side after the other."""
+    for side in range(len(data.training_columns)):
+        yield from _lines_of(data, side)
+
+
+def _lines_of(data: TextConfig, side: int) -> Iterator[str]:
+    """Read a side of the training text."""
+    with RecordReader(data.training_columns[side], data.form.only(side), errors=data.errors) as reader:
+        for record in reader:
+            yield record.text
+
+
+def tokenizer_files(data: TextConfig) -> tuple[Path, ...]:
+    """Give the files of the tokenizers that are given: one if it is joint, two or none."""
+    if data.prepared is not None:
+        return tuple(path for path in tokenizer_paths(data.prepared) if path is not None)
+    if isinstance(data, DataConfig) and data.source_tokenizer is not None and data.target_tokenizer is not None:
+        return data.source_tokenizer, data.target_tokenizer
+    return () if data.tokenizer is None else (data.tokenizer,)
