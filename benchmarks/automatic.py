@@ -41,15 +41,17 @@ VERSES = {  # sentences twice as long
     "dropout 0.1, 10 epochs": "--dropout 0.1 --max-epochs 10",
     **SMALL_IN_THE_SAME_TIME,
 }
+PIECES = {"pieces": "--tokenizer-kind bpe"}
 WORDS = {
     AUTO: "",
+    **PIECES,
     "letters": "--tokenizer-kind char",
     "vocabulary of 2,000": "--vocab-size 2000",
     **DROPOUT,
     **EARLIER,
 }
-SMALL_BATCHES = {f"batches of {size:,}": f"--batch-size {size}" for size in (1024, 2048)}
-FEW_WORDS, MANY_WORDS = WORDS | SMALL | SMALL_BATCHES, WORDS | SMALL_IN_THE_SAME_TIME
+OTHER_BATCHES = {f"batches of {size:,}": f"--batch-size {size}" for size in (1024, 4096)}
+FEW_WORDS, MANY_WORDS = WORDS | SMALL | OTHER_BATCHES, WORDS | SMALL_IN_THE_SAME_TIME
 
 
 @dataclass(frozen=True)
@@ -81,7 +83,7 @@ def _words(folder: str) -> Task:
 
 COMMANDS = {
     AUTO: "",
-    "pieces": "--tokenizer-kind bpe",
+    **PIECES,
     **DROPOUT,
     **EARLIER,
     "no smoothing": "--label-smoothing 0",
