@@ -24,6 +24,7 @@ from results_table import MACHINE, Row, keep_row, kept_rows, show
 AUTO = "auto"
 DROPOUT = {"dropout 0.1": "--dropout 0.1"}
 EARLIER = {"sinusoids, cosine": "--positions sinusoidal --lr-schedule cosine"}  # what the defaults were
+EARLIER_OF_WORDS = {name: f"{options} --tokenizer-kind bpe --batch-size 4096" for name, options in EARLIER.items()}
 SMALL = {"small": "--arch small"}
 SMALL_IN_THE_SAME_TIME = {"small, 10 epochs": "--arch small --max-epochs 10"}  # where it would take hours
 SENTENCES = {
@@ -48,7 +49,7 @@ WORDS = {
     "letters": "--tokenizer-kind char",
     "vocabulary of 2,000": "--vocab-size 2000",
     **DROPOUT,
-    **EARLIER,
+    **EARLIER_OF_WORDS,
 }
 OTHER_BATCHES = {f"batches of {size:,}": f"--batch-size {size}" for size in (1024, 4096)}
 FEW_WORDS, MANY_WORDS = WORDS | SMALL | OTHER_BATCHES, WORDS | SMALL_IN_THE_SAME_TIME

@@ -36,7 +36,7 @@ from transformer_core.experiments.train_from_text import train_from_text
 from transformer_core.experiments.training_file import TRAINING_FILE, read_training_file
 from transformer_core.experiments.vocabulary_choice import choose_tokenizers
 from transformer_core.model import Transformer
-from transformer_core.model_files import TOKENIZER_FILES, read_json, save_tokenizers, tokenizer_paths
+from transformer_core.model_files import read_json, save_tokenizers, tokenizer_paths
 from transformer_core.training.checkpoint import Checkpoints
 from transformer_core.training.config import Schedule, TrainingConfig
 from transformer_core.training.progress import Listener, StepReport, ValidationReport
@@ -147,7 +147,7 @@ def _data(training: TrainingComparison, progress: Progress, say: Callable[[str],
     )
     if data.tokenizer is not None:
         return data
-    if training.overwrite or not any((training.folder / name).exists() for name in TOKENIZER_FILES):
+    if training.overwrite or not all(path.exists() for path in tokenizer_paths(training.folder) if path is not None):
         learned = choose_tokenizers(data, progress, say)
         training.folder.mkdir(parents=True, exist_ok=True)
         save_tokenizers(training.folder, *learned)

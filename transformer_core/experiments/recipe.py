@@ -67,7 +67,7 @@ class SideFacts:
         make it longer.
         """
         rare = sum(count for count in self.word_counts.values() if count < RARE)
-        return len(self.word_counts) <= MOST_SYMBOLS and rare <= RARE_SHARE * self.num_words
+        return 0 < len(self.word_counts) <= MOST_SYMBOLS and rare <= RARE_SHARE * self.num_words
 
     @property
     def is_spelling(self) -> bool:

@@ -33,15 +33,14 @@ def choose_tokenizers(data: TextConfig, progress: Progress, say: Callable[[str],
     facts = [_facts(data, side, progress) for side in range(len(data.training_columns)) if follows_from_text]
     configs = choose_vocabularies(facts, kind, data.vocabulary_size)
     with progress("learning the vocabulary", unit="lines") as advance:
-        if len(configs) == 1:
-            tokenizer = train_tokenizer(_lines(data), configs[0], advance).with_tags(data.tags)
-            say(f"learned a joint {_description(tokenizer)} from the training text")
-            return tokenizer, tokenizer
-        source, target = (
-            train_tokenizer(_lines_of(data, side), config, advance) for side, config in enumerate(configs)
-        )
+        texts = [_lines(data)] if len(configs) == 1 else [_lines_of(data, side) for side in range(len(configs))]
+        learned = [train_tokenizer(text, config, advance) for text, config in zip(texts, configs, strict=True)]
+    source, target = learned[0].with_tags(data.tags), learned[-1]
+    if len(learned) == 1:
+        say(f"learned a joint {_description(source)} from the training text")
+        return source, source
     say(f"learned a {_description(source)} from the source text, a {_description(target)} from the target text")
-    return source.with_tags(data.tags), target
+    return source, target
 
 
 def _description(tokenizer: Tokenizer) -> str:

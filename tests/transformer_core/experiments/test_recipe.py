@@ -51,6 +51,7 @@ def test_lines_of_single_words_are_spelling(
         ({"a": 1_998, "b": 2}, True),  # the next rare word will not come soon
         ({"a": 1_998, "b": 2, "c": 1}, False),
         ({"a": 2}, False),
+        ({}, False),
         ({str(number): 3 for number in range(256)}, True),
         ({str(number): 3 for number in range(257)}, False),
     ],
