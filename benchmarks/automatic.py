@@ -50,6 +50,7 @@ WORDS = {
     "vocabulary of 2,000": "--vocab-size 2000",
     **DROPOUT,
     **EARLIER_OF_WORDS,
+    "recurrent layers": "--encoder-mixer gru --decoder-mixer gru",
 }
 OTHER_BATCHES = {f"batches of {size:,}": f"--batch-size {size}" for size in (1024, 4096)}
 FEW_WORDS, MANY_WORDS = WORDS | SMALL | OTHER_BATCHES, WORDS | SMALL_IN_THE_SAME_TIME
