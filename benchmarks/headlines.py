@@ -78,7 +78,7 @@ def phones(path: str, options: str, **tokenizers: str) -> Recipe:
 
 DUTCH, KOREAN = "sigmorphon-g2p-2021/medium-dut", "sigmorphon-g2p-2021/medium-kor"
 NOTHING_CHOSEN = "--metric exact"  # but this
-# Of few words recurrent layers learn as much as attention (docs/layers.md).
+# Of short words recurrent layers learn more in few updates (docs/layers.md).
 RECURRENT = (
     "--arch tiny --encoder-mixer gru --decoder-mixer gru --optimizer adamw --lr-schedule cosine "
     "--dropout 0.3 --batch-size 1024 --max-steps 6000"

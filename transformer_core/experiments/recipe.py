@@ -88,7 +88,7 @@ class SideFacts:
 def choose_vocabularies(
     sides: Sequence[SideFacts], kind: LearnedKind = "auto", size: int | None = None
 ) -> tuple[TokenizerConfig, ...]:
-    """Choose one vocabulary for all sides, or one for each: where one is of symbols, and the other is not.
+    """Choose one vocabulary for all sides, or one for each: where one is of symbols, and they are not all together.
 
     Args:
         sides: of the training text: source and target, or lines of raw text.

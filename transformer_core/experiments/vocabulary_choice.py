@@ -68,6 +68,8 @@ def _facts(data: TextConfig, side: int, progress: Progress) -> SideFacts:
             characters.update(line)
             if len(word_counts) <= MOST_SYMBOLS:  # symbols are no more than that
                 word_counts.update(words)
+            elif data.vocabulary_size is not None:  # and nothing else is asked
+                break
             advance(1)
     return SideFacts(
         num_lines=num_lines,
