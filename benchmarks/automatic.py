@@ -22,38 +22,53 @@ from quality import run
 from results_table import MACHINE, Row, keep_row, kept_rows, show
 
 AUTO = "auto"
-DROPOUT = {"dropout 0.1": "--dropout 0.1"}
+LESS_DROPOUT = {"dropout 0.1": "--dropout 0.1"}
 EARLIER = {"sinusoids, cosine": "--positions sinusoidal --lr-schedule cosine"}  # what the defaults were
-EARLIER_OF_WORDS = {name: f"{options} --tokenizer-kind bpe --batch-size 4096" for name, options in EARLIER.items()}
 SMALL = {"small": "--arch small"}
 SMALL_IN_THE_SAME_TIME = {"small, 10 epochs": "--arch small --max-epochs 10"}  # where it would take hours
+HALF = {"20 epochs": "--max-epochs 20"}
+
 SENTENCES = {
     AUTO: "",
     "vocabulary of 4,000": "--vocab-size 4000",
-    **DROPOUT,
+    **LESS_DROPOUT,
     **EARLIER,
     **SMALL_IN_THE_SAME_TIME,
-    "20 epochs": "--max-epochs 20",
+    **HALF,
 }
+MORE_DROPOUT = {"dropout 0.3": "--dropout 0.3"}
+QUARTER = {"10 epochs": "--max-epochs 10"}
 VERSES = {  # sentences twice as long
     AUTO: "",
-    "10 epochs": "--max-epochs 10",
+    **MORE_DROPOUT,
+    **HALF,
+    **QUARTER,
     "vocabulary of 4,000, 10 epochs": "--vocab-size 4000 --max-epochs 10",
-    "dropout 0.1, 10 epochs": "--dropout 0.1 --max-epochs 10",
-    **SMALL_IN_THE_SAME_TIME,
+    "dropout 0.3, 10 epochs": "--dropout 0.3 --max-epochs 10",
 }
 PIECES = {"pieces": "--tokenizer-kind bpe"}
+EARLIER_OF_WORDS = {name: f"{options} --tokenizer-kind bpe --batch-size 4096" for name, options in EARLIER.items()}
 WORDS = {
     AUTO: "",
+    "vocabulary of 2,000": "--vocab-size 2000",
+    "recurrent layers": "--encoder-mixer gru --decoder-mixer gru",
+    "dropout 0.2": "--dropout 0.2",
+}
+FEW_WORDS = {
+    **WORDS,
     **PIECES,
     "letters": "--tokenizer-kind char",
-    "vocabulary of 2,000": "--vocab-size 2000",
-    **DROPOUT,
+    **LESS_DROPOUT,
     **EARLIER_OF_WORDS,
-    "recurrent layers": "--encoder-mixer gru --decoder-mixer gru",
+    **SMALL,
+    **{f"batches of {size:,}": f"--batch-size {size}" for size in (1024, 4096)},
 }
-OTHER_BATCHES = {f"batches of {size:,}": f"--batch-size {size}" for size in (1024, 4096)}
-FEW_WORDS, MANY_WORDS = WORDS | SMALL | OTHER_BATCHES, WORDS | SMALL_IN_THE_SAME_TIME
+MANY_WORDS = {
+    **WORDS,
+    **MORE_DROPOUT,
+    **{f"{name}, dropout 0.3": f"{options} --dropout 0.3" for name, options in (PIECES | EARLIER_OF_WORDS).items()},
+    **SMALL_IN_THE_SAME_TIME,
+}
 
 
 @dataclass(frozen=True)
@@ -86,7 +101,7 @@ def _words(folder: str) -> Task:
 COMMANDS = {
     AUTO: "",
     **PIECES,
-    **DROPOUT,
+    **LESS_DROPOUT,
     **EARLIER,
     "no smoothing": "--label-smoothing 0",
 }

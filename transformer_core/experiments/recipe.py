@@ -45,6 +45,7 @@ MOST_HELD_BACK = 1_000  # pairs, or lines, to validate with
 NUM_VALIDATIONS = 40  # looks at the validation pairs in a whole run
 MAX_STEPS_BETWEEN_VALIDATIONS = 2_000
 MUON_EMBEDDING_FACTOR = 2.0  # with Muon, embeddings learn better at a higher rate (docs/training.md)
+FEW_TOKENS = 30  # target tokens for each element of a matrix of d_model rows and columns; tiny: half a million
 FINE_TUNING_SHARE = 0.2  # of the learning rate, when training starts from a trained model
 PRETRAINING_DROPOUT = 0.1  # corruption, another one every time, keeps a model from learning its lines by heart
 
@@ -147,12 +148,12 @@ def held_back_rows(num_rows: int) -> int:
     return max(1, min(MOST_HELD_BACK, num_rows // 20))
 
 
-def default_dropout(statistics: CorpusStatistics, *, is_pretraining: bool) -> float:
-    """Choose the dropout."""
+def default_dropout(statistics: CorpusStatistics, d_model: int, *, is_pretraining: bool) -> float:
+    """Choose the dropout for a width of the encoder."""
     if is_pretraining:
         return PRETRAINING_DROPOUT
-    # the fewer tokens, the more a model must be kept from learning them by heart
-    return 0.3 if statistics.num_target_tokens < 2_000_000 else 0.1
+    # the fewer tokens a model has for its weights, the more it must be kept from learning them by heart
+    return 0.3 if statistics.num_target_tokens < FEW_TOKENS * d_model**2 else 0.1
 
 
 def default_batch_size(statistics: CorpusStatistics, batch_type: BatchType) -> int:
@@ -186,10 +187,11 @@ def complete_architecture(
     arch = config.arch
     if arch == AUTO:  # a model larger than its data learns them by heart
         arch = "tiny" if statistics.num_pairs < 200_000 else "small" if statistics.num_pairs < 2_000_000 else "base"
-    dropout = config.dropout
-    if dropout is None:
-        dropout = default_dropout(statistics, is_pretraining=is_pretraining)
-    config = replace(config, arch=arch, dropout=dropout)
+    config = replace(config, arch=arch)
+    if config.dropout is None:
+        encoder, _ = config.stacks()
+        dropout = default_dropout(statistics, encoder.d_model, is_pretraining=is_pretraining)
+        config = replace(config, dropout=dropout)
     if config.positions is None:
         config = replace(config, positions=default_positions(config))
     return config

@@ -135,8 +135,10 @@ def build_model(
         return StartingPoint(model=fresh_model(_fresh_config(run, tokenizers), run.training.seed), run=run)
     given = read_config(folder)
     dropout = run.architecture.dropout
-    if dropout is None:
-        dropout = default_dropout(statistics, is_pretraining=False) if given.is_encoder_only else given.dropout
+    if dropout is None and given.is_encoder_only:
+        dropout = default_dropout(statistics, given.encoder.d_model, is_pretraining=False)
+    elif dropout is None:
+        dropout = given.dropout
     run = replace(run, architecture=replace(run.architecture, dropout=dropout))
     model = fresh_model(_config_like(given, run.architecture, tokenizers), run.training.seed)
     taken = take_weights(model, tokenizers, folder)

@@ -78,6 +78,27 @@ def test_the_model_grows_with_the_data() -> None:
     assert set(sizes) <= set(PRESETS)
 
 
+@pytest.mark.parametrize(
+    ("values", "num_target_tokens", "dropout"),
+    [
+        ({}, 491_519, 0.3),
+        ({}, 491_520, 0.1),
+        ({"arch": "base"}, 7_864_319, 0.3),  # wider by four, so sixteen times as many weights
+        ({"arch": "base"}, 7_864_320, 0.1),
+        ({"arch": "base", "d_model": 128}, 491_520, 0.1),
+        ({"dropout": 0.2}, 1, 0.2),
+    ],
+)
+def test_dropout_follows_from_tokens_and_width(
+    values: dict[str, object], num_target_tokens: int, dropout: float
+) -> None:
+    statistics = CorpusStatistics(num_pairs=1000, num_target_tokens=num_target_tokens)
+    architecture = ArchitectureConfig(**values)  # type: ignore[arg-type]
+    assert complete_architecture(architecture, statistics).dropout == dropout
+    if "dropout" not in values:
+        assert complete_architecture(architecture, statistics, is_pretraining=True).dropout == 0.1
+
+
 def test_what_is_given_is_left_alone() -> None:
     architecture = ArchitectureConfig(arch="big", dropout=0.0, positions="learned")
     assert complete_architecture(architecture, CorpusStatistics(num_pairs=5)) == architecture
