@@ -98,19 +98,21 @@ RECIPES = {
 }
 
 
-def train(recipe: Recipe, arguments: list[str]) -> float:
-    """Train in as many processes as the recipe asks for; give the seconds that it took."""
+def train(recipe: Recipe, processes: int, arguments: list[str]) -> float:
+    """Train; what the recipe has more processes for, fewer of them accumulate. Give the seconds that it took."""
     command = [sys.executable, "-m", "cli", "train", *arguments]
-    if recipe.processes > 1:
-        launcher = f"-m torch.distributed.run --standalone --nproc-per-node {recipe.processes} -m cli train --threads 1"
+    if processes > 1:
+        launcher = f"-m torch.distributed.run --standalone --nproc-per-node {processes} -m cli train"
         command = [sys.executable, *shlex.split(launcher), *arguments]
+    if recipe.processes > 1:
+        command += ["--threads", "1", "--accumulate", str(recipe.processes // processes)]
     print(f"$ python {shlex.join(command[1:])}", file=sys.stderr, flush=True)
     started_at = time.monotonic()
     subprocess.run(command, stdout=subprocess.DEVNULL, check=True, env={**os.environ, "PYTHONPATH": str(REPOSITORY)})
     return time.monotonic() - started_at
 
 
-def measure(recipe: Recipe, data: Path, folder: Path, seed: int, more: list[str]) -> Row:
+def measure(recipe: Recipe, processes: int, data: Path, folder: Path, seed: int, more: list[str]) -> Row:
     """Train with one seed; score the test set, and the validation pairs in the same way."""
     folder.mkdir(parents=True, exist_ok=True)
     model = folder / f"model-{seed}"
@@ -125,11 +127,12 @@ def measure(recipe: Recipe, data: Path, folder: Path, seed: int, more: list[str]
         if not path.exists():
             run(["tokenizer", "train", *(word for name in text for word in ("-i", name)), *learned, "-o", str(path)])
         arguments += [f"--{option}", str(path)]
-    seconds = train(recipe, [*arguments, *recipe.options, "--seed", str(seed), *more])
+    seconds = train(recipe, processes, [*arguments, *recipe.options, "--seed", str(seed), *more])
     record = json.loads((model / "metadata.json").read_text(encoding="utf-8"))
     row: Row = {
         "seed": seed,
         "options": shlex.join([*recipe.options, *more]),
+        "processes": processes,
         "minutes": seconds / 60,
         "steps": record["training"]["steps"],
         "target tokens": record["training"]["target_tokens"],
@@ -160,15 +163,19 @@ def main() -> None:
     parser.add_argument("task", choices=RECIPES)
     parser.add_argument("--more", default="", help="options of `train` beside those of the recipe, as one word")
     parser.add_argument("--data", type=Path, required=True, help="folder of the corpora")
+    parser.add_argument(
+        "--processes", type=int, choices=(1, 2), help="those of the recipe if not given: one computes the same as two"
+    )
     parser.add_argument("--seed", type=int, action="append", help="repeat it; 1 if not given")
     parser.add_argument("--folder", type=Path, help="where the models go; headline-TASK if not given")
     parser.add_argument("--output", type=Path, help="rows are added to this file; headline-TASK.json if not given")
     options = parser.parse_args()
     output = options.output or Path(f"headline-{options.task}.json")
-    rows: list[Row] = []
+    recipe, rows = RECIPES[options.task], list[Row]()
+    processes = min(options.processes or recipe.processes, recipe.processes)
     for seed in options.seed or [1]:
         folder = options.folder or Path(f"headline-{options.task}")
-        row = measure(RECIPES[options.task], options.data, folder, seed, shlex.split(options.more))
+        row = measure(recipe, processes, options.data, folder, seed, shlex.split(options.more))
         rows = keep_row(output, row, ("seed", "options"))
     show_with_means(options.task, rows)
 
