@@ -98,8 +98,8 @@ class Run:
     ) -> list[str]:
         """Train in a job; `change` does something to the trainer of each process first.
 
-        torch 2.13 itself has crashed once in some ten thousand jobs, in gloo's gathering of split tensors. Then the job
-        goes on where it stopped, as torchrun would have it do, and has to come to the same result.
+        torch 2.13 has crashed here once, while gloo gathered split tensors. Then the job goes on where it stopped, as
+        torchrun would have it do, and has to come to the same result.
         """
 
         def work() -> None:
