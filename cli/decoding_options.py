@@ -10,6 +10,8 @@ import typer
 from cli import options, settings
 from cli.completion import complete_checkpoint
 from transformer_core.decoding.config import BatchConfig, SearchConfig
+from transformer_core.decoding.config import LengthPenaltyType as LengthPenaltyChoice
+from transformer_core.decoding.config import Precision as PrecisionChoice
 from transformer_core.decoding.generation import model_search, model_source_limit
 from transformer_core.errors import ConfigError
 
@@ -77,7 +79,7 @@ LengthPenalty = Annotated[
     ),
 ]
 LengthPenaltyType = Annotated[
-    options.LengthPenaltyChoice,
+    LengthPenaltyChoice,
     typer.Option(
         "--length-penalty-type",
         help="avg: divide by length^alpha; gnmt: Wu et al. 2016, equation 14; none.",
@@ -85,7 +87,7 @@ LengthPenaltyType = Annotated[
     ),
 ]
 Precision = Annotated[
-    Literal["auto", "fp32", "bf16", "fp16", "int8"],
+    PrecisionChoice,
     typer.Option(
         "--precision",
         "--dtype",

@@ -26,6 +26,10 @@ from typing import Annotated, Literal
 import typer
 
 from cli.completion import complete_model
+from transformer_core.data.lines import Errors as ErrorsChoice
+from transformer_core.decoding.config import BatchType as BatchTypeChoice
+from transformer_core.training.config import MAX_SEED
+from transformer_core.training.config import Precision as PrecisionChoice
 
 __all__ = [
     "DECODING",
@@ -34,20 +38,16 @@ __all__ = [
     "RUNTIME",
     "STANDARD_STREAM",
     "TRAINING",
-    "BatchSize",
     "BatchType",
-    "BatchTypeChoice",
     "DeepPreset",
     "Device",
     "Errors",
-    "ErrorsChoice",
     "Format",
     "FormatChoice",
     "Html",
     "Input",
     "Inputs",
     "Json",
-    "LengthPenaltyChoice",
     "MetricChoice",
     "Model",
     "ModelOutput",
@@ -56,16 +56,12 @@ __all__ = [
     "Overwrite",
     "Plot",
     "Precision",
-    "PrecisionChoice",
     "Preset",
     "Seed",
     "Source",
-    "Sources",
     "Tag",
     "Target",
-    "Targets",
     "Threads",
-    "TokenizerFile",
     "TrainSources",
     "TrainTargets",
     "ValidSources",
@@ -81,11 +77,7 @@ DECODING = "Decoding"
 TRAINING = "Training"
 RUNTIME = "Runtime"
 
-ErrorsChoice = Literal["strict", "replace"]
 FormatChoice = Literal["text", "tsv", "jsonl"]
-PrecisionChoice = Literal["auto", "fp32", "bf16", "fp16"]
-LengthPenaltyChoice = Literal["avg", "gnmt", "none"]
-BatchTypeChoice = Literal["tokens", "sentences"]
 Preset = Literal["tiny", "small", "base", "big"]
 DeepPreset = Literal["tiny-6-2", "small-6-2", "base-6-2", "base-12-1"]
 
@@ -190,30 +182,6 @@ Target = Annotated[
         readable=False,
         help="Target sentences, line by line beside the source; left out where one file of --input-format tsv or jsonl "
         "holds both.",
-        rich_help_panel=INPUT_OUTPUT,
-    ),
-]
-Sources = Annotated[
-    list[Path],
-    typer.Option(
-        "--src",
-        "-s",
-        "--source",
-        metavar="FILE",
-        readable=False,
-        help="Source sentences, one per line; repeat it for several files.",
-        rich_help_panel=INPUT_OUTPUT,
-    ),
-]
-Targets = Annotated[
-    list[Path],
-    typer.Option(
-        "--tgt",
-        "-t",
-        "--target",
-        metavar="FILE",
-        readable=False,
-        help="Target sentences, line by line beside the source; as many files as sources.",
         rich_help_panel=INPUT_OUTPUT,
     ),
 ]
@@ -329,12 +297,6 @@ Models = Annotated[
         rich_help_panel=MODEL,
     ),
 ]
-TokenizerFile = Annotated[
-    Path,
-    typer.Option(
-        "--tokenizer", metavar="FILE", readable=False, help="Tokenizer file (tokenizer.json).", rich_help_panel=MODEL
-    ),
-]
 
 # --- Decoding
 
@@ -349,10 +311,6 @@ Tag = Annotated[
 
 # --- Runtime
 
-BatchSize = Annotated[
-    int,
-    typer.Option("--batch-size", min=1, help="Size of a batch, in units of --batch-type.", rich_help_panel=RUNTIME),
-]
 BatchType = Annotated[
     BatchTypeChoice,
     typer.Option("--batch-type", help="What --batch-size counts.", rich_help_panel=RUNTIME),
@@ -382,4 +340,7 @@ Precision = Annotated[
     PrecisionChoice,
     typer.Option("--precision", "--dtype", help="Numbers to compute with.", rich_help_panel=RUNTIME),
 ]
-Seed = Annotated[int, typer.Option("--seed", min=0, help="Start of every random choice.", rich_help_panel=RUNTIME)]
+Seed = Annotated[
+    int,
+    typer.Option("--seed", min=0, max=MAX_SEED, help="Start of every random choice.", rich_help_panel=RUNTIME),
+]

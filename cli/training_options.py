@@ -15,6 +15,7 @@ from transformer_core.config import SinusoidForm as SinusoidFormChoice
 from transformer_core.config import TieEmbeddings as TieEmbeddingsChoice
 from transformer_core.experiments.config import NormPlace
 from transformer_core.experiments.config import ShareLayers as ShareLayersChoice
+from transformer_core.training.config import BatchType as BatchTypeChoice
 from transformer_core.training.config import OptimizerName, Schedule
 
 __all__ = [
@@ -198,7 +199,7 @@ BatchSize = Annotated[
     ),
 ]
 BatchType = Annotated[
-    options.BatchTypeChoice,
+    BatchTypeChoice,
     typer.Option(help="tokens: padded, of the longer side; sentences: pairs.", rich_help_panel=OPTIMIZATION),
 ]
 Accumulate = Annotated[

@@ -29,6 +29,7 @@ __all__ = [
     "SOURCE_TOKENIZER",
     "TARGET_TOKENIZER",
     "TOKENIZER_FILES",
+    "checkpoint_name",
     "checkpoint_path",
     "copy_shortlist",
     "hash_file",
@@ -41,6 +42,7 @@ __all__ = [
     "require_decoder",
     "save_architecture",
     "save_tokenizers",
+    "step_of",
     "tokenizer_paths",
     "verify_hashes",
     "write_json",
@@ -144,15 +146,25 @@ def checkpoint_path(folder: Path, checkpoint: str) -> Path:
     if checkpoint == "last":
         name = latest_checkpoint(folder)
     elif checkpoint.isdecimal() and len(checkpoint) <= MAX_STEP_DIGITS:
-        name = f"step-{int(checkpoint):08d}"
+        name = checkpoint_name(int(checkpoint))
     else:
         raise ModelError(f"checkpoint {checkpoint!r} is none; use best, last or the number of a step")
     path = checkpoints / name / "model.safetensors"
     if not path.is_file():
-        steps = sorted(int(entry.name[5:]) for entry in checkpoints.glob("step-*") if _is_checkpoint(entry.name))
-        kept = ", ".join(map(str, steps)) or "none"
+        steps = (step_of(entry.name) for entry in checkpoints.glob("step-*"))
+        kept = ", ".join(str(step) for step in sorted(step for step in steps if step is not None)) or "none"
         raise ModelError(f"{folder}: has no checkpoint {checkpoint}; kept steps: {kept}")
     return path
+
+
+def checkpoint_name(step: int) -> str:
+    """Name what holds the weights of a step."""
+    return f"step-{step:08d}"
+
+
+def step_of(name: str) -> int | None:
+    """Give the step of what `checkpoint_name` may have named; None of everything else."""
+    return int(name[5:]) if re.fullmatch(rf"step-[0-9]{{8,{MAX_STEP_DIGITS}}}", name) else None
 
 
 def latest_checkpoint(folder: Path) -> str:
@@ -163,7 +175,7 @@ def latest_checkpoint(folder: Path) -> str:
     """
     path = folder / "checkpoints" / "LATEST"
     name = read_text(path, MAX_NAME_BYTES).removesuffix("\n")
-    if not _is_checkpoint(name):
+    if step_of(name) is None:
         raise ModelError(f"{path}: is damaged: {name!r} is no name of a checkpoint")
     return name
 
@@ -241,11 +253,6 @@ def verify_hashes(folder: Path) -> list[str]:
         raise ModelError(f"{folder / 'metadata.json'}: holds no hashes to verify; training has not ended yet")
     found = hash_model_files(folder)
     return sorted(name for name in {*recorded, *found} if recorded.get(name) != found.get(name))
-
-
-def _is_checkpoint(name: str) -> bool:
-    """Tell whether the folder of a checkpoint may have this name."""
-    return re.fullmatch(rf"step-[0-9]{{8,{MAX_STEP_DIGITS}}}", name) is not None
 
 
 def _read_tokenizer(path: Path, config: ModelConfig, vocabulary_size: int) -> Tokenizer:

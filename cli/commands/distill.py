@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from cli import options, settings
+from cli import settings
 from cli.commands.train import run_training, train
 from cli.completion import complete_model
 from cli.corpus_options import file_option
 from cli.inherited_options import with_options_of
+from transformer_core.decoding.config import LengthPenaltyType
 from transformer_core.experiments.config import TrainingRun
 from transformer_core.experiments.distillation_config import DistillationConfig, distilled_files
 from transformer_core.experiments.text_config import DataConfig
@@ -108,7 +109,7 @@ def distill(
         ),
     ] = DistillationConfig.length_penalty,
     length_penalty_type: Annotated[
-        options.LengthPenaltyChoice,
+        LengthPenaltyType,
         typer.Option("--length-penalty-type", help="As of translate.", rich_help_panel=TEACHING),
     ] = DistillationConfig.length_penalty_type,
 ) -> None:

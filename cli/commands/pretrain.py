@@ -14,7 +14,7 @@ from transformer_core.experiments.config import (
     TrainingRun,
 )
 from transformer_core.experiments.text_config import RawTextConfig
-from transformer_core.training.config import PretrainingMetric, TrainingConfig
+from transformer_core.training.config import BatchType, PretrainingMetric, TrainingConfig
 from transformer_core.training.distributed import this_job
 
 __all__ = ["pretrain"]
@@ -89,7 +89,7 @@ def pretrain(
     activation_dropout: training_options.ActivationDropout = ArchitectureConfig.activation_dropout,
     batch_size: training_options.BatchSize = None,
     batch_type: Annotated[
-        options.BatchTypeChoice,
+        BatchType,
         typer.Option(help="tokens: padded; sentences: lines.", rich_help_panel=training_options.OPTIMIZATION),
     ] = TrainingConfig.batch_type,
     accumulate: training_options.Accumulate = TrainingConfig.accumulate,

@@ -21,7 +21,7 @@ from tokenizer import (
     train_tokenizer,
 )
 from tokenizer.config import DEFAULT_KIND
-from transformer_core.data.lines import LineReader, open_output
+from transformer_core.data.lines import Errors, LineReader, open_output
 
 __all__ = ["app"]
 
@@ -218,7 +218,7 @@ def _parse_row(tokenizer: Tokenizer, line: str, where: str, *, is_numbers: bool)
         raise TokenizerDataError(f"{where}: {error}{advice}") from None
 
 
-def _read(paths: Sequence[Path], errors: options.ErrorsChoice) -> Iterator[str]:
+def _read(paths: Sequence[Path], errors: Errors) -> Iterator[str]:
     """The lines of several files."""
     if list(paths).count(options.STANDARD_STREAM) > 1:
         raise TokenizerConfigError("standard input (-) can be only one of the files")

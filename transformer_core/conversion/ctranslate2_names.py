@@ -171,10 +171,6 @@ def _norms(config: ModelConfig) -> Iterator[tuple[str, str]]:
         yield f"{ours}.feed_forward_residual.norm", f"{theirs}/ffn/layer_norm"
         if side == "decoder":
             yield f"{ours}.cross_attention_residual.norm", f"{theirs}/attention/layer_norm"
-    if config.query_key_norm:
-        for ours, theirs, _ in _attentions(config):
-            yield f"{ours}.query_norm", f"{theirs}/q_norm"
-            yield f"{ours}.key_norm", f"{theirs}/k_norm"
     if config.norm_first:
         yield "encoder.final_norm", "encoder/layer_norm"
         yield "decoder.final_norm", "decoder/layer_norm"

@@ -20,6 +20,7 @@ from transformer_core.conversion.plain_form import plain_form
 from transformer_core.conversion.requirements import require_attention
 from transformer_core.layers.embedding import SINUSOID_FORMS, sinusoids
 from transformer_core.layers.norm import EPSILON
+from transformer_core.layers.rotary import BASE
 from transformer_core.model_directory import LoadedModel, weights_of
 from transformer_core.model_files import require_decoder, save_tokenizers, write_json
 from transformer_core.new_model import require_free
@@ -124,7 +125,7 @@ def _attributes(config: ModelConfig) -> dict[str, Tensor]:
                 prefix = f"{side}/layer_{number}/self_attention"
                 attributes[f"{prefix}/rotary_dim"] = torch.tensor(0, dtype=torch.int32)  # all of the head
                 attributes[f"{prefix}/rotary_interleave"] = torch.tensor(0, dtype=torch.int8)
-                attributes[f"{prefix}/rotary_base"] = torch.tensor(10_000.0)
+                attributes[f"{prefix}/rotary_base"] = torch.tensor(BASE)
     return attributes | {
         "encoder/embeddings_merge": torch.tensor(0, dtype=torch.int8),
         "encoder/multi_query_attention": torch.tensor(0, dtype=torch.int8),

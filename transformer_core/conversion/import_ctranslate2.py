@@ -38,6 +38,7 @@ from transformer_core.conversion.foreign_vocabulary import (
 from transformer_core.conversion.imported_folder import Imported
 from transformer_core.errors import ConfigError, ModelError
 from transformer_core.layers.embedding import SINUSOID_FORMS, sinusoids
+from transformer_core.layers.rotary import BASE
 from transformer_core.model_files import JOINT_TOKENIZER, SOURCE_TOKENIZER, TARGET_TOKENIZER, read_json
 
 __all__ = ["import_ctranslate2"]
@@ -257,11 +258,11 @@ def _positions(arrays: Arrays, d_model: int, path: Path) -> tuple[Positions, Sin
         ValueError: they are none of ours.
     """
     usual = ModelConfig.sinusoid_form, ModelConfig.max_positions
-    prefix = "encoder/layer_0/self_attention"
-    if f"{prefix}/rotary_dim" in arrays:
-        if _number(arrays, f"{prefix}/rotary_dim") or _number(arrays, f"{prefix}/rotary_interleave"):
-            raise ValueError("its rotary positions are turned in another way than ours")
+    is_rotary = {_is_rotary(arrays, f"{side}/layer_0/self_attention") for side in ("encoder", "decoder")}
+    if is_rotary == {True}:
         return "rotary", *usual
+    if len(is_rotary) > 1:
+        raise ValueError("its positions are rotary on one side alone")
     table = arrays["encoder/position_encodings/encodings"]
     if table.dim() != 2 or table.size(1) != d_model:
         raise ValueError(f"its positions have shape {tuple(table.shape)}")
@@ -271,6 +272,21 @@ def _positions(arrays: Arrays, d_model: int, path: Path) -> tuple[Positions, Sin
         if d_model % 2 == 0 and torch.allclose(table, sinusoids(table.size(0), d_model, form), atol=TABLE_TOLERANCE):
             return "sinusoidal", cast(SinusoidForm, name), ModelConfig.max_positions
     return "learned", ModelConfig.sinusoid_form, table.size(0)
+
+
+def _is_rotary(arrays: Arrays, prefix: str) -> bool:
+    """Tell whether a layer turns queries and keys.
+
+    Raises:
+        ValueError: it does so in another way than ours.
+    """
+    if f"{prefix}/rotary_dim" not in arrays:
+        return False
+    base = arrays.get(f"{prefix}/rotary_base", torch.tensor(BASE))
+    others = [_number(arrays, f"{prefix}/{name}") for name in ("rotary_dim", "rotary_interleave")]
+    if any(others) or float(base.flatten()[0]) != BASE:
+        raise ValueError("its rotary positions are turned in another way than ours")
+    return True
 
 
 def _ties(arrays: Arrays) -> TieEmbeddings:

@@ -98,6 +98,18 @@ class PieceSearch:
         return dict(zip(names, found, strict=True))
 
     def _find(self, pieces: Sequence[Piece]) -> list[list[Hypothesis]]:
+        begun: list[tuple[Strategy, int]] | None = None
+        while begun is None:
+            begun = self._try_to_search(pieces)
+        strategies = {id(strategy): strategy for strategy, _ in begun}
+        found = {name: strategy.hypotheses() for name, strategy in strategies.items()}  # each gives all at once
+        return [
+            self._merged(found[id(strategy)][place * self._copies : (place + 1) * self._copies])
+            for strategy, place in begun
+        ]
+
+    def _try_to_search(self, pieces: Sequence[Piece]) -> list[tuple[Strategy, int]] | None:
+        """Search; give what `_begin` gives for each piece; None where merging needs too much memory, and then stops."""
         cohorts: Cohorts[StepState] | None = None
         if self._is_merging and pieces:
             num_candidates = self._strategy(pieces[:1]).num_candidates
@@ -115,13 +127,8 @@ class PieceSearch:
                     cohorts.finish()
         except NoRoomError:
             self._is_merging = False
-            return self._find(pieces)
-        strategies = {id(strategy): strategy for strategy, _ in begun}
-        found = {name: strategy.hypotheses() for name, strategy in strategies.items()}  # each gives all at once
-        return [
-            self._merged(found[id(strategy)][place * self._copies : (place + 1) * self._copies])
-            for strategy, place in begun
-        ]
+            return None
+        return begun
 
     def _begin(self, pieces: Sequence[Piece], cohorts: Cohorts[StepState] | None) -> list[tuple[Strategy, int]]:
         """Encode a batch and begin its search.

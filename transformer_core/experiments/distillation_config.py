@@ -3,8 +3,9 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
+from transformer_core.data.lines import Errors
 from transformer_core.decoding.config import LengthPenaltyType, SearchConfig
 from transformer_core.decoding.generation import model_search
 from transformer_core.errors import ConfigError
@@ -27,7 +28,7 @@ class DistillationConfig:
     n_best: int = 1  # different hypotheses of a line that are learned, at most
     length_penalty: float = SearchConfig.length_penalty
     length_penalty_type: LengthPenaltyType = SearchConfig.length_penalty_type
-    errors: Literal["strict", "replace"] = "strict"  # what bytes that are not UTF-8 do
+    errors: Errors = "strict"  # what bytes that are not UTF-8 do
 
     def __post_init__(self) -> None:
         if not self.teachers:

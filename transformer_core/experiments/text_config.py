@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import ClassVar, Literal
 
 from tokenizer.config import TrainedKind
+from transformer_core.data.lines import Errors
 from transformer_core.data.records import PAIR_KEYS, PLAIN, InputFormat, RecordForm
 from transformer_core.errors import ConfigError
 
@@ -37,7 +38,7 @@ class DataConfig:
     max_length: int = 256  # tokens a side of a training pair may have; longer pairs are dropped and counted
     bpe_dropout: float = 0.0  # share of the merges left out whenever a training pair is seen
     unigram_alpha: float | None = None  # draws the cuts of words by their probability to this power; None: the best
-    errors: Literal["strict", "replace"] = "strict"  # what bytes that are not UTF-8 do
+    errors: Errors = "strict"  # what bytes that are not UTF-8 do
     weights: tuple[float, ...] = ()  # share of the batches that each pair of training files has; (): as large as it is
     shortlist: bool = False  # learn in the end which target tokens go with which source tokens (lexicon/)
     tags: tuple[str, ...] = ()  # what the sources of each pair of files, for training and for validation, begin with
@@ -122,7 +123,7 @@ class RawTextConfig:
     tokenizer_kind: LearnedKind = DataConfig.tokenizer_kind  # of the tokenizer that is learned
     vocabulary_size: int | None = None  # of the tokenizer that is learned; None follows from the data
     max_length: int = DataConfig.max_length  # tokens a line may have; longer ones are cut into pieces and counted
-    errors: Literal["strict", "replace"] = DataConfig.errors  # what bytes that are not UTF-8 do
+    errors: Errors = DataConfig.errors  # what bytes that are not UTF-8 do
     weights: tuple[float, ...] = ()  # share of the batches that each file has; (): as large as it is
     tags: ClassVar[tuple[str, ...]] = ()  # raw text has none
     form: ClassVar[RecordForm] = PLAIN  # nor has it columns

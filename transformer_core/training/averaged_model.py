@@ -8,7 +8,7 @@ from typing import Any
 from transformer_core.config import ModelConfig
 from transformer_core.errors import ConfigError, ModelError
 from transformer_core.model_directory import shapes_of
-from transformer_core.model_files import checkpoint_path, read_config, read_json, read_tokenizers
+from transformer_core.model_files import checkpoint_path, read_config, read_json, read_tokenizers, step_of
 from transformer_core.new_model import NewModel, require_free, write_model
 from transformer_core.provenance import describe_weights
 from transformer_core.training.averaging import mean_weights
@@ -67,12 +67,12 @@ def saved_steps(folder: Path) -> dict[int, Path]:
     """Give the weights that a model folder holds by their step: snapshots, and checkpoints that are not extra."""
     checkpoints = folder / "checkpoints"
     saved = {
-        int(path.name.removeprefix("step-")): path / "model.safetensors"
-        for path in checkpoints.glob("step-[0-9]*")
-        if read_json(path / "state.json").get("is_extra") is False
+        step: path / "model.safetensors"
+        for path in checkpoints.glob("step-*")
+        if (step := step_of(path.name)) is not None and read_json(path / "state.json").get("is_extra") is False
     }
-    snapshots = (checkpoints / "snapshots").glob("step-[0-9]*.safetensors")
-    return saved | {int(path.stem.removeprefix("step-")): path for path in snapshots}
+    snapshots = (checkpoints / "snapshots").glob("step-*.safetensors")
+    return saved | {step: path for path in snapshots if (step := step_of(path.stem)) is not None}
 
 
 def average_models(sources: Sequence[WeightsOfModel], folder: Path, command: str = "") -> None:

@@ -24,7 +24,14 @@ from transformer_core.errors import ModelError
 from transformer_core.layers.low_rank import low_rank_layers
 from transformer_core.model import Transformer
 from transformer_core.model_directory import expected_shapes, plain_parameters, weights_of
-from transformer_core.model_files import checkpoint_path, latest_checkpoint, read_json, write_json
+from transformer_core.model_files import (
+    checkpoint_name,
+    checkpoint_path,
+    latest_checkpoint,
+    read_json,
+    step_of,
+    write_json,
+)
 from transformer_core.training.adaptation import adapter_weights, base_weights, set_parameters
 from transformer_core.training.optimizer import ModelOptimizer
 from transformer_core.training.sharding import gathered
@@ -34,7 +41,6 @@ __all__ = ["Checkpoints", "TrainingState", "set_weights"]
 
 ADAPTERS, BASE = "adapters.safetensors", "base.safetensors"
 MAX_COUNT = 1 << 53  # of anything that is counted in a state
-STEP_PATTERN = "step-" + 8 * "[0-9]"
 
 
 @dataclass(kw_only=True)
@@ -90,7 +96,7 @@ class Checkpoints:
         optimizer_state = gathered(optimizer.state(), is_wanted=self.is_writer)
         if not self.is_writer:
             return None
-        name = _step_name(state.step)
+        name = checkpoint_name(state.step)
         if self._latest_name() == name:  # the same step again, so the same weights
             return self.save_state(state)
         temporary = self.folder / f".{name}.tmp"
@@ -115,7 +121,7 @@ class Checkpoints:
 
     def save_state(self, state: TrainingState) -> None:
         """Renew the state in the newest checkpoint, which is of the same step."""
-        write_json(self.folder / _step_name(state.step) / "state.json", asdict(state))
+        write_json(self.folder / checkpoint_name(state.step) / "state.json", asdict(state))
 
     def latest(self) -> Path | None:
         """Where the newest checkpoint is; None if there is none yet.
@@ -140,9 +146,8 @@ class Checkpoints:
         set_weights(model, read_weights(weights_path, expected_shapes(model)))
         self._load_adapters(model, weights_path.parent)
         state = _read_state(weights_path.with_name("state.json"))
-        if state.step > state.num_skipped:  # the optimizer has made a step
-            path = weights_path.with_name("optimizer.safetensors")
-            optimizer.load_state(read_weights(path, optimizer.state_shapes()))
+        optimizer_path = weights_path.with_name("optimizer.safetensors")
+        optimizer.load_state(read_weights(optimizer_path, optimizer.state_shapes()))
         return state
 
     def _save_adapters(self, model: Transformer, folder: Path) -> None:
@@ -170,7 +175,7 @@ class Checkpoints:
 
     def snapshot_path(self, step: int) -> Path:
         """Where the weights of a step lie."""
-        return self._snapshots / f"{_step_name(step)}.safetensors"
+        return self._snapshots / f"{checkpoint_name(step)}.safetensors"
 
     @property
     def _snapshots(self) -> Path:
@@ -182,10 +187,10 @@ class Checkpoints:
     def _prune(self, state: TrainingState) -> None:
         """Remove what neither a resumed run nor the user needs; the newest checkpoint is on disk by now."""
         regular = []
-        for path in sorted(self.folder.glob(STEP_PATTERN)):
-            if path.name == _step_name(state.step):
+        for step, path in self._saved():
+            if step == state.step:
                 continue
-            if _step_of(path.name) < state.step and _is_regular(path):
+            if step < state.step and _is_regular(path):
                 regular.append(path)
             else:
                 shutil.rmtree(path, ignore_errors=True)
@@ -196,11 +201,16 @@ class Checkpoints:
             if path not in kept:
                 path.unlink(missing_ok=True)
 
+    def _saved(self) -> list[tuple[int, Path]]:
+        """List the checkpoints by their step."""
+        steps = ((step_of(path.name), path) for path in self.folder.glob("step-*"))
+        return sorted((step, path) for step, path in steps if step is not None)
+
     def _remove_leftovers(self) -> None:
         """Remove what a killed run did not come to rename."""
         for path in self.folder.glob(".step-*.tmp"):
             shutil.rmtree(path, ignore_errors=True)
-        for folder in (self.folder, self._snapshots, *self.folder.glob(STEP_PATTERN)):
+        for folder in (self.folder, self._snapshots, *(path for _, path in self._saved())):
             remove_temporary_files(folder)
 
 
@@ -250,11 +260,3 @@ def _is_regular(path: Path) -> bool:
         return not _read_state(path / "state.json").is_extra
     except ModelError:
         return False
-
-
-def _step_name(step: int) -> str:
-    return f"step-{step:08d}"
-
-
-def _step_of(name: str) -> int:
-    return int(name.removeprefix("step-"))

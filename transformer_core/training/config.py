@@ -1,11 +1,13 @@
 """TrainingConfig: how a model is trained. Imports no torch, so that the command line can offer the defaults."""
 
+from collections.abc import Collection
 from dataclasses import dataclass, fields, replace
 from typing import Literal, Self, get_args
 
 from transformer_core.errors import ConfigError
 
 __all__ = [
+    "MAX_SEED",
     "BatchType",
     "Metric",
     "OptimizerName",
@@ -20,6 +22,7 @@ Schedule = Literal["auto", "inverse-sqrt", "cosine", "linear", "wsd", "constant"
 TranslationMetric = Literal["loss", "bleu", "chrf", "wer", "cer", "exact"]
 PretrainingMetric = Literal["loss", "accuracy"]
 Metric = TranslationMetric | PretrainingMetric
+MAX_SEED = 2**32 - 1  # what is made of it and of a step fits torch's 64 bits
 METRICS = tuple(dict.fromkeys((*get_args(TranslationMetric), *get_args(PretrainingMetric))))
 BatchType = Literal["tokens", "sentences"]
 OptimizerName = Literal["auto", "adamw", "muon"]
@@ -75,8 +78,7 @@ class TrainingConfig:
             ("optimizer", get_args(OptimizerName)),
             ("precision", get_args(Precision)),
         ):
-            if getattr(self, name) not in choices:
-                raise ConfigError(f"{name} ({getattr(self, name)!r}) must be one of {', '.join(choices)}")
+            _require_choice(name, getattr(self, name), choices)
         at_least = {
             **dict.fromkeys(("batch_size", "accumulate", "keep_last", "log_every", "valid_beam_size"), 1),
             **dict.fromkeys(("max_steps", "max_epochs", "valid_every", "save_every", "threads"), 1),
@@ -98,6 +100,8 @@ class TrainingConfig:
             value = getattr(self, name)
             if value is not None and not value >= low:
                 raise ConfigError(f"{name} ({value}) must be at least {low}")
+        if self.seed > MAX_SEED:
+            raise ConfigError(f"seed ({self.seed}) must be at most {MAX_SEED}")
         for name in ("momentum", "beta1", "beta2", "label_smoothing", "final_dropout", "ema_decay"):
             value = getattr(self, name)
             if value is not None and not 0 <= value < 1:
@@ -115,3 +119,13 @@ class TrainingConfig:
         known = {item.name for item in fields(self)}
         assert known >= set(values), f"no such fields: {set(values) - known}"
         return replace(self, **{name: value for name, value in values.items() if getattr(self, name) is None})  # type: ignore[arg-type]
+
+
+def _require_choice(name: str, value: str, choices: Collection[str]) -> None:
+    """See that a value is one of a few.
+
+    Raises:
+        ConfigError: it is not.
+    """
+    if value not in choices:
+        raise ConfigError(f"{name} ({value!r}) must be one of {', '.join(choices)}")

@@ -141,7 +141,7 @@ class Learner:
             for weight in weights:
                 assert weight.grad is not None
                 weight.grad /= scale.factor
-        norm = nn.utils.clip_grad_norm_(weights, self.config.clip_norm or math.inf, foreach=True)
+        norm = nn.utils.clip_grad_norm_(weights, self.config.clip_norm or math.inf)
         return norm.full_tensor() if is_split(norm) else norm
 
     def autocast(self) -> AbstractContextManager[None]:

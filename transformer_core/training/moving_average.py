@@ -32,12 +32,13 @@ class MovingAverage:
         self._num_updates = 0
 
     @torch.no_grad()
-    def follow(self) -> None:
-        """Take in the weights after an update."""
+    def follow(self, is_finite: Tensor) -> None:
+        """Take in the weights after an update; is_finite: scalar bool, False where it was left out."""
         decay = min(self.decay, (1 + self._num_updates) / (10 + self._num_updates))
         self._num_updates += 1
+        share = is_finite.float() * (1 - decay)
         for name, weight in self._weights.items():
-            self._means[name].lerp_(weight, 1 - decay)
+            self._means[name].lerp_(weight, share)
 
     @contextmanager
     def in_place(self) -> Iterator[None]:

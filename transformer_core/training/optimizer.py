@@ -38,8 +38,10 @@ class ModelOptimizer:
             {"params": vectors, "weight_decay": 0.0, RATE_FACTOR: factor},
         ]
         self._named = named
-        device = next(model.parameters()).device
-        self.loss_scale = LossScale(device) if config.precision == "fp16" else None  # by which the loss is multiplied
+        self._device = next(model.parameters()).device
+        self.loss_scale = (
+            LossScale(self._device) if config.precision == "fp16" else None
+        )  # by which the loss is multiplied
         self.moving_average = MovingAverage(named, config.ema_decay) if config.ema_decay else None
         self._optimizers: list[torch.optim.Optimizer] = []
         if config.optimizer == "muon":
@@ -60,16 +62,24 @@ class ModelOptimizer:
             learning_rate: before the factors of the groups.
             is_finite: scalar bool, whether all gradients are.
         """
-        is_infinite = (~is_finite).float()
         for optimizer in self._optimizers:
             for group in optimizer.param_groups:
                 group["lr"] = learning_rate * group.get(RATE_FACTOR, 1.0)
-            optimizer.found_inf = is_infinite  # type: ignore[attr-defined]  # AdamW looks for it, as torch's GradScaler sets it
-            optimizer.step()
+        self._step_if(is_finite)
         if self.loss_scale is not None:
             self.loss_scale.follow(is_finite)
         if self.moving_average is not None:
-            self.moving_average.follow()
+            self.moving_average.follow(is_finite)
+
+    def make_state(self) -> None:
+        """Take the memory that the first step would take; the weights must have gradients, and nothing changes."""
+        self._step_if(torch.tensor(False, device=self._device))
+
+    def _step_if(self, is_finite: Tensor) -> None:
+        for optimizer in self._optimizers:
+            # AdamW looks for it, as torch's GradScaler sets it
+            optimizer.found_inf = (~is_finite).float()  # type: ignore[attr-defined]
+            optimizer.step()
 
     def zero_grad(self) -> None:
         """Forget the gradients."""

@@ -288,8 +288,11 @@ class Trainer:
         """Run the batch that needs the most memory, so that running out of it shows in the first second."""
         batch = self.batching.largest(self.task.training)
         batch = self.learner.prepare(batch, 0)
+        num_tokens = batch.num_target_tokens * self.job.world_size
         try:
-            self.learner.sum_gradients([batch], batch.num_target_tokens * self.job.world_size, 0)
+            self.learner.sum_gradients([batch], num_tokens, 0)
+            self.optimizer.make_state()
+            self.learner.sum_gradients([batch], num_tokens, 0)  # now beside what the optimizer keeps
         except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error):
                 raise

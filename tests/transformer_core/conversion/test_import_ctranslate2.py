@@ -17,6 +17,7 @@ from tests.transformer_core.conversion.models import (
 )
 from tokenizer import Tokenizer
 from transformer_core.config import StackConfig
+from transformer_core.conversion.ctranslate2_file import read_arrays, write_arrays
 from transformer_core.conversion.export_ctranslate2 import Quantization, export_ctranslate2
 from transformer_core.conversion.foreign_vocabulary import Direction
 from transformer_core.conversion.import_folder import import_folder
@@ -94,6 +95,31 @@ def test_ctranslate2_agrees_on_what_int8_makes_of_it(beam_size: int, tmp_path: P
     assert len(ended(expected)) >= 4
     for index in ended(expected):
         assert results[index].hypotheses[0] == [names[token] for token in expected[index].hypotheses[0].token_ids]
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "reason"),
+    [
+        ("decoder/layer_0/self_attention/rotary_base", torch.tensor(500_000.0), "turned in another way than ours"),
+        (
+            "encoder/layer_0/self_attention/rotary_dim",
+            torch.tensor(4, dtype=torch.int32),
+            "turned in another way than ours",
+        ),
+        ("encoder/layer_0/self_attention/rotary_dim", None, "rotary on one side alone"),
+    ],
+)
+def test_other_rotary_positions_are_refused(name: str, value: torch.Tensor | None, reason: str, tmp_path: Path) -> None:
+    export_ctranslate2(save_model(tmp_path / "model", tokenizer(), values=SHAPES["modern"]), tmp_path / "theirs")
+    path = tmp_path / "theirs" / "model.bin"
+    arrays = dict(read_arrays(path))
+    if value is None:
+        del arrays[name]
+    else:
+        arrays[name] = value
+    write_arrays(path, arrays)
+    with pytest.raises(ModelError, match=reason):
+        import_folder(tmp_path / "theirs", tmp_path / "ours", Direction())
 
 
 @pytest.fixture(scope="module")

@@ -1,4 +1,5 @@
 import math
+import weakref
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -10,6 +11,7 @@ from tests.transformer_core.decoding.random_model import random_lines, random_mo
 from tokenizer import TokenizerConfig, train_tokenizer
 from transformer_core.config import Positions
 from transformer_core.decoding.config import BatchConfig, LineGuide, SearchConfig
+from transformer_core.decoding.piece_search import Piece, PieceSearch
 from transformer_core.decoding.scoring import Scorer
 from transformer_core.decoding.step import StepState
 from transformer_core.decoding.translation import Translation
@@ -21,7 +23,8 @@ LINES = ["", *random_lines(40), "   ", *random_lines(60, seed=1), "ba", "qqq ba 
 GREEDY = SearchConfig(beam_size=1, max_length=12)
 BEAM = SearchConfig(beam_size=5, n_best=3, max_length=12)
 SAMPLE = SearchConfig(sample=True, beam_size=1, n_best=2, max_length=12, top_p=0.95)
-SEARCHES = [GREEDY, BEAM, SAMPLE]
+UNEVEN = replace(BEAM, max_length=40, max_length_ratio=1.0)  # some end early, and what is left of batches is merged
+SEARCHES = [GREEDY, BEAM, SAMPLE, UNEVEN]
 
 
 def make(
@@ -242,12 +245,20 @@ def test_greedy_search_finds_the_same_without_scores() -> None:
 
 def test_what_does_not_fit_together_is_decoded_apart(monkeypatch: pytest.MonkeyPatch) -> None:
     def run_out(self: StepState, other: StepState) -> None:
+        too_large.append(weakref.ref(self))
         raise MemoryError
 
-    lines = random_lines(40)
-    expected = make(BEAM, batch_size=40).translate(lines)
+    def watched_try(self: PieceSearch, pieces: Sequence[Piece]) -> object:
+        assert all(state() is None for state in too_large)  # its memory is free for the second try
+        return try_to_search(self, pieces)
+
+    lines, try_to_search = random_lines(40), PieceSearch._try_to_search
+    too_large: list[weakref.ref[StepState]] = []
+    expected = make(UNEVEN, batch_size=200).translate(lines)
     monkeypatch.setattr(StepState, "merge", run_out)
-    assert_same(make(BEAM, batch_size=40).translate(lines), expected)
+    monkeypatch.setattr(PieceSearch, "_try_to_search", watched_try)
+    assert_same(make(UNEVEN, batch_size=200).translate(lines), expected)
+    assert too_large
 
 
 @pytest.mark.parametrize("precision", ["bf16", "fp16", "int8"])

@@ -71,6 +71,13 @@ def test_the_last_weights_of_a_model_are_those_that_were_due(model: Path) -> Non
     assert [source.path for source in find_weights([model], 2)] == [saved[20], saved[30]]
 
 
+def test_what_a_user_put_beside_the_checkpoints_is_none(model: Path) -> None:
+    for name in ("step-00000010", "snapshots/step-00000020.safetensors"):
+        path = model / "checkpoints" / name
+        path.rename(path.with_name(f"{path.stem}.old{path.suffix}"))
+    assert sorted(saved_steps(model)) == [30]
+
+
 def test_weights_can_be_chosen(model: Path) -> None:
     found = find_weights([model], checkpoints=["10", "35", "last", "best"])
     extra = model / "checkpoints" / "step-00000035" / "model.safetensors"

@@ -30,6 +30,7 @@ from transformer_core.training.config import TrainingConfig
         ({"beta1": 1.0}, "beta1 (1.0) must be at least 0 and below 1"),
         ({"label_smoothing": -0.1}, "label_smoothing (-0.1) must be at least 0 and below 1"),
         ({"learning_rate": math.inf}, "learning_rate (inf) must be above 0"),
+        ({"seed": 2**32}, "seed (4294967296) must be at most 4294967295"),
         ({"max_time": 0.0}, "max_time (0.0) must be above 0"),
     ],
 )

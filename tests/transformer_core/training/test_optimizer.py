@@ -123,6 +123,29 @@ def test_a_step_with_gradients_that_are_not_finite_changes_nothing(name: Optimiz
     assert all(torch.equal(states[0][key], states[1][key]) for key in states[1])
 
 
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_the_memory_of_the_first_step_can_be_taken_before_it(name: OptimizerName) -> None:
+    prepared, fresh = random_model(20), random_model(20)
+    optimizers = [ModelOptimizer(model, config_of(name, ema_decay=0.5)) for model in (prepared, fresh)]
+    for parameter in prepared.parameters():
+        parameter.grad = torch.randn_like(parameter)
+    optimizers[0].make_state()
+    assert optimizers[0].state().keys() == optimizers[0].state_shapes().keys()
+    for model, optimizer in zip((prepared, fresh), optimizers, strict=True):
+        make_steps(model, optimizer, range(2))
+    states = [optimizer.state() for optimizer in optimizers]
+    assert all(torch.equal(states[0][key], states[1][key]) for key in states[1])
+
+
+def test_the_moving_average_does_not_follow_a_step_that_was_left_out() -> None:
+    model = random_model(20)
+    optimizer = ModelOptimizer(model, config_of("adamw", ema_decay=0.5))
+    make_steps(model, optimizer, range(2))
+    before = {key: mean.clone() for key, mean in optimizer.state().items() if key.endswith("/moving_average")}
+    optimizer.step(0.01, is_finite=torch.tensor(False))
+    assert all(torch.equal(optimizer.state()[key], mean) for key, mean in before.items())
+
+
 def test_the_factor_of_fp16_is_halved_by_infinite_gradients_and_doubled_after_many_good_ones() -> None:
     scale = LossScale(torch.device("cpu"))
     factors = []
