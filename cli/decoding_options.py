@@ -91,7 +91,8 @@ Precision = Annotated[
     typer.Option(
         "--precision",
         "--dtype",
-        help="Numbers to compute with: auto is fp32 on a CPU and bf16 on a GPU; int8, on a CPU, pays for wide models.",
+        help="Numbers to compute with: auto is bf16 on a GPU that is fast in it, else fp32; int8, on a CPU, pays for "
+        "wide models.",
         rich_help_panel=options.RUNTIME,
     ),
 ]

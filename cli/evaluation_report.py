@@ -6,6 +6,7 @@ from json import dumps
 from pathlib import Path
 
 from cli import console
+from cli.text_table import columns
 from transformer_core.evaluation.metrics import MetricScore
 
 __all__ = ["EvaluationReport"]
@@ -51,9 +52,8 @@ class EvaluationReport:
             row += [score.label, self._to_text(score)]
             row += [score.details] if console.is_verbose() else []
             rows.append([*row, score.signature])
-        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-        for row in rows:
-            console.write_line("  ".join(cell.ljust(size) for cell, size in zip(row, widths, strict=True)).rstrip())
+        for line in columns(rows):
+            console.write_line(line)
 
     def _to_text(self, score: MetricScore) -> str:
         return score.text(1 if self.width is None else self.width)

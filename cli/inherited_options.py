@@ -1,4 +1,4 @@
-"""A command with all the options of another one: `distill` trains, so it takes whatever `train` takes."""
+"""A command with the options of another one: `pretrain` and `distill` train, so they take what `train` takes."""
 
 import inspect
 from collections.abc import Callable, Collection, Mapping
@@ -12,7 +12,7 @@ def with_options_of(
 ) -> Callable[[Callable[..., None]], Callable[..., None]]:
     """Decorate a command so that it has the parameters of `base`, but for those in `without`, beside its own.
 
-    A parameter of its own with the name of one of `base` stands in the place of that one; the others come last. The
+    A parameter of its own with the name of one of `base` stands in the place of that one; the others come first. The
     command itself is called with its own; it finds the values of all in `context.params`.
 
         @with_options_of(train)
@@ -22,8 +22,8 @@ def with_options_of(
     def extend(command: Callable[..., None]) -> Callable[..., None]:
         own = inspect.signature(command).parameters
         inherited = {name: item for name, item in inspect.signature(base).parameters.items() if name not in without}
-        first = [parameter for name, parameter in own.items() if parameter.default is parameter.empty]
-        names = dict.fromkeys([*(parameter.name for parameter in first), *inherited, *own])
+        first = [name for name, item in own.items() if item.default is item.empty or name not in inherited]
+        names = [*first, *(name for name in inherited if name not in first)]
 
         @wraps(command)
         def extended(**values: object) -> None:

@@ -103,10 +103,12 @@ class Tally:
         )
 
 
-def warn_of_input(num_invalid: int) -> None:
-    """Warn of lines with bytes that were not UTF-8."""
+def warn_of_input(num_invalid: int, name: str | None = None) -> None:
+    """Warn of lines with bytes that were not UTF-8; name: of the file, where there are several."""
     if num_invalid:
-        console.warn(f"{_counted(num_invalid, 'line')} with bytes that are not UTF-8: U+FFFD stands in their place")
+        where = "" if name is None else f"{name}: "
+        lines = _counted(num_invalid, "line")
+        console.warn(f"{where}{lines} with bytes that are not UTF-8: U+FFFD stands in their place")
 
 
 def warn_of_halvings(num_halvings: int) -> None:

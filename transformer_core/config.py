@@ -4,6 +4,7 @@ Imports no torch, so that the command line can offer its presets and defaults wi
 """
 
 import json
+import math
 import reprlib
 from dataclasses import asdict, dataclass, field, replace
 from typing import Literal, Self, get_args
@@ -83,7 +84,7 @@ class StackConfig:
             if self.num_heads % self.num_key_value_heads:
                 raise ConfigError(
                     f"num_heads ({self.num_heads}) must be divisible by num_key_value_heads "
-                    f"({self.num_key_value_heads}): each of those serves as many queries"
+                    f"({self.num_key_value_heads}): each head of keys and values serves the same number of query heads"
                 )
 
     @property
@@ -162,6 +163,11 @@ class ModelConfig:
     def is_encoder_only(self) -> bool:
         """Whether there is no decoder: an encoder that was pretrained to predict masked tokens of its own input."""
         return self.decoder.num_layers == 0
+
+    @property
+    def max_length(self) -> float:
+        """Tokens that a sequence may have, bos or eos aside; only learned positions limit it."""
+        return self.max_positions - 1 if self.positions == "learned" else math.inf
 
     def _require_mixers(self) -> None:
         """See that each stack can be made of its sequence layer."""

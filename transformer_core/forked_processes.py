@@ -38,8 +38,9 @@ def forked_processes(
     """Start a program and fork it; end all of them when the block does.
 
     Args:
-        prepare: is called once, in a program of its own, and starts no thread there. What it gives is called once in
-            every fork, and gives what is called there for each item. It can be pickled, as items and results can.
+        prepare: runs once, in a program of its own, where it starts no thread, and returns `begin`; `begin` runs once
+            in each fork and returns the function that is applied to each item. It can be pickled, as items and results
+            can.
         count: of the forks.
         work: what they do, in the past tense, for messages.
         option: says how many there are, for messages.

@@ -261,7 +261,8 @@ class Transformer(nn.Module):
     def step(self, token_ids: Tensor, state: DecoderState) -> Tensor:
         """Feed one token of each hypothesis, (rows,) int64, and advance the state -> (rows, d_model)."""
         state.ancestry.begin_position()
-        return self.decoder.step(self.target_embedding.step(token_ids, state.ancestry.place), state)
+        place, furthest = state.ancestry.place, state.ancestry.furthest
+        return self.decoder.step(self.target_embedding.step(token_ids, place, furthest), state)
 
     def set_dropout(self, share: float) -> None:
         """Drop another share from embeddings and sublayers than the config says; training may change it on its way."""

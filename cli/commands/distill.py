@@ -18,7 +18,7 @@ from transformer_core.experiments.distillation_config import DistillationConfig,
 from transformer_core.experiments.text_config import DataConfig
 
 if TYPE_CHECKING:
-    from transformer_core.experiments.corpus_preparation import Progress
+    from transformer_core.experiments.progress import Progress
     from transformer_core.training.progress import Listener
     from transformer_core.training.trainer import TrainingResult
 

@@ -22,6 +22,7 @@ from cli.decoding_options import (
 from cli.prompt import line_count, typed_input
 from cli.translation_output import LineNumbers, warn_of_halvings, warn_of_input
 from transformer_core.data.lines import LineReader, open_output
+from transformer_core.data.tsv import join_row
 from transformer_core.decoding.config import BatchConfig, SearchConfig
 from transformer_core.decoding.generation import model_length_ratio
 from transformer_core.errors import ConfigError, ModelError
@@ -119,11 +120,11 @@ class _Form:
             case "text":
                 return filled.text
             case "tsv":
-                cells = [filled.text.replace("\t", " ")]
+                cells = [filled.text]
                 for candidates in filled.masks:
                     for candidate in candidates:
-                        cells += [candidate.token.replace("\t", " "), f"{candidate.probability:.{DIGITS}f}"]
-                return "\t".join(cells)
+                        cells += [candidate.token, f"{candidate.probability:.{DIGITS}f}"]
+                return join_row(cells)
             case "jsonl":
                 masks = [
                     [{"token": found.token, "probability": round(found.probability, DIGITS)} for found in candidates]

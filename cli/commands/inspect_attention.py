@@ -11,6 +11,7 @@ import typer
 
 from cli import console, options
 from cli.decoding_options import Checkpoint, load_for_decoding
+from cli.translation_output import warn_of_input
 from tokenizer.atomic_file import write_text
 from transformer_core.config import AttentionKind
 from transformer_core.data.lines import LineReader
@@ -141,8 +142,7 @@ def _sentence() -> str:
         line = next(lines, "")
         if next(lines, None) is not None:
             raise DataError(f"{reader.name}: has more than one line; attention is looked at for one sentence")
-        if reader.num_invalid:
-            console.warn(f"{reader.name}: has bytes that are not UTF-8; U+FFFD stands in their place")
+        warn_of_input(reader.num_invalid)
     return line
 
 

@@ -22,10 +22,12 @@ from cli.decoding_options import (
     load_for_decoding,
     search_config,
 )
+from cli.translation_output import warn_of_input
 from transformer_core.data.json_lines import join_object
-from transformer_core.data.lines import LineWriter, open_output
+from transformer_core.data.lines import REPLACEMENT, LineWriter, open_output
 from transformer_core.data.pairs import read_pair_records
 from transformer_core.data.records import PAIR_KEYS, Record, RecordForm
+from transformer_core.data.tsv import join_row
 from transformer_core.decoding.config import BatchConfig, SearchConfig
 from transformer_core.errors import ConfigError, DataError
 
@@ -120,10 +122,11 @@ def score(
         batch_config(context.params, loaded.generation),
         str(target),
     )
-    totals = _Totals()
+    totals, num_replaced = _Totals(), 0
     with open_output(output) as writer:
         while window := list(islice(records, buffer_size)):
             pairs = [(record.texts[0], record.texts[1]) for record in window]
+            num_replaced += sum(REPLACEMENT in source + target for source, target in pairs)
             for record, pair_score in zip(window, scorer.score(pairs, totals.num_lines + 1), strict=True):
                 totals.add(pair_score)
                 if not summary:
@@ -131,6 +134,8 @@ def score(
             writer.flush()
         if summary:
             totals.write(writer, str(target), is_json=json)
+    if errors == "replace":
+        warn_of_input(num_replaced)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -159,8 +164,8 @@ class _Form:
         cells = [f"{number:.{DIGITS}f}"]
         if self.per_token:
             for token, value in zip(tokens, log_probabilities, strict=True):
-                cells += [token.replace("\t", " "), f"{value:.{DIGITS}f}"]
-        return "\t".join(cells)
+                cells += [token, f"{value:.{DIGITS}f}"]
+        return join_row(cells)
 
 
 @dataclass(kw_only=True)

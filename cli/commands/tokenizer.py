@@ -10,6 +10,7 @@ import typer
 
 from cli import console, options, settings
 from cli.tokenizer_report import to_json, to_text
+from cli.translation_output import warn_of_input
 from tokenizer import (
     Normalization,
     Tokenizer,
@@ -136,7 +137,7 @@ def encode(
             for row in loaded.encode_batch(window):
                 writer.write_line(" ".join(map(str, row) if ids else loaded.tokens(row)))
             writer.flush()
-    _warn_of_invalid(reader)
+    warn_of_input(reader.num_invalid, reader.name)
 
 
 @app.command()
@@ -163,7 +164,7 @@ def decode(
             for line in loaded.decode_batch(rows):
                 writer.write_line(line)
             writer.flush()
-    _warn_of_invalid(reader)
+    warn_of_input(reader.num_invalid, reader.name)
 
 
 @app.command()
@@ -191,7 +192,7 @@ def info(
     if check is not None:
         with LineReader(check, errors=errors) as reader, console.progress("checking", unit="lines") as advance:
             report = check_round_trip(loaded, _counted(reader, advance))
-        _warn_of_invalid(reader)
+        warn_of_input(reader.num_invalid, reader.name)
     if json:
         console.write_line(to_json(file, loaded, check, report))
     else:
@@ -226,18 +227,13 @@ def _read(paths: Sequence[Path], errors: Errors) -> Iterator[str]:
         _hint_at_terminal(path)
         with LineReader(path, errors=errors) as reader:
             yield from reader
-        _warn_of_invalid(reader)
+        warn_of_input(reader.num_invalid, reader.name)
 
 
 def _counted(reader: LineReader, advance: Callable[[int], None]) -> Iterator[str]:
     for line in reader:
         advance(1)
         yield line
-
-
-def _warn_of_invalid(reader: LineReader) -> None:
-    if reader.num_invalid:
-        console.warn(f"{reader.name}: {reader.num_invalid} lines are not UTF-8; U+FFFD stands for their wrong bytes")
 
 
 def _hint_at_terminal(path: Path) -> None:

@@ -9,18 +9,18 @@ import typer
 from cli import console, corpus_options, format_options, options, training_options
 from cli.completion import complete_model
 from cli.settings import build
-from transformer_core.experiments.config import ArchitectureConfig, TrainingRun
-from transformer_core.experiments.text_config import DataConfig
+from transformer_core.experiments.config import ArchitectureConfig, PretrainingConfig, TrainingRun
+from transformer_core.experiments.text_config import DataConfig, RawTextConfig
 from transformer_core.training.adaptation_config import AdaptationConfig
 from transformer_core.training.config import TrainingConfig, TranslationMetric
 from transformer_core.training.distributed import this_job
 
 if TYPE_CHECKING:
-    from transformer_core.experiments.corpus_preparation import Progress
+    from transformer_core.experiments.progress import Progress
     from transformer_core.training.progress import Listener
     from transformer_core.training.trainer import TrainingResult
 
-__all__ = ["run_training", "train"]
+__all__ = ["run_training", "train", "train_in_this_job"]
 
 FINE_TUNING = "Fine-tuning"
 
@@ -215,13 +215,14 @@ def train(
 
     Several files: transduce train -s news.en -t news.de -s web.en -t web.de --weights 1 --weights 3 -o model
     """
-    run_training(context.params, build(DataConfig, context.params), _train)
+    run_training(context.params, build(DataConfig, context.params), train_in_this_job)
 
 
 def run_training(
     values: Mapping[str, Any],
-    data: DataConfig,
+    data: DataConfig | RawTextConfig,
     train_run: "Callable[[TrainingRun, Listener, Progress], TrainingResult | None]",
+    pretraining: PretrainingConfig | None = None,
 ) -> None:
     """Train a model, show how it goes, and say how it ended.
 
@@ -229,13 +230,15 @@ def run_training(
         values: the options.
         data: what is learned.
         train_run: trains.
+        pretraining: what is learned of raw text.
     """
     run = TrainingRun(
         folder=values["output"],
         data=data,
+        pretraining=pretraining,
         architecture=build(ArchitectureConfig, values),
         training=build(TrainingConfig, values),
-        init_from=values["init_from"],
+        init_from=values.get("init_from"),
         adaptation=build(AdaptationConfig, values),
         overwrite=values["overwrite"],
         command=console.command_line(),
@@ -244,14 +247,22 @@ def run_training(
 
     with training_display(run.folder, writes_tensorboard=values["tensorboard"]) as listener:
         result = train_run(run, listener, console.progress)
-    if result is not None and result.is_finished:
-        folder = run.folder
-        console.info(f"{result.reason}; the model is in {folder}: transduce translate -m {folder} < new.txt")
-    elif result is not None:
+    if result is None:
+        return
+    if not result.is_finished:
         console.info(f"{result.reason}; the same command goes on from there")
+        return
+    folder = run.folder
+    use = f"transduce translate -m {folder} < new.txt"
+    if pretraining is not None:
+        use = f"transduce train --init-from {folder} -s ... -t ... -o ..."
+    console.info(f"{result.reason}; the model is in {folder}: {use}")
+    if pretraining is not None and pretraining.objective == "masked":
+        console.info(f"to see what it has learned: echo 'some <mask> text' | transduce fill -m {folder} --format tsv")
 
 
-def _train(run: TrainingRun, listener: "Listener", progress: "Progress") -> "TrainingResult | None":
+def train_in_this_job(run: TrainingRun, listener: "Listener", progress: "Progress") -> "TrainingResult | None":
+    """Train in the processes of this job."""
     from transformer_core.experiments.train_from_text import train_from_text
 
     return train_from_text(run, listener, progress, this_job())

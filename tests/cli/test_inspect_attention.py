@@ -100,7 +100,7 @@ def test_the_sentence_may_come_through_a_pipe(model: Path) -> None:
         assert results("-m", model, "--target", TARGET, stdin=SENTENCE.encode() + end) == given
     code, stdout, stderr = invoke("-m", model, "--target", TARGET, stdin=b"ba \xff\n")
     assert code == 0 and stdout
-    assert stderr == "transduce: warning: standard input: has bytes that are not UTF-8; U+FFFD stands in their place\n"
+    assert stderr == "transduce: warning: 1 line with bytes that are not UTF-8: U+FFFD stands in their place\n"
 
 
 def test_figures_and_pages_are_files(model: Path, tmp_path: Path) -> None:

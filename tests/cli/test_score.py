@@ -60,6 +60,16 @@ def test_one_number_for_every_pair(model: Path, pair: list[str]) -> None:
     assert [float(line) for line in results("-m", model, *pair, "--buffer-size", "3")] == pytest.approx(found, abs=1e-5)
 
 
+def test_lines_with_replaced_bytes_are_counted(model: Path, tmp_path: Path) -> None:
+    (tmp_path / "source.txt").write_bytes(b"ba\nb\xff\nba\n")
+    pair = ["--src", str(tmp_path / "source.txt"), "--tgt", write(tmp_path / "target.txt", ["ba", "be", "bi"])]
+    code, stdout, stderr = invoke("-m", model, *pair, "--errors", "replace")
+    assert (code, stdout.count("\n")) == (0, 3)
+    assert stderr == "transduce: warning: 1 line with bytes that are not UTF-8: U+FFFD stands in their place\n"
+    code, stdout, stderr = invoke("-m", model, *pair)
+    assert code == 3 and "source.txt:2: is not UTF-8" in stderr
+
+
 def test_normalize_prints_the_score(model: Path, pair: list[str]) -> None:
     found = [float(line) for line in results("-m", model, *pair, "--normalize", "--lenpen", "0.7")]
     config = SearchConfig(length_penalty=0.7)

@@ -135,7 +135,7 @@ def test_wrong_bytes_can_be_replaced(tmp_path: Path) -> None:
     run = run_program("tokenizer", "train", *files, "--kind", "char", "--errors", "replace")
     assert run.code == 0
     assert "warning: " in run.stderr
-    assert "1 lines are not UTF-8" in run.stderr
+    assert "latin1.txt: 1 line with bytes that are not UTF-8: U+FFFD stands in their place" in run.stderr
     assert "\ufffd" in Tokenizer.load(tmp_path / "x.json").tokens(range(5, 12))
 
 

@@ -20,7 +20,7 @@ from transformer_core.conversion.hugging_face_names import to_hugging_face
 from transformer_core.conversion.hugging_face_tokenizer import PAD_BEFORE_BOS, write_tokenizers
 from transformer_core.conversion.plain_form import plain_form
 from transformer_core.conversion.requirements import refuse, require_attention
-from transformer_core.conversion.search_defaults import SearchDefaults
+from transformer_core.decoding.config import SearchConfig
 from transformer_core.layers.embedding import SINUSOID_FORMS, sinusoids
 from transformer_core.model_directory import LoadedModel, weights_of
 from transformer_core.model_files import require_decoder, write_json
@@ -40,7 +40,7 @@ NUM_POSITIONS = 1024  # sinusoids have no end, but the table of `transformers` h
 MAX_LENGTH = 512  # of a translation, where nobody says otherwise
 
 
-def export_hugging_face(loaded: LoadedModel, folder: Path, search: SearchDefaults) -> None:
+def export_hugging_face(loaded: LoadedModel, folder: Path, search: SearchConfig) -> None:
     """Write a folder that `AutoModelForSeq2SeqLM` and `AutoTokenizer` load, whole or not at all.
 
     Args:
@@ -167,7 +167,7 @@ def _special_ids(config: ModelConfig, model_type: str) -> dict[str, int]:
     return {name: PAD_BEFORE_BOS.get(index, index) if model_type == "m2m_100" else index for name, index in ids.items()}
 
 
-def _generation(loaded: LoadedModel, config: ModelConfig, model_type: str, search: SearchDefaults) -> dict[str, Any]:
+def _generation(loaded: LoadedModel, config: ModelConfig, model_type: str, search: SearchConfig) -> dict[str, Any]:
     """Give the content of generation_config.json: our search by the names of `transformers`.
 
     Raises:

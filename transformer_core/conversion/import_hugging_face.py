@@ -19,6 +19,7 @@ from transformer_core.conversion.foreign_vocabulary import (
 from transformer_core.conversion.foreign_weights import read_foreign_weights
 from transformer_core.conversion.hugging_face_names import from_hugging_face
 from transformer_core.conversion.imported_folder import Imported
+from transformer_core.decoding.config import MAX_HYPOTHESES, MAX_LENGTH_PENALTY
 from transformer_core.errors import ConfigError, ModelError
 from transformer_core.model_files import read_json
 
@@ -26,9 +27,6 @@ __all__ = ["import_hugging_face"]
 
 NORM_FIRST = {"marian": False, "m2m_100": True, "bart": False, "mbart": True}
 LEARNED = ("bart", "mbart")
-# What is beyond these is not taken over: no search of ours takes it.
-MAX_BEAM_SIZE = 1 << 13
-MAX_LENGTH_PENALTY = 50
 ACTIVATIONS = {"relu": "relu", "gelu": "gelu", "swish": "silu", "silu": "silu"}
 
 
@@ -136,7 +134,7 @@ def _generation(folder: Path, given: Mapping[str, Any], config: ModelConfig) -> 
     """Take over the decoding defaults that we have, too."""
     found = {**given, **read_json(folder / "generation_config.json")}
     generation: dict[str, Any] = {}
-    if type(beam_size := found.get("num_beams")) is int and 1 <= beam_size <= MAX_BEAM_SIZE:
+    if type(beam_size := found.get("num_beams")) is int and 1 <= beam_size <= MAX_HYPOTHESES:
         generation["beam_size"] = beam_size
     penalty = found.get("length_penalty")
     if isinstance(penalty, int | float) and type(penalty) is not bool and 0 <= penalty <= MAX_LENGTH_PENALTY:

@@ -12,22 +12,23 @@ epoch.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import chain, count, islice
-from typing import Literal
+from typing import Literal, Self
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from transformer_core.data.encoding import Ids
+from transformer_core.config import ModelConfig
 from transformer_core.data.mixing import count_turns, turns
+from transformer_core.data.padding import TokenIds, mask_of, pad_rows
 from transformer_core.data.shards import Corpus, Shard, ShardFacts
 from transformer_core.errors import DataError
 
-__all__ = ["Batch", "Batching", "PlannedBatch", "collate", "pad_rows"]
+__all__ = ["Batch", "Batching", "PlannedBatch", "collate"]
 
 # Pairs are sorted by their length times a random number of 1 ± this. Without it a batch holds pairs of one length
 # alone: a gradient then says "end here" for the whole batch, which disturbs a model that must count (SCAN) most.
@@ -37,7 +38,6 @@ LENGTH_MIXING = 0.15
 MOST_COUNTED_SHARDS = 4
 
 Indices = NDArray[np.int64]
-Row = Ids | NDArray[np.int64]  # ids as they are stored, or as they are computed with
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,6 +83,23 @@ class Batching:
     bos_id: int
     eos_id: int
     vocabulary_sizes: tuple[int, int] | None = None  # of source and target, which no id may reach; None: any may stand
+    # Texts with weights, as the last epoch left them: by the corpus, the text, and the number of its next batch.
+    _begun: dict[tuple[int, int, int], Iterator[PlannedBatch]] = field(default_factory=dict, init=False, compare=False)
+
+    @classmethod
+    def of_model(
+        cls, config: ModelConfig, *, batch_size: int, batch_type: Literal["tokens", "sentences"], seed: int
+    ) -> Self:
+        """Cut a corpus into batches for a model."""
+        return cls(
+            batch_size=batch_size,
+            batch_type=batch_type,
+            seed=seed,
+            pad_id=config.pad_id,
+            bos_id=config.bos_id,
+            eos_id=config.eos_id,
+            vocabulary_sizes=(config.source_vocabulary_size, config.target_vocabulary_size),
+        )
 
     def epoch(self, corpus: Corpus, epoch: int, first: int = 0) -> Iterator[Batch]:
         """Give the batches of an epoch from number `first` on, in shuffled order."""
@@ -143,9 +160,15 @@ class Batching:
         """Give the batches of an epoch of texts with weights."""
         num_batches = self.num_batches(corpus)
         whole, begun = (count_turns(corpus.weights, num_turns) for num_turns in (num_batches, first))
-        texts = [self._endless(corpus, part, epoch * whole[part] + begun[part]) for part in range(len(corpus.weights))]
+        texts = [self._text(corpus, part, epoch * whole[part] + begun[part]) for part in range(len(corpus.weights))]
         for part in islice(turns(corpus.weights), first, num_batches):
             yield next(texts[part])
+        self._begun.update({(id(corpus), part, (epoch + 1) * whole[part]): text for part, text in enumerate(texts)})
+
+    def _text(self, corpus: Corpus, part: int, first: int) -> Iterator[PlannedBatch]:
+        """Go on with one of the texts of a corpus where an epoch left off, or begin it at batch number `first`."""
+        key = (id(corpus), part, first)
+        return self._begun.pop(key) if key in self._begun else self._endless(corpus, part, first)
 
     def _endless(self, corpus: Corpus, part: int, first: int) -> Iterator[PlannedBatch]:
         """Give the batches of one of the texts of a corpus from number `first` on, pass after pass."""
@@ -226,42 +249,18 @@ class Batching:
         return batch
 
 
-def collate(sources: Sequence[Row], targets: Sequence[Row], *, pad_id: int, bos_id: int, eos_id: int) -> Batch:
+def collate(
+    sources: Sequence[TokenIds], targets: Sequence[TokenIds], *, pad_id: int, bos_id: int, eos_id: int
+) -> Batch:
     """Pad pairs into tensors; a row is the ids of a side, without bos and eos."""
     source = pad_rows(sources, pad_id, last=eos_id)
-    lengths = torch.tensor([len(row) + 1 for row in sources])
-    source_mask = torch.arange(source.size(1)) < lengths[:, None]
     return Batch(
         source=source,
-        source_mask=None if bool(source_mask.all()) else source_mask,
+        source_mask=mask_of([len(row) + 1 for row in sources]),
         target_input=pad_rows(targets, pad_id, first=bos_id),
         target_output=pad_rows(targets, pad_id, last=eos_id),
         num_target_tokens=sum(map(len, targets)) + len(targets),
     )
-
-
-def pad_rows(rows: Sequence[Row], pad_id: int, *, first: int | None = None, last: int | None = None) -> Tensor:
-    """Stack rows of ids, padded at the end.
-
-    Args:
-        rows: the ids of each row.
-        pad_id: fills the rows up to the longest.
-        first: an id put before each row.
-        last: an id put after each row.
-
-    Returns:
-        (rows, longest) int64.
-    """
-    start = 0 if first is None else 1
-    width = max(map(len, rows)) + start + (0 if last is None else 1)
-    padded = np.full((len(rows), width), pad_id, dtype=np.int64)
-    if first is not None:
-        padded[:, 0] = first
-    for place, row in enumerate(rows):
-        padded[place, start : start + len(row)] = row
-        if last is not None:
-            padded[place, start + len(row)] = last
-    return torch.from_numpy(padded)
 
 
 def _some_shards(corpus: Corpus) -> list[int]:

@@ -29,6 +29,7 @@ class CorpusStatistics:
     num_blank: int = 0  # dropped: nothing but white space on one side
     num_long: int = 0  # dropped: more than max_length tokens on one side
     num_cut: int = 0  # lines of raw text with more tokens than that: cut into pieces, which are kept as lines
+    num_replaced: int = 0  # with U+FFFD in the place of bytes that are not UTF-8; dropped ones are counted, too
     num_source_tokens: int = 0  # of the kept pairs, end tokens not counted
     num_target_tokens: int = 0  # 0 of raw text, which is all source
     max_source_length: int = 0  # tokens of the longest kept source

@@ -11,11 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tokenizer import Tokenizer
-from transformer_core.data.lines import is_blank
+from transformer_core.data.lines import REPLACEMENT, is_blank
 
-__all__ = ["Chunk", "EncodedRows", "Ids", "Row", "RowEncoder"]
+__all__ = ["Chunk", "EncodedRows", "Row", "RowEncoder", "StoredIds"]
 
-Ids = NDArray[np.uint16] | NDArray[np.uint32]
+StoredIds = NDArray[np.uint16] | NDArray[np.uint32]
 Row = Sequence[str]  # source and target line, or a line of raw text
 
 
@@ -33,12 +33,13 @@ class EncodedRows:
     """What became of a chunk."""
 
     part: int
-    ids: list[Ids]  # of each side, all kept rows one after the other
+    ids: list[StoredIds]  # of each side, all kept rows one after the other
     lengths: list[NDArray[np.int64]]  # of each side, tokens of every kept row
     num_read: int
     num_blank: int
     num_long: int
     num_cut: int
+    num_replaced: int  # rows with U+FFFD
 
 
 class RowEncoder:
@@ -85,13 +86,14 @@ class RowEncoder:
             num_blank=len(chunk.rows) - num_kept,
             num_long=num_long,
             num_cut=num_cut,
+            num_replaced=sum(any(REPLACEMENT in line for line in row) for row in chunk.rows),
         )
 
     def _pieces(self, ids: list[int]) -> list[list[int]]:
         return [ids[start : start + self.max_length] for start in range(0, len(ids), self.max_length)]
 
 
-def _joined(rows: list[list[int]], tokenizer: Tokenizer) -> Ids:
+def _joined(rows: list[list[int]], tokenizer: Tokenizer) -> StoredIds:
     """Put rows one after the other, in 16 bits where the vocabulary allows it."""
     ids = np.fromiter(chain.from_iterable(rows), dtype=np.uint32)
     return ids.astype(np.uint16) if tokenizer.vocabulary_size <= 1 << 16 else ids

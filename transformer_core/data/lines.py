@@ -23,6 +23,7 @@ from transformer_core.data.compression import open_compressor
 from transformer_core.errors import DataError
 
 __all__ = [
+    "REPLACEMENT",
     "STANDARD_STREAM",
     "Errors",
     "LineReader",
@@ -34,6 +35,7 @@ __all__ = [
 ]
 
 Errors = Literal["strict", "replace"]
+REPLACEMENT = "\ufffd"  # what stands in the place of bytes that are not UTF-8
 
 # What has no end (/dev/zero) or unpacks to very much is given up before it fills the memory.
 MAX_LINE_BYTES = 1 << 28

@@ -25,7 +25,7 @@ from safetensors.numpy import save as serialize
 
 from tokenizer.atomic_file import write_bytes
 from transformer_core.data.corpus_facts import CorpusFacts, CorpusStatistics, ShardFacts, read_corpus_facts
-from transformer_core.data.encoding import Chunk, EncodedRows, Ids, Row, RowEncoder
+from transformer_core.data.encoding import Chunk, EncodedRows, Row, RowEncoder, StoredIds
 from transformer_core.data.encoding_processes import encode_in_order
 from transformer_core.errors import DataError
 
@@ -44,9 +44,9 @@ Offsets = NDArray[np.int64]
 class Shard:
     """Some pairs of a corpus, in the order of the text; of raw text both sides are the same arrays."""
 
-    source_ids: Ids
+    source_ids: StoredIds
     source_offsets: Offsets  # (pairs + 1,)
-    target_ids: Ids
+    target_ids: StoredIds
     target_offsets: Offsets
 
     def __len__(self) -> int:
@@ -60,11 +60,11 @@ class Shard:
         """Tokens per target, (pairs,)."""
         return np.diff(self.target_offsets)
 
-    def source(self, index: int) -> Ids:
+    def source(self, index: int) -> StoredIds:
         """The ids of one source."""
         return self.source_ids[self.source_offsets[index] : self.source_offsets[index + 1]]
 
-    def target(self, index: int) -> Ids:
+    def target(self, index: int) -> StoredIds:
         """The ids of one target."""
         return self.target_ids[self.target_offsets[index] : self.target_offsets[index + 1]]
 
@@ -197,11 +197,11 @@ class _Side:
         self.clear()
 
     def clear(self) -> None:
-        self.ids: list[Ids] = []
+        self.ids: list[StoredIds] = []
         self.lengths: list[Offsets] = []
         self.num_tokens = self.num_rows = 0
 
-    def add(self, ids: Ids, lengths: Offsets) -> None:
+    def add(self, ids: StoredIds, lengths: Offsets) -> None:
         self.ids.append(ids)
         self.lengths.append(lengths)
         self.num_tokens += len(ids)
@@ -218,7 +218,7 @@ class _ShardWriter:
         self.longest_targets = np.zeros(encoder.max_length + 1, dtype=np.int64)  # by the length of the source
         self.sides = [_Side() for _ in range(encoder.num_sides)]
         self.part = 0  # of the rows that are being collected
-        self.num_blank = self.num_long = self.num_cut = 0
+        self.num_blank = self.num_long = self.num_cut = self.num_replaced = 0
         self.num_tokens = [0, 0]
         self.max_lengths = [0, 0]
 
@@ -230,6 +230,7 @@ class _ShardWriter:
         self.num_blank += rows.num_blank
         self.num_long += rows.num_long
         self.num_cut += rows.num_cut
+        self.num_replaced += rows.num_replaced
         offsets = [_offsets(lengths) for lengths in rows.lengths]
         start, num_rows = 0, len(rows.lengths[0])
         while start < num_rows:
@@ -276,6 +277,7 @@ class _ShardWriter:
             num_blank=self.num_blank,
             num_long=self.num_long,
             num_cut=self.num_cut,
+            num_replaced=self.num_replaced,
             num_source_tokens=self.num_tokens[0],
             num_target_tokens=self.num_tokens[1],
             max_source_length=self.max_lengths[0],

@@ -14,7 +14,8 @@ from torch import Tensor
 from tokenizer import Tokenizer
 from tokenizer.word_edges import Edge
 from transformer_core.attention_walk import walk
-from transformer_core.decoding.batching import BatchRunner, pad
+from transformer_core.data.padding import pad
+from transformer_core.decoding.batching import BatchRunner
 from transformer_core.decoding.config import BatchConfig
 from transformer_core.decoding.linear import for_decoding
 from transformer_core.decoding.step import decoding_mode
@@ -70,9 +71,7 @@ class Aligner:
         Raises:
             OutOfMemoryError: there is no memory for one pair alone.
         """
-        limit = self._batching.max_source_length
-        if self._model.config.positions == "learned":
-            limit = min(limit, self._model.config.max_positions - 1)
+        limit = int(min(self._batching.max_source_length, self._model.config.max_length))
         sources = self._source_tokenizer.encode_batch([line for line, _ in pairs])
         ids = [(source[:limit], list(target[:limit])) for source, (_, target) in zip(sources, pairs, strict=True)]
         places = [index for index, (source, target) in enumerate(ids) if source and target]

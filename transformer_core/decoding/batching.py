@@ -4,14 +4,11 @@ from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import TypeVar
 
-import torch
-from torch import Tensor
-
 from transformer_core.decoding.config import BatchConfig
 from transformer_core.errors import OutOfMemoryError
 from transformer_core.out_of_memory import is_out_of_memory
 
-__all__ = ["BatchRunner", "pad"]
+__all__ = ["BatchRunner"]
 
 Result = TypeVar("Result")
 
@@ -85,19 +82,3 @@ class BatchRunner:
     def _halve(self, num_sentences: int, longest: int) -> None:
         self.batch_size = num_sentences // 2 * self._cost(longest)
         self.num_halvings += 1
-
-
-def pad(sequences: Sequence[Sequence[int]], pad_id: int, device: torch.device) -> tuple[Tensor, Tensor | None]:
-    """Put sequences of token ids side by side.
-
-    Returns:
-        (batch, longest) int64, padded at the end, and its mask, (batch, longest) bool, True = a real token; None in
-        place of the mask where all sequences have one length.
-    """
-    lengths = [len(sequence) for sequence in sequences]
-    longest = max(lengths)
-    token_ids = torch.tensor([[*sequence, *[pad_id] * (longest - len(sequence))] for sequence in sequences])
-    if min(lengths) == longest:
-        return token_ids.to(device), None
-    mask = torch.arange(longest) < torch.tensor(lengths)[:, None]
-    return token_ids.to(device), mask.to(device)

@@ -13,6 +13,8 @@ from transformer_core.evaluation.minimum_bayes_risk import Utility
 
 __all__ = [
     "LENGTH_MARGIN",
+    "MAX_HYPOTHESES",
+    "MAX_LENGTH_PENALTY",
     "NOTHING_ASKED",
     "BatchConfig",
     "BatchType",
@@ -201,7 +203,7 @@ class BatchConfig:
     batch_size: int | None = None  # source tokens, padding and beams included, or sentences; None: DEFAULT_BATCH_SIZES
     long_input: LongInput = "split"  # a line above max_source_length is split and rejoined, cut short, or an error
     max_source_length: int = 1024  # source tokens that are translated at once, the end token aside
-    precision: Precision = "auto"  # of the matrix products; auto is fp32 on a CPU and bf16 on an accelerator
+    precision: Precision = "auto"  # of the matrix products; auto: bf16 on a GPU that is fast in it, else fp32
 
     def __post_init__(self) -> None:
         for name, kind in (("batch_type", BatchType), ("long_input", LongInput), ("precision", Precision)):

@@ -17,7 +17,8 @@ from tokenizer import Tokenizer
 from tokenizer.masked_text import MaskedLine, MaskedLineEncoder, encode_masked_line
 from tokenizer.special_tokens import SPECIAL_TOKENS
 from tokenizer.word_edges import Edge
-from transformer_core.decoding.batching import BatchRunner, pad
+from transformer_core.data.padding import pad
+from transformer_core.decoding.batching import BatchRunner
 from transformer_core.decoding.best_tokens import best_candidates
 from transformer_core.decoding.config import BatchConfig, SearchConfig
 from transformer_core.decoding.linear import for_decoding
@@ -82,9 +83,7 @@ class Filler:
         self._model = for_decoding(model, self._batching.precision)
         self._name = name
         self._runner = BatchRunner(self._batching)
-        self._max_length = self._batching.max_source_length
-        if model.config.positions == "learned":  # a hard limit; one position is the end token's
-            self._max_length = min(self._max_length, model.config.max_positions - 1)
+        self._max_length = int(min(self._batching.max_source_length, model.config.max_length))
 
     @property
     def num_halvings(self) -> int:

@@ -1,13 +1,13 @@
 """Ids to ids: pieces of lines are encoded in batches, and their translations searched for in cohorts."""
 
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from torch import Tensor
 
 from tokenizer import Tokenizer
-from transformer_core.decoding.batching import BatchRunner, pad
+from transformer_core.data.padding import pad
+from transformer_core.decoding.batching import BatchRunner
 from transformer_core.decoding.beam import BeamSearch
 from transformer_core.decoding.cohort import Cohorts, NoRoomError
 from transformer_core.decoding.config import BatchConfig, SearchConfig
@@ -77,10 +77,7 @@ class PieceSearch:
         self.runner = BatchRunner(batching, max(config.beam_size, self._copies))
         self.shortlist: Shortlist | None = None
         self._is_merging = True  # of what is left of batches
-        self._max_target_length = math.inf
-        for model in models:
-            if model.config.positions == "learned":  # a hard limit; one position is the first token's
-                self._max_target_length = min(self._max_target_length, model.config.max_positions - 1)
+        self._max_target_length = min(model.config.max_length for model in models)
 
     def find(self, pieces: Sequence[Piece]) -> dict[tuple[int, int], list[Hypothesis]]:
         """Decode pieces, all with constraints or all without.

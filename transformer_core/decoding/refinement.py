@@ -1,4 +1,4 @@
-"""Translations with what is done to them before they are written: the best is chosen anew, words are aligned."""
+"""What follows the search: the best hypothesis is chosen anew (minimum Bayes risk), words are aligned."""
 
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager

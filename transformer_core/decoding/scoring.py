@@ -8,7 +8,8 @@ from torch import Tensor
 
 from tokenizer import Tokenizer
 from transformer_core.data.lines import is_blank
-from transformer_core.decoding.batching import BatchRunner, pad
+from transformer_core.data.padding import pad
+from transformer_core.decoding.batching import BatchRunner
 from transformer_core.decoding.config import BatchConfig, SearchConfig
 from transformer_core.decoding.linear import for_decoding
 from transformer_core.decoding.step import decoding_mode
@@ -100,11 +101,10 @@ class Scorer:
         return scores
 
     def _check_length(self, num_tokens: int, line_number: int) -> None:
-        config = self._model.config
-        if config.positions == "learned" and num_tokens >= config.max_positions:
+        if num_tokens > self._model.config.max_length:
             raise DataError(
                 f"{self._name}:{line_number}: has {num_tokens} tokens, but this model has learned only "
-                f"{config.max_positions} positions, the end token's included; leave the pair out"
+                f"{self._model.config.max_positions} positions, the end token's included; leave the pair out"
             )
 
     def _score_batch(self, pairs: Sequence[tuple[list[int], list[int]]]) -> list[PairScore]:

@@ -85,10 +85,9 @@ class Translator:
         self._place = place
         self._search = PieceSearch(models, target_tokenizer, self._config, self._batching, place)
         self.runner = self._search.runner
-        self._max_source_length = self._batching.max_source_length
-        for each in models:
-            if each.config.positions == "learned":  # a hard limit; one position is the end token's
-                self._max_source_length = min(self._max_source_length, each.config.max_positions - 1)
+        self._max_source_length = int(
+            min(self._batching.max_source_length, *(each.config.max_length for each in models))
+        )
 
     def choose_among(self, shortlist: Shortlist) -> None:
         """Take the shortlist that a search with one needs."""

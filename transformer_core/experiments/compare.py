@@ -18,7 +18,7 @@ from transformer_core.experiments.compare_reach import Reach, measure_reach
 from transformer_core.experiments.compare_scale import ScalePoint, measure_scale
 from transformer_core.experiments.compare_structure import LayerStructure, structure_of
 from transformer_core.experiments.compare_training import mixer_runs, train_mixer
-from transformer_core.experiments.corpus_preparation import Progress, no_progress
+from transformer_core.experiments.progress import Progress, no_progress
 from transformer_core.provenance import describe_software
 from transformer_core.training.progress import Listener, Silent
 

@@ -30,7 +30,7 @@ from transformer_core.experiments.compare_config import (
     stacks_of,
 )
 from transformer_core.experiments.config import ArchitectureConfig, TrainingRun
-from transformer_core.experiments.holding_back import Progress
+from transformer_core.experiments.progress import Progress
 from transformer_core.experiments.text_config import DataConfig
 from transformer_core.experiments.train_from_text import train_from_text
 from transformer_core.experiments.training_file import TRAINING_FILE, read_training_file

@@ -16,7 +16,8 @@ from transformer_core.data.lines import read_lines
 from transformer_core.data.records import PLAIN, RecordForm
 from transformer_core.data.shards import Corpus, Part, is_corpus_file, write_corpus
 from transformer_core.errors import DataError
-from transformer_core.experiments.holding_back import Progress, hold_back, no_progress
+from transformer_core.experiments.holding_back import hold_back
+from transformer_core.experiments.progress import Progress
 from transformer_core.experiments.texts import (
     OUR_TEXT,
     TextConfig,
@@ -31,10 +32,7 @@ __all__ = [
     "TRAINING_CORPUS",
     "VALIDATION_CORPUS",
     "PreparedData",
-    "Progress",
-    "TextConfig",
     "is_prepared_data",
-    "no_progress",
     "prepare_data",
     "remove_corpora",
     "remove_prepared_data",
@@ -168,6 +166,8 @@ def report_data(
     """Say what became of the text."""
     for name, corpus in (("training", data.training), ("validation", data.validation)):
         statistics = corpus.statistics
+        if statistics.num_replaced:
+            warn(f"{name}: {statistics.num_replaced:,} {config.unit} hold U+FFFD for bytes that are not UTF-8")
         if len(data.validation_columns) == 1:
             say(
                 f"{name}: {statistics.num_pairs:,} lines, {statistics.num_source_tokens:,} tokens; "

@@ -25,8 +25,8 @@ from transformer_core.device import choose_device
 from transformer_core.errors import ConfigError, ModelError
 from transformer_core.evaluation.metrics import MetricName, MetricScore, evaluate_corpus
 from transformer_core.experiments.config import ArchitectureConfig, TrainingRun
-from transformer_core.experiments.corpus_preparation import Progress, no_progress
 from transformer_core.experiments.demo_data import DemoData, DemoSizes, DemoTask, write_demo_data
+from transformer_core.experiments.progress import Progress, no_progress
 from transformer_core.experiments.text_config import DataConfig
 from transformer_core.model_directory import load_model
 from transformer_core.model_files import hash_file, read_json, write_json

@@ -12,13 +12,13 @@ import torch
 from transformer_core.device import choose_device
 from transformer_core.errors import ConfigError
 from transformer_core.experiments.config import AUTO, TrainingRun
-from transformer_core.experiments.corpus_preparation import Progress, no_progress
 from transformer_core.experiments.distillation_config import DistillationConfig
 from transformer_core.experiments.distilled_text import (
     DistilledText,
     begin_distilled_text,
     write_distilled_text,
 )
+from transformer_core.experiments.progress import Progress, no_progress
 from transformer_core.experiments.run_folder import open_run
 from transformer_core.experiments.starting_point import refuse_architecture
 from transformer_core.experiments.teacher import Teacher

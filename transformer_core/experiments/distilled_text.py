@@ -19,8 +19,8 @@ from typing import Any, Self
 from transformer_core.data.lines import LineWriter, is_blank, read_lines
 from transformer_core.data.pairs import read_pairs
 from transformer_core.errors import ConfigError, DataError, Interrupted, ModelError
-from transformer_core.experiments.corpus_preparation import Progress
 from transformer_core.experiments.distillation_config import DISTILLED_FOLDER, DistillationConfig, distilled_files
+from transformer_core.experiments.progress import Progress
 from transformer_core.experiments.teacher import Row, Teacher
 from transformer_core.model_files import hash_model_files, read_config, read_json, require_decoder, write_json
 from transformer_core.provenance import describe_file, is_unchanged

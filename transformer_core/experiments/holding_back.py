@@ -6,34 +6,18 @@ same.
 
 import hashlib
 import heapq
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, ExitStack, nullcontext
+from collections.abc import Sequence
+from contextlib import ExitStack
 from itertools import chain
-from typing import Protocol
 
 from transformer_core.data.lines import is_blank, open_output
 from transformer_core.data.shards import Part
 from transformer_core.errors import ConfigError, DataError
+from transformer_core.experiments.progress import Progress
 from transformer_core.experiments.recipe import MOST_HELD_BACK, held_back_rows
 from transformer_core.experiments.texts import Rows, Text, TextConfig, read_rows
 
-__all__ = ["Progress", "hold_back", "no_progress"]
-
-
-class Progress(Protocol):
-    """Makes something that shows how far a piece of work is."""
-
-    def __call__(
-        self, description: str, *, total: int | None = None, unit: str
-    ) -> AbstractContextManager[Callable[[int], None]]:
-        """Show `description`, of `total` units where that is known; what is yielded is told how many were just done."""
-
-
-def no_progress(
-    description: str, *, total: int | None = None, unit: str
-) -> AbstractContextManager[Callable[[int], None]]:
-    """Show nothing."""
-    return nullcontext(lambda count: None)
+__all__ = ["hold_back"]
 
 
 def hold_back(data: TextConfig, texts: Sequence[Text], held_back: Sequence[Text], progress: Progress) -> list[Part]:

@@ -20,14 +20,13 @@ from transformer_core.experiments.corpus_preparation import (
     TRAINING_CORPUS,
     VALIDATION_CORPUS,
     PreparedData,
-    Progress,
-    TextConfig,
     is_prepared_data,
     prepare_data,
     remove_prepared_data,
 )
+from transformer_core.experiments.progress import Progress
 from transformer_core.experiments.text_config import PREPARED_FILE
-from transformer_core.experiments.texts import OUR_TEXT, read_rows, text_file_names, validation_texts
+from transformer_core.experiments.texts import OUR_TEXT, TextConfig, read_rows, text_file_names, validation_texts
 from transformer_core.experiments.training_file import option_values
 from transformer_core.experiments.vocabulary_choice import choose_tokenizers, tokenizer_files
 from transformer_core.model_files import TOKENIZER_FILES, read_json, save_tokenizers, write_json

@@ -18,7 +18,6 @@ from transformer_core.errors import ConfigError
 from transformer_core.experiments.config import TrainingRun
 from transformer_core.experiments.corpus_preparation import (
     PreparedData,
-    TextConfig,
     is_prepared_data,
     remove_corpora,
     remove_prepared_data,
@@ -27,6 +26,7 @@ from transformer_core.experiments.distillation_config import DISTILLED_FOLDER
 from transformer_core.experiments.distilled_text import describe_teacher
 from transformer_core.experiments.starting_point import StartingPoint
 from transformer_core.experiments.text_config import DataConfig
+from transformer_core.experiments.texts import TextConfig
 from transformer_core.experiments.training_file import (
     TRAINING_FILE,
     option_values,

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from transformer_core.data.encoding import RowEncoder
 from transformer_core.data.shards import Corpus, Part, write_corpus
-from transformer_core.experiments.corpus_preparation import Progress, no_progress
+from transformer_core.experiments.progress import Progress, no_progress
 from transformer_core.experiments.text_config import DataConfig
 from transformer_core.experiments.texts import read_rows, training_texts
 from transformer_core.lexicon.config import ShortlistConfig

@@ -18,15 +18,10 @@ from transformer_core.data.subword_regularization import SubwordRegularization, 
 from transformer_core.device import choose_device, has_fast_bf16
 from transformer_core.errors import ConfigError
 from transformer_core.experiments.config import TrainingRun
-from transformer_core.experiments.corpus_preparation import (
-    PreparedData,
-    Progress,
-    no_progress,
-    prepare_data,
-    report_data,
-)
+from transformer_core.experiments.corpus_preparation import PreparedData, prepare_data, report_data
 from transformer_core.experiments.prepared_folder import adopt_prepared, check_tags, open_prepared
 from transformer_core.experiments.pretraining import pretraining_task
+from transformer_core.experiments.progress import Progress, no_progress
 from transformer_core.experiments.recipe import complete_training, default_batch_size
 from transformer_core.experiments.run_folder import (
     DATA_FOLDER,
@@ -257,8 +252,7 @@ def _complete(
     """Fill in what follows from data, model and machine."""
     config = run.training
     batch_size = config.batch_size or default_batch_size(corpus.statistics, config.batch_type)
-    special_ids = {name: getattr(model.config, name) for name in ("pad_id", "bos_id", "eos_id")}
-    batching = Batching(batch_size=batch_size, batch_type=config.batch_type, seed=config.seed, **special_ids)
+    batching = Batching.of_model(model.config, batch_size=batch_size, batch_type=config.batch_type, seed=config.seed)
     return replace(
         complete_training(
             replace(config, batch_size=batch_size),

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from tokenizer import Tokenizer, train_tokenizer
 from transformer_core.data.records import RecordReader
-from transformer_core.experiments.holding_back import Progress
+from transformer_core.experiments.progress import Progress
 from transformer_core.experiments.recipe import MOST_SYMBOLS, SideFacts, choose_vocabularies
 from transformer_core.experiments.text_config import DataConfig, LearnedKind
 from transformer_core.experiments.texts import TextConfig

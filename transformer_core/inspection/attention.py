@@ -68,7 +68,7 @@ def read_attention(
     source_ids = [*encode_source(model, source_tokenizer, source), source_tokenizer.eos_id]
     target_ids = [] if target is None else [*target.token_ids, target_tokenizer.eos_id]
     _check_length("target", target_ids[:-1])
-    device = model.output_projection.weight.device
+    device = model.device
     target_input = torch.tensor([[target_tokenizer.bos_id, *target_ids[:-1]]], device=device)
     found = walk(model, torch.tensor([source_ids], device=device), None, target_input)
     if not all(bool(weights.isfinite().all()) for weights in found.weights.values()):

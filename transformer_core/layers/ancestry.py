@@ -30,6 +30,7 @@ class Ancestry:
         num_rows: hypotheses, batch * beam.
         place: of the position that is written now, or was last, in its sequence: one number for all rows, or (rows,)
             int64 where they differ after a merge; -1 before the first.
+        furthest: no place is beyond it; rows that are gone may have been there. Known without waiting for the device.
         num_cells: of each sentence, in use or free.
         cells: where the rows write now: one cell for all, or (rows,) int64, cell * num_sentences + sentence.
         mask: (rows, num_cells), added to the scores of attention: 0 where a row may attend to, -inf elsewhere; None
@@ -40,6 +41,7 @@ class Ancestry:
         self.num_sentences = num_sentences
         self.num_rows = num_sentences
         self.place: int | Tensor = -1
+        self.furthest = -1
         self.num_cells = 0
         self.cells: int | Tensor = 0
         self.mask: Tensor | None = None
@@ -53,6 +55,7 @@ class Ancestry:
     def begin_position(self) -> None:
         """Give each row a cell for its next position, which all rows now write."""
         self.place = self.place + 1
+        self.furthest += 1
         if self.beam == 1:
             self.cells = self.num_cells
             self._add_cells(1, 0.0)
@@ -96,6 +99,7 @@ class Ancestry:
         places = [torch.as_tensor(part.place, device=self._like.device).expand(part.num_rows) for part in parts]
         joined = torch.cat(places)
         self.place = int(joined[0]) if bool((joined == joined[0]).all()) else joined
+        self.furthest = max(part.furthest for part in parts)
         self.num_cells = num_cells
         self.num_rows += other.num_rows
         self.num_sentences += other.num_sentences

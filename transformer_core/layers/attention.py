@@ -120,7 +120,7 @@ class SelfAttention(_MultiHead, SequenceMixer):
         assert isinstance(state, KeyValueCache)
         query_key, value = self._one_position(position)
         if self.is_rotary:
-            query_key = rotate(query_key[:, :, None], state.ancestry.place).squeeze(2)
+            query_key = rotate(query_key[:, :, None], state.ancestry.place, state.ancestry.furthest).squeeze(2)
         query, key = query_key.tensor_split((-self.num_key_heads,), dim=1)
         attended = attend(query, *state.append(key, value), state.ancestry.mask)
         return self.output_projection(attended)  # type: ignore[no-any-return]

@@ -104,15 +104,26 @@ class SequenceEmbedding(nn.Module):
             stream = stream + self._table_of(token_ids.size(1), stream)[: token_ids.size(1)]
         return self.dropout(self.norm(stream))  # type: ignore[no-any-return]
 
-    def step(self, token_ids: Tensor, place: int | Tensor) -> Tensor:
-        """Embed one token of each row, (rows,) int64, at its place or theirs, (rows,) int64 -> (rows, d_model).
+    def step(self, token_ids: Tensor, place: int | Tensor, furthest: int = 0) -> Tensor:
+        """Embed one token of each row.
+
+        Args:
+            token_ids: (rows,) int64.
+            place: one for all rows or (rows,) int64.
+            furthest: of several places none is beyond it.
+
+        Returns:
+            (rows, d_model).
 
         Raises:
-            ConfigError: the place is beyond a learned table of positions.
+            ConfigError: the one place is beyond a learned table of positions.
         """
         stream = functional.embedding(token_ids, self.token_embedding.weight) * self.scale
         if self.has_positions:
-            table = self._table_of((int(place.max()) if isinstance(place, Tensor) else place) + 1, stream)
+            if self.position_embedding is not None and isinstance(place, Tensor):
+                table: Tensor = self.position_embedding.weight
+            else:
+                table = self._table_of((furthest if isinstance(place, Tensor) else place) + 1, stream)
             stream = stream + table[place]
         return self.norm(stream)  # type: ignore[no-any-return]
 

@@ -17,19 +17,20 @@ BASE = 10_000.0
 FEWEST_PLACES = 256  # that a table has; longer ones double
 
 
-def rotate(heads: Tensor, first_position: int | Tensor = 0) -> Tensor:
+def rotate(heads: Tensor, first_position: int | Tensor = 0, furthest: int = 0) -> Tensor:
     """Turn queries or keys by their places; component i is paired with component i + d_head/2.
 
     Args:
         heads: (batch, num_heads, length, d_head), d_head even.
         first_position: place of the first vector, one for all or (batch,) int64.
+        furthest: of several first positions none is beyond it.
 
     Returns:
         The shape of `heads`.
     """
     length, d_head = heads.shape[2:]
     if isinstance(first_position, Tensor):
-        num_places = int(first_position.max()) + length
+        num_places = furthest + length
         places = first_position[:, None] + torch.arange(length, device=heads.device)  # (batch, length)
         # (places, d_head) -> (batch, 1, length, d_head)
         cosine, sine = (part[places][:, None] for part in _turns(0, num_places, d_head, heads.dtype, heads.device))

@@ -1,7 +1,7 @@
 r"""What goes over the socket: JSON, an object per line, with one key that says what the line is.
 
     server                                     client
-    {"greeting": {"version", "generation"}}
+    {"greeting": {"version", "generation", "weights"}}
                                                {"config": {"search", "batching", "tag", ...}}
     {"ready": {}}
                                                {"window": {"lines", "guides", ...}}

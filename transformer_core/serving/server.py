@@ -200,6 +200,8 @@ class Server:
         Raises:
             ConfigError: the device does not compute in it.
         """
+        if precision == "auto" and self._models[0].model.device.type == "cpu":
+            precision = "fp32"  # the same layout
         with self._turns.turn():
             if precision not in self._ready:
                 self._ready[precision] = [

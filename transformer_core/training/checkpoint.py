@@ -51,13 +51,13 @@ class TrainingState:
     epoch: int = 0  # passes over the data completed
     batch: int = 0  # batches of the running epoch already used
     micro_batches: int = 0  # that make an update, over all processes; as the run began
-    validated_step: int = 0  # of the last look at the validation pairs
+    validated_step: int = 0  # of the last validation
     best_values: dict[str, float] = field(default_factory=dict)  # what it gave for the best weights, by metric
     best_step: int = 0  # of the best weights; 0 where they are a mean
     averaged: list[int] = field(
         default_factory=list
     )  # steps whose mean the best weights are; empty where they are none
-    num_worse: int = 0  # looks since the best one
+    num_worse: int = 0  # validations since the best one
     num_skipped: int = 0  # updates left out because a gradient was not finite
     num_skipped_in_a_row: int = 0
     num_target_tokens: int = 0  # seen in all

@@ -32,10 +32,11 @@ MEETING_PLACE = "transduce/port"  # key
 TIME_TO_CONNECT = timedelta(seconds=5)
 SIGNS_OF_LOSS = ("gloo", "nccl", "connection", "broken pipe")
 
-# The thread of gloo that is the last to let go of an operation waits for Python's lock; who takes the processes apart
-# holds it, and waits for the thread (torch 2.13). So we hold on to the latest operations for good.
+# A deadlock (torch 2.13): the thread of gloo may drop the last reference to an operation, for which it needs Python's
+# lock, while `destroy_process_group` holds that lock and waits for the thread. So the latest operations are kept for
+# good.
 _latest_operations: "deque[distributed.Work]" = deque(maxlen=16)
-# And to the group, which would otherwise go with the last model that trains in it, lock in hand, and wait.
+# And so is the group: dropped with the last model that trains in it, it would wait for the thread in the same way.
 _groups: "list[distributed.ProcessGroup | None]" = []
 
 T = TypeVar("T")

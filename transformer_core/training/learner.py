@@ -71,7 +71,7 @@ class Learner:
         self.model = model
         self.objective = objective
         self.config = config
-        self.device = next(model.parameters()).device
+        self.device = model.device
         self.is_sharded = config.fsdp and not job.is_alone
         # Split weights cannot be looked at: the first process has a whole copy to validate and to keep the best of.
         self.trained = copy.deepcopy(model) if self.is_sharded and job.is_first else model

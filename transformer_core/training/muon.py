@@ -3,6 +3,9 @@
 A gradient of a matrix is mostly a few directions; AdamW follows them. Muon brings all directions of the momentum to the
 same length (the nearest orthogonal matrix, by a few matrix products), so that rare directions are learned as fast as
 common ones. It is for the matrices inside the layers alone: embeddings, norms and biases stay with AdamW.
+
+Not torch.optim.Muon (2.9 and later), whose scale this has: that one takes no kernels of convolutions, cannot leave a
+step out without asking the device, and multiplies matrix by matrix where this multiplies all of one shape at once.
 """
 
 import math

@@ -13,8 +13,9 @@ import torch
 from numpy.random import Generator
 from torch import Tensor
 
-from transformer_core.data.batching import Batch, pad_rows
+from transformer_core.data.batching import Batch
 from transformer_core.data.masking import MaskingVocabulary, infill, mask_tokens
+from transformer_core.data.padding import mask_of, pad_rows
 from transformer_core.data.subword_regularization import SubwordRegularization
 from transformer_core.model import Transformer
 from transformer_core.training.loss import LossSum, count_correct, projected_cross_entropy
@@ -93,8 +94,7 @@ class Denoising:
         lines = [row[: length - 1] for row, length in zip(batch.target_output.numpy(), lengths, strict=True)]
         sources = [infill(line, self.vocabulary.mask_id, random) for line in lines]
         source = pad_rows(sources, self.vocabulary.pad_id, last=self.vocabulary.eos_id)
-        source_mask = torch.arange(source.size(1)) < torch.tensor([len(row) + 1 for row in sources])[:, None]
-        return replace(batch, source=source, source_mask=None if bool(source_mask.all()) else source_mask)
+        return replace(batch, source=source, source_mask=mask_of([len(row) + 1 for row in sources]))
 
     def loss(self, model: Transformer, batch: Batch, label_smoothing: float) -> LossSum:
         """Sum the loss over the tokens of the lines."""

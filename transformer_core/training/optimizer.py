@@ -38,7 +38,7 @@ class ModelOptimizer:
             {"params": vectors, "weight_decay": 0.0, RATE_FACTOR: factor},
         ]
         self._named = named
-        self._device = next(model.parameters()).device
+        self._device = model.device
         self.loss_scale = (
             LossScale(self._device) if config.precision == "fp16" else None
         )  # by which the loss is multiplied

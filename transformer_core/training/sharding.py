@@ -33,7 +33,7 @@ def shard(model: Transformer, root: nn.Module, num_processes: int) -> "FSDPModul
     from torch.distributed.device_mesh import init_device_mesh
     from torch.distributed.fsdp import fully_shard
 
-    mesh = init_device_mesh(next(model.parameters()).device.type, (num_processes,))
+    mesh = init_device_mesh(model.device.type, (num_processes,))
     for layer in (*model.encoder.layers, *model.decoder.layers):
         fully_shard(layer, mesh=mesh)
     return fully_shard(root, mesh=mesh)

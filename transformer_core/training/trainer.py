@@ -93,7 +93,7 @@ class Trainer:
         self.model = model
         self.task = task
         self.config = config
-        self.device = next(model.parameters()).device
+        self.device = model.device
         self.learner = Learner(model, task.objective, config, job)
         self.trained = self.learner.trained  # the model, but where its weights are split
         self.optimizer = self.learner.optimizer
@@ -101,14 +101,9 @@ class Trainer:
         self.selection = Selection(model, self.checkpoints, config)
         self.log = TrainingLog(folder, listener, is_writer=job.is_first)
         self.state = TrainingState()
-        special_ids = {name: getattr(model.config, name) for name in ("pad_id", "bos_id", "eos_id")}
         assert config.batch_size and config.max_steps and config.valid_every, "the caller completes the config"
-        self.batching = Batching(
-            batch_size=config.batch_size,
-            batch_type=config.batch_type,
-            seed=config.seed,
-            vocabulary_sizes=(model.config.source_vocabulary_size, model.config.target_vocabulary_size),
-            **special_ids,
+        self.batching = Batching.of_model(
+            model.config, batch_size=config.batch_size, batch_type=config.batch_type, seed=config.seed
         )
         self.num_batches = self.batching.num_batches(task.training)
         self.max_steps, self.valid_every = config.max_steps, config.valid_every
@@ -167,12 +162,11 @@ class Trainer:
                 self._share_state()
             state.elapsed_seconds = elapsed_before + time.monotonic() - started_at
             reason = self._reason_to_stop()
-            is_due = reason is not None or state.step % (config.save_every or self.valid_every) == 0
-            # something is done in every run, or a limit that is too short would be one for ever
+            # at least one update in every run, so that with a limit shorter than an update there is progress, too
             is_time_up = not self._is_saved and time.monotonic() - started_at > 60 * (config.max_time or math.inf)
             signal_number, is_time_up = self.job.agree(interruption.signal_number, is_time_up)
-            if not self._is_saved and (is_due or signal_number is not None or is_time_up):
-                self._save(is_extra=not is_due)
+            if not self._is_saved and (self._is_save_due() or signal_number is not None or is_time_up):
+                self._save(is_extra=not self._is_save_due())
             if signal_number is not None:
                 raise Interrupted(
                     signal_number,
@@ -197,6 +191,10 @@ class Trainer:
         state = self.state
         is_due = state.step % self.valid_every == 0 or self._reason_to_stop() is not None
         return is_due and state.validated_step < state.step
+
+    def _is_save_due(self) -> bool:
+        every = self.config.save_every or self.valid_every
+        return self.state.step % every == 0 or self._reason_to_stop() is not None
 
     def _is_report_due(self) -> bool:
         return self.state.step % self.config.log_every == 0 or self._reason_to_stop() is not None
@@ -246,7 +244,8 @@ class Trainer:
         self._unsettled.append(self.learner.update(micro_batches, state.step, self._learning_rate(state.step + 1)))
         state.step += 1
         self._is_saved = False
-        if self.device.type == "cpu" or self._is_report_due():
+        is_look_due = self._is_report_due() or self._is_validation_due() or self._is_save_due()
+        if self.device.type == "cpu" or is_look_due:  # what waits for the device counts as time of updates
             self._settle()
 
     def _settle(self) -> None:

@@ -18,7 +18,7 @@ VALIDATION_SEED = 0  # of what is corrupted for validation: the same every time 
 @torch.inference_mode()
 def validation_values(model: Transformer, objective: Objective, batches: Iterable[Batch]) -> dict[str, float]:
     """Compute loss and perplexity of a model in evaluation mode, and accuracy where the objective counts its hits."""
-    device = next(model.parameters()).device
+    device = model.device
     nll_sum, num_tokens = 0.0, 0
     num_correct: int | None = None
     for number, batch in enumerate(batches):

@@ -19,7 +19,7 @@ from tokenizer import KINDS, Tokenizer, TrainedKind
 from transformer_core.config import StackConfig
 from transformer_core.conversion.export_hugging_face import export_hugging_face
 from transformer_core.conversion.hugging_face_tokenizer import TARGET_FOLDER, write_tokenizers
-from transformer_core.decoding.batching import pad
+from transformer_core.data.padding import pad
 from transformer_core.decoding.config import SearchConfig
 from transformer_core.errors import ModelError
 from transformer_core.model_directory import LoadedModel

@@ -16,8 +16,7 @@ from benchmarks.fuzz_foreign_models import prepare_foreign
 from transformer_core.conversion.ctranslate2_file import TYPES
 from transformer_core.conversion.foreign_vocabulary import Direction
 from transformer_core.conversion.import_folder import import_folder
-from transformer_core.conversion.import_hugging_face import MAX_BEAM_SIZE, MAX_LENGTH_PENALTY
-from transformer_core.decoding.config import SearchConfig
+from transformer_core.decoding.config import MAX_HYPOTHESES, MAX_LENGTH_PENALTY, SearchConfig
 from transformer_core.errors import ConfigError, ModelError
 from transformer_core.model_directory import load_model
 
@@ -174,12 +173,12 @@ def test_the_folders_are_good_before_they_are_damaged(foreign: Path, tmp_path: P
     [
         ({"num_beams": True, "length_penalty": True, "no_repeat_ngram_size": True}, {}),
         ({"num_beams": 10**40, "length_penalty": 10**400}, {}),
-        ({"num_beams": MAX_BEAM_SIZE + 1, "length_penalty": MAX_LENGTH_PENALTY + 1}, {}),
+        ({"num_beams": MAX_HYPOTHESES + 1, "length_penalty": MAX_LENGTH_PENALTY + 1}, {}),
         ({"num_beams": 0, "length_penalty": -1.0, "no_repeat_ngram_size": -3}, {}),
         ({"num_beams": 3, "length_penalty": 2}, {"beam_size": 3, "length_penalty": 2.0}),
         (
-            {"num_beams": MAX_BEAM_SIZE, "length_penalty": MAX_LENGTH_PENALTY},
-            {"beam_size": MAX_BEAM_SIZE, "length_penalty": float(MAX_LENGTH_PENALTY)},
+            {"num_beams": MAX_HYPOTHESES, "length_penalty": MAX_LENGTH_PENALTY},
+            {"beam_size": MAX_HYPOTHESES, "length_penalty": float(MAX_LENGTH_PENALTY)},
         ),
     ],
 )
@@ -198,6 +197,6 @@ def test_of_decoding_defaults_those_are_taken_over_that_can_be(
 
 def test_the_limits_are_those_of_our_search() -> None:
     with pytest.raises(ConfigError, match="beam_size"):
-        SearchConfig(beam_size=MAX_BEAM_SIZE + 1)
+        SearchConfig(beam_size=MAX_HYPOTHESES + 1)
     with pytest.raises(ConfigError, match="length_penalty"):
         SearchConfig(length_penalty=MAX_LENGTH_PENALTY + 1)

@@ -15,7 +15,7 @@ from transformer_core.conversion.export_hugging_face import export_hugging_face
 from transformer_core.conversion.foreign_vocabulary import Direction, read_vocabularies
 from transformer_core.conversion.import_folder import import_folder
 from transformer_core.conversion.vocabulary_files import M2M100_LANGUAGES
-from transformer_core.decoding.batching import pad
+from transformer_core.data.padding import pad
 from transformer_core.decoding.config import SearchConfig
 from transformer_core.decoding.scoring import Scorer
 from transformer_core.decoding.translation import Translation

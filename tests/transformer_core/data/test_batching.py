@@ -1,4 +1,5 @@
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
@@ -14,7 +15,7 @@ from tests.transformer_core.data.number_corpus import NumberTokenizer, Pair, wri
 from tokenizer import Tokenizer
 from transformer_core.data import batching as module
 from transformer_core.data import shards
-from transformer_core.data.batching import Batch, Batching, pad_rows
+from transformer_core.data.batching import Batch, Batching
 from transformer_core.data.encoding import RowEncoder
 from transformer_core.data.mixing import turns
 from transformer_core.data.shards import Corpus, Part, Shard, write_corpus
@@ -281,11 +282,23 @@ def test_a_mixed_epoch_goes_on_from_any_batch(tmp_path: Path, monkeypatch: pytes
             assert as_lists(list(batching().epoch(corpus, epoch, first))) == whole[first:]
 
 
-def test_rows_are_padded_at_their_end(tmp_path: Path) -> None:
-    shard = write_numbers(tmp_path, [([5, 6], [7]), ([8], [9])]).shard(0)
-    rows = [shard.source(0), shard.source(1)]
-    assert pad_rows(rows, 0).tolist() == [[5, 6], [8, 0]]
-    assert pad_rows(rows, 0, first=1, last=2).tolist() == [[1, 5, 6, 2], [1, 8, 2, 0]]
+def test_one_epoch_after_the_other_goes_on_where_the_last_left_off(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    corpus = mixture(tmp_path, monkeypatch, (1, 20), (60, 10))
+    one, planned = batching(), 0
+    plans = Batching._plans
+
+    def counted(self: Batching, corpus: Corpus, numbers: Sequence[int], epoch: int) -> object:
+        nonlocal planned
+        planned += 1
+        return plans(self, corpus, numbers, epoch)
+
+    monkeypatch.setattr(Batching, "_plans", counted)
+    epochs = [as_lists(list(one.epoch(corpus, epoch))) for epoch in range(4)]
+    num_passes, planned = planned, 0
+    assert [as_lists(list(batching().epoch(corpus, epoch))) for epoch in range(4)] == epochs
+    assert planned > 2 * num_passes  # anew from the beginning for each epoch
 
 
 def test_an_id_of_no_vocabulary_is_said_before_it_is_looked_up(tmp_path: Path) -> None:

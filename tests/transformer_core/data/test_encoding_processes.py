@@ -48,7 +48,8 @@ def chunks(num_chunks: int) -> Iterator[Chunk]:
 def same(one: EncodedRows, other: EncodedRows) -> bool:
     arrays = zip([*one.ids, *one.lengths], [*other.ids, *other.lengths], strict=True)
     return all(np.array_equal(*pair) and pair[0].dtype == pair[1].dtype for pair in arrays) and all(
-        getattr(one, name) == getattr(other, name) for name in ("part", "num_read", "num_blank", "num_long", "num_cut")
+        getattr(one, name) == getattr(other, name)
+        for name in ("part", "num_read", "num_blank", "num_long", "num_cut", "num_replaced")
     )
 
 

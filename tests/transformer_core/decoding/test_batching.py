@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from transformer_core.decoding.batching import BatchRunner, pad
+from transformer_core.decoding.batching import BatchRunner
 from transformer_core.decoding.config import BatchConfig
 from transformer_core.errors import OutOfMemoryError
 from transformer_core.out_of_memory import is_out_of_memory
@@ -76,13 +76,3 @@ def test_other_errors_pass() -> None:
         BatchRunner(BatchConfig()).run([1], work, str)
     assert not is_out_of_memory(RuntimeError("shape mismatch"))
     assert not is_out_of_memory(ValueError("out of memory"))
-
-
-def test_pad_gives_a_mask_only_where_something_is_padded() -> None:
-    token_ids, mask = pad([[5, 6, 7], [8]], 0, torch.device("cpu"))
-    assert token_ids.tolist() == [[5, 6, 7], [8, 0, 0]]
-    assert mask is not None
-    assert mask.tolist() == [[True, True, True], [True, False, False]]
-    token_ids, mask = pad([[5, 6], [8, 9]], 0, torch.device("cpu"))
-    assert token_ids.tolist() == [[5, 6], [8, 9]]
-    assert mask is None

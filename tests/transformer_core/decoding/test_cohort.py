@@ -3,8 +3,8 @@ import torch
 
 from tests.transformer_core.decoding.random_model import random_model
 from tests.transformer_core.decoding.references import BOS, EOS
+from transformer_core.data.padding import pad
 from transformer_core.decoding import cohort as cohort_module
-from transformer_core.decoding.batching import pad
 from transformer_core.decoding.beam import BeamSearch
 from transformer_core.decoding.cohort import Cohorts, NoRoomError
 from transformer_core.decoding.config import SearchConfig

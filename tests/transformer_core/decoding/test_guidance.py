@@ -14,7 +14,7 @@ from tests.transformer_core.decoding.references import (
     reference_greedy,
 )
 from tests.transformer_core.decoding.test_step import BANNED, VOCABULARY, random_sources, uncached
-from transformer_core.decoding.batching import pad
+from transformer_core.data.padding import pad
 from transformer_core.decoding.beam import BeamSearch
 from transformer_core.decoding.config import SearchConfig
 from transformer_core.decoding.greedy import GreedySearch

@@ -14,8 +14,8 @@ from tests.transformer_core.decoding.references import (
     reference_greedy,
 )
 from transformer_core.config import Positions
+from transformer_core.data.padding import pad
 from transformer_core.decoding import step as step_module
-from transformer_core.decoding.batching import pad
 from transformer_core.decoding.beam import BeamSearch
 from transformer_core.decoding.config import SearchConfig
 from transformer_core.decoding.greedy import GreedySearch

@@ -24,7 +24,7 @@ from transformer_core.experiments.compare_config import (
 from transformer_core.experiments.compare_quality import TrainedMixer, describe_mixer
 from transformer_core.experiments.compare_training import MixerRun, equal_widths, mixer_runs, train_mixer
 from transformer_core.experiments.config import TrainingRun
-from transformer_core.experiments.corpus_preparation import Progress, no_progress
+from transformer_core.experiments.progress import Progress, no_progress
 from transformer_core.experiments.text_config import DataConfig
 from transformer_core.experiments.train_from_text import train_from_text
 from transformer_core.model import Transformer

@@ -12,11 +12,11 @@ from transformer_core.errors import ConfigError, DataError
 from transformer_core.experiments.corpus_preparation import (
     PreparedData,
     is_prepared_data,
-    no_progress,
     prepare_data,
     remove_corpora,
     remove_prepared_data,
 )
+from transformer_core.experiments.progress import no_progress
 from transformer_core.experiments.text_config import DataConfig
 
 

@@ -11,7 +11,6 @@ from tests.transformer_core.decoding.random_model import save_word_model
 from transformer_core.data.lines import read_lines
 from transformer_core.errors import ConfigError, DataError, ModelError
 from transformer_core.experiments import distilled_text as module
-from transformer_core.experiments.corpus_preparation import no_progress
 from transformer_core.experiments.distillation_config import DistillationConfig, distilled_files
 from transformer_core.experiments.distilled_text import (
     DistilledText,
@@ -19,6 +18,7 @@ from transformer_core.experiments.distilled_text import (
     describe_teacher,
     write_distilled_text,
 )
+from transformer_core.experiments.progress import no_progress
 from transformer_core.experiments.teacher import Row, Teacher
 
 # A byte order mark begins a line that is the first of a window, and one that is not; blank lines make nothing.

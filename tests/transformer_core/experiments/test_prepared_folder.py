@@ -14,7 +14,6 @@ from tokenizer import Tokenizer, TokenizerConfig, train_tokenizer
 from transformer_core.errors import ConfigError, DataError
 from transformer_core.experiments import prepared_folder as module
 from transformer_core.experiments.config import PretrainingConfig, TrainingRun
-from transformer_core.experiments.corpus_preparation import TextConfig, no_progress
 from transformer_core.experiments.prepared_folder import (
     Preparation,
     adopt_prepared,
@@ -22,7 +21,9 @@ from transformer_core.experiments.prepared_folder import (
     open_prepared,
     prepare_folder,
 )
+from transformer_core.experiments.progress import no_progress
 from transformer_core.experiments.text_config import DataConfig, RawTextConfig
+from transformer_core.experiments.texts import TextConfig
 from transformer_core.experiments.train_from_text import train_from_text
 from transformer_core.experiments.training_file import read_training_file
 from transformer_core.model_directory import load_model

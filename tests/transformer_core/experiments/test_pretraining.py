@@ -24,7 +24,7 @@ from transformer_core.experiments.config import (
     PretrainingConfig,
     TrainingRun,
 )
-from transformer_core.experiments.corpus_preparation import no_progress
+from transformer_core.experiments.progress import no_progress
 from transformer_core.experiments.text_config import RawTextConfig
 from transformer_core.experiments.train_from_text import train_from_text
 from transformer_core.experiments.training_file import read_training_file

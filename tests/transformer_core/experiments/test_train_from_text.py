@@ -14,7 +14,7 @@ from transformer_core.errors import ConfigError, DataError, ModelError
 from transformer_core.experiments import run_folder
 from transformer_core.experiments import train_from_text as module
 from transformer_core.experiments.config import ArchitectureConfig, TrainingRun
-from transformer_core.experiments.corpus_preparation import no_progress
+from transformer_core.experiments.progress import no_progress
 from transformer_core.experiments.text_config import DataConfig
 from transformer_core.experiments.train_from_text import train_from_text
 from transformer_core.experiments.training_file import read_training_file
@@ -526,7 +526,9 @@ def test_validation_text_that_is_not_utf_8_is_replaced_if_asked_for(tmp_path: Pa
     with pytest.raises(DataError, match=r"v\.src:1: is not UTF-8"):
         train_from_text(make_run(tmp_path, **valid))
     assert left_over(tmp_path) == {"v.src", "v.tgt"}
-    assert train_from_text(make_run(tmp_path, **valid, errors="replace", metric="chrf")) is not None
+    listener = Listener()
+    assert train_from_text(make_run(tmp_path, **valid, errors="replace", metric="chrf"), listener) is not None
+    assert listener.warnings == ["validation: 1 pairs hold U+FFFD for bytes that are not UTF-8"]
 
 
 def test_metadata_is_json_for_everybody(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,7 +10,7 @@ import pytest
 from tests.transformer_core.decoding.random_model import word_tokenizer
 from tests.transformer_core.experiments.test_corpus_preparation import data_of
 from tokenizer import TokenizerConfigError, TokenizerFileError
-from transformer_core.experiments.holding_back import no_progress
+from transformer_core.experiments.progress import no_progress
 from transformer_core.experiments.vocabulary_choice import choose_tokenizers
 
 

@@ -76,7 +76,7 @@ def test_a_token_alone_knows_where_it_stands(positions: Positions) -> None:
         whole = embedding(ids)  # beyond the first table of sinusoids
         steps = [embedding.step(ids[:, place], place) for place in range(700)]
         assert torch.equal(torch.stack(steps, dim=1), whole)
-        apart = embedding.step(ids[[0, 1], [3, 600]], torch.tensor([3, 600]))
+        apart = embedding.step(ids[[0, 1], [3, 600]], torch.tensor([3, 600]), furthest=601)
         assert torch.equal(apart, whole[[0, 1], [3, 600]])
 
 
