@@ -1,4 +1,9 @@
-"""Run the program as `python -m cli`, or in several processes as `torchrun -m cli`."""
+"""Run the program as `transduce` or `python -m cli`, or in several processes as `torchrun -m cli`."""
+
+import signal
+
+if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # until everything is imported Ctrl-C ends the program without a word
 
 from cli.main import main
 

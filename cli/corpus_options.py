@@ -52,6 +52,7 @@ MaxLength = Annotated[
     int,
     typer.Option(
         min=1,
+        max=1_000_000,
         help="Tokens a line may have; longer pairs are dropped, longer lines of raw text cut, and counted.",
         rich_help_panel=INPUT_OUTPUT,
     ),

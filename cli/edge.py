@@ -59,6 +59,8 @@ def run(app: Callable[..., object]) -> NoReturn:
     """Run a Typer app as a program: streams as we need them, a clean way out whatever happens."""
     _open_streams()
     _exit_on_sigterm()
+    if signal.getsignal(signal.SIGINT) is signal.SIG_DFL:  # of cli/__main__.py, for as long as it imported
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     warnings.showwarning = _show_warning
     code: object = 0
     try:

@@ -177,6 +177,8 @@ def latest_checkpoint(folder: Path) -> str:
     name = read_text(path, MAX_NAME_BYTES).removesuffix("\n")
     if step_of(name) is None:
         raise ModelError(f"{path}: is damaged: {name!r} is no name of a checkpoint")
+    if not (path.parent / name).is_dir():
+        raise ModelError(f"{path}: names {name}, which is not there; write the name of one that is into it")
     return name
 
 

@@ -32,8 +32,12 @@ def describe_file(path: Path) -> dict[str, Any]:
     """Path, size, time and hash of a data file.
 
     Raises:
-        DataError: it is missing, no plain file, or cannot be read.
+        DataError: it is missing, no plain file, or cannot be read, or its name cannot be written down.
     """
+    try:
+        str(path).encode("utf-8")
+    except UnicodeEncodeError:
+        raise DataError(f"{str(path)!a}: its name is not UTF-8; rename it") from None
     if not path.exists():
         raise DataError(f"{path}: there is no such file")
     if not path.is_file():

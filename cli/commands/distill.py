@@ -126,7 +126,7 @@ def distill(
     config = settings.build(DistillationConfig, values, references=values["train_tgt"])
     sources, targets = distilled_files(values["output"])
     data = settings.build(DataConfig, values, train_src=(sources,), train_tgt=(targets,))
-    run_training(values, data, partial(_distill, config))
+    run_training(context, data, partial(_distill, config))
 
 
 def _distill(

@@ -78,4 +78,4 @@ def pretrain(
     included, writes the line anew.
     """
     values = context.params
-    run_training(values, build(RawTextConfig, values), train_in_this_job, build(PretrainingConfig, values))
+    run_training(context, build(RawTextConfig, values), train_in_this_job, build(PretrainingConfig, values))

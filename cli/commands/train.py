@@ -1,14 +1,15 @@
 """`transduce train`: two text files in, a model out; the same command again goes on where it stopped."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
+from dataclasses import fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from cli import console, corpus_options, format_options, options, training_options
 from cli.completion import complete_model
-from cli.settings import build
+from cli.settings import build, is_given
 from transformer_core.experiments.config import ArchitectureConfig, PretrainingConfig, TrainingRun
 from transformer_core.experiments.text_config import DataConfig, RawTextConfig
 from transformer_core.training.adaptation_config import AdaptationConfig
@@ -215,11 +216,11 @@ def train(
 
     Several files: transduce train -s news.en -t news.de -s web.en -t web.de --weights 1 --weights 3 -o model
     """
-    run_training(context.params, build(DataConfig, context.params), train_in_this_job)
+    run_training(context, build(DataConfig, context.params), train_in_this_job)
 
 
 def run_training(
-    values: Mapping[str, Any],
+    context: typer.Context,
     data: DataConfig | RawTextConfig,
     train_run: "Callable[[TrainingRun, Listener, Progress], TrainingResult | None]",
     pretraining: PretrainingConfig | None = None,
@@ -227,16 +228,18 @@ def run_training(
     """Train a model, show how it goes, and say how it ended.
 
     Args:
-        values: the options.
+        context: with the options.
         data: what is learned.
         train_run: trains.
         pretraining: what is learned of raw text.
     """
+    values = context.params
     run = TrainingRun(
         folder=values["output"],
         data=data,
         pretraining=pretraining,
         architecture=build(ArchitectureConfig, values),
+        asked=frozenset(item.name for item in fields(ArchitectureConfig) if is_given(context, item.name)),
         training=build(TrainingConfig, values),
         init_from=values.get("init_from"),
         adaptation=build(AdaptationConfig, values),

@@ -116,7 +116,10 @@ def test_after_a_kill_torchrun_starts_all_again_from_the_last_checkpoint(
     tmp_path: Path, task: list[str], whole: Path, rank: int
 ) -> None:
     model = tmp_path / "model"
-    process = start("train", *task, "-o", model, *LONG_RUN, launch=[*ONE_NODE, "--max-restarts", "1"])
+    if rank:  # what the job overwrites is what was there before it
+        assert run_program("train", *task, "-o", model, *TINY_RUN).code == 0
+        (model / "checkpoints" / "LATEST").unlink()
+    process = start("train", *task, "-o", model, *LONG_RUN, "--overwrite", launch=[*ONE_NODE, "--max-restarts", "1"])
     wait_for(model / "checkpoints" / "LATEST", process)
     os.kill(worker(process, rank), signal.SIGKILL)
     outcome = finish(process)

@@ -215,6 +215,19 @@ def test_a_small_model_learns_to_reverse_strings(tmp_path: Path) -> None:
     assert result.stdout == "c b a\nh\n\na b c d e f g\na b a a\n"
 
 
+def test_of_a_model_to_start_from_no_other_architecture_is_asked_for_be_it_the_usual_one(tmp_path: Path) -> None:
+    files = files_of(tmp_path)
+    train(*files, "-o", tmp_path / "model", *TINY_RUN, "--max-steps", "2", "--norm", "last", "--decoder-mixer", "gru")
+    start = [*files, "--init-from", tmp_path / "model", "--max-steps", "2", "--threads", "1", "--device", "cpu"]
+    for option, other, own in (("--norm", "first", "last"), ("--decoder-mixer", "attention", "gru")):
+        result = CliRunner().invoke(app, ["train", *map(str, start), "-o", str(tmp_path / "new"), option, other])
+        assert result.exit_code == 2
+        assert f"{option} does not go with --init-from: the model brings its architecture" in result.stderr
+        train(*start, "-o", tmp_path / own, option, own)
+        options = tomllib.loads((tmp_path / own / "training.toml").read_text())
+        assert options.get(option.removeprefix("--").replace("-", "_"), own) == own
+
+
 def test_a_trained_model_is_adapted_in_part(tmp_path: Path) -> None:
     files = files_of(tmp_path)
     train(*files, "-o", tmp_path / "model", *TINY_RUN, "--max-steps", "2")

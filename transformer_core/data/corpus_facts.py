@@ -109,5 +109,7 @@ def read_corpus_facts(folder: Path) -> CorpusFacts:
         facts.check()
     except (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
         reason = f"{FILE_NAME} lacks {error}" if isinstance(error, KeyError) else str(error)
-        raise DataError(f"{folder}: is no complete corpus ({reason}); remove it and run again") from None
+        raise DataError(
+            f"{folder}: is no complete corpus ({reason}); remove it, and run the command again that made it"
+        ) from None
     return facts

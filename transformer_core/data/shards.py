@@ -14,7 +14,6 @@ import shutil
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -29,11 +28,21 @@ from transformer_core.data.encoding import Chunk, EncodedRows, Row, RowEncoder, 
 from transformer_core.data.encoding_processes import encode_in_order
 from transformer_core.errors import DataError
 
-__all__ = ["Corpus", "CorpusStatistics", "Part", "Shard", "ShardFacts", "is_corpus_file", "write_corpus"]
+__all__ = [
+    "Corpus",
+    "CorpusStatistics",
+    "NothingLeftError",
+    "Part",
+    "Shard",
+    "ShardFacts",
+    "is_corpus_file",
+    "write_corpus",
+]
 
 SHARD_TOKENS = 1 << 24  # tokens of either side after which a shard is full: 32 MB a side at 16 bits
 SHARD_ROWS = 1 << 20  # or pairs, if they are short: what is computed for a shard takes some 50 bytes for each
-LINES_AT_ONCE = 4096  # pairs tokenised together
+LINES_AT_ONCE = 4096  # pairs tokenised together,
+CHARACTERS_AT_ONCE = 1 << 20  # or fewer, if they are long: tokenising takes some 50 bytes for each character
 
 ID_DTYPES = (np.uint16, np.uint32)
 
@@ -117,7 +126,9 @@ class Corpus:
             _check_shard(shard, self.shards[number])
             return shard
         except (SafetensorError, OSError, ValueError, KeyError, TypeError) as error:
-            raise DataError(f"{path}: is damaged ({error}); remove its folder and run again") from None
+            raise DataError(
+                f"{path}: is damaged ({error}); remove its folder, and run the command again that made it"
+            ) from None
 
 
 @dataclass(frozen=True)
@@ -127,6 +138,10 @@ class Part:
     rows: Iterable[Row]  # source and target line of each pair, or each line alone; read once
     tag: str | None = None  # what each of its sources begins with
     weight: float | None = None  # its share of the batches beside those of the others; None: no part has any
+
+
+class NothingLeftError(DataError):
+    """Of a text nothing is left that could be learned from."""
 
 
 def write_corpus(
@@ -149,7 +164,7 @@ def write_corpus(
         progress: told how many rows were just read.
 
     Raises:
-        DataError: nothing is left, or nothing of a part with a weight.
+        NothingLeftError: nothing is left, or nothing of a part with a weight.
     """
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
@@ -163,14 +178,16 @@ def write_corpus(
     writer.flush()
     statistics = writer.statistics()
     if not statistics.num_pairs:
-        raise DataError(
+        raise NothingLeftError(
             f"no pair is left: {statistics.num_blank} have a blank side, {statistics.num_long} are longer than "
             f"{encoder.max_length} tokens; look at the files, or raise --max-length"
             if encoder.num_sides > 1
             else f"no line is left: all {statistics.num_blank} are blank; look at the files"
         )
     if missing := set(range(len(weights))) - {facts.part for facts in writer.shards}:
-        raise DataError(f"nothing is left of corpus {min(missing) + 1} of {len(weights)}, so it can have no weight")
+        raise NothingLeftError(
+            f"nothing is left of corpus {min(missing) + 1} of {len(weights)}, so it can have no weight"
+        )
     longest_targets = enumerate(writer.longest_targets.tolist())
     facts = CorpusFacts(
         statistics=statistics,
@@ -184,9 +201,16 @@ def write_corpus(
 
 
 def _chunks(parts: Sequence[Part]) -> Iterator[Chunk]:
+    """Cut the text into chunks of bounded length, whatever the length of a line."""
     for number, part in enumerate(parts):
-        iterator = iter(part.rows)
-        while rows := list(islice(iterator, LINES_AT_ONCE)):
+        rows, num_characters = list[Row](), 0
+        for row in part.rows:
+            rows.append(row)
+            num_characters += sum(map(len, row))
+            if len(rows) == LINES_AT_ONCE or num_characters >= CHARACTERS_AT_ONCE:
+                yield Chunk(rows, number, part.tag)
+                rows, num_characters = [], 0
+        if rows:
             yield Chunk(rows, number, part.tag)
 
 
@@ -215,7 +239,7 @@ class _ShardWriter:
         self.folder = folder
         self.is_kept_apart = is_kept_apart
         self.shards: list[ShardFacts] = []
-        self.longest_targets = np.zeros(encoder.max_length + 1, dtype=np.int64)  # by the length of the source
+        self.longest_targets = np.zeros(0, dtype=np.int64)  # by the length of the source, up to the longest so far
         self.sides = [_Side() for _ in range(encoder.num_sides)]
         self.part = 0  # of the rows that are being collected
         self.num_blank = self.num_long = self.num_cut = self.num_replaced = 0
@@ -264,6 +288,8 @@ class _ShardWriter:
             side.clear()
         write_bytes(self.folder / _shard_name(len(self.shards)), serialize(tensors))
         if len(columns) > 1:
+            num_more = int(columns[0].max()) + 1 - len(self.longest_targets)
+            self.longest_targets = np.pad(self.longest_targets, (0, max(0, num_more)))
             np.maximum.at(self.longest_targets, columns[0], columns[1])
         longer = np.maximum(columns[0], columns[-1])
         facts = ShardFacts(

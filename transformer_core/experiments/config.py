@@ -195,6 +195,7 @@ class TrainingRun:
     data: DataConfig | RawTextConfig
     pretraining: PretrainingConfig | None = None  # what to learn from raw text; None with pairs, which are translated
     architecture: ArchitectureConfig = field(default_factory=ArchitectureConfig)
+    asked: frozenset[str] = frozenset()  # the fields of the architecture that somebody set, be it to their defaults
     training: TrainingConfig = field(default_factory=TrainingConfig)
     init_from: Path | None = None  # a model whose weights, architecture and tokenizers training starts from
     adaptation: AdaptationConfig = field(default_factory=AdaptationConfig)  # which of its weights are trained

@@ -14,12 +14,13 @@ from tokenizer.atomic_file import remove_temporary_files
 from transformer_core.data.encoding import RowEncoder
 from transformer_core.data.lines import read_lines
 from transformer_core.data.records import PLAIN, RecordForm
-from transformer_core.data.shards import Corpus, Part, is_corpus_file, write_corpus
+from transformer_core.data.shards import Corpus, NothingLeftError, Part, is_corpus_file, write_corpus
 from transformer_core.errors import DataError
 from transformer_core.experiments.holding_back import hold_back
 from transformer_core.experiments.progress import Progress
 from transformer_core.experiments.texts import (
     OUR_TEXT,
+    Text,
     TextConfig,
     held_back_texts,
     read_rows,
@@ -34,6 +35,7 @@ __all__ = [
     "PreparedData",
     "is_prepared_data",
     "prepare_data",
+    "prepared_data_names",
     "remove_corpora",
     "remove_prepared_data",
     "report_data",
@@ -88,8 +90,8 @@ def prepare_data(
         encoder = RowEncoder(tokenizers[: len(data.training_columns)], data.max_length)
         writing = _Writing(data.unit, encoder, key, progress, processes)
         validation_parts = [Part(read_rows(text, data), text.tag) for text in held_out]
-        validation = writing.write(folder / VALIDATION_CORPUS, validation_parts)
-        training = writing.write(folder / TRAINING_CORPUS, parts)
+        validation = writing.write(folder / VALIDATION_CORPUS, validation_parts, held_out)
+        training = writing.write(folder / TRAINING_CORPUS, parts, texts)
     columns = tuple(zip(*(text.files for text in held_out), strict=True))
     return PreparedData(
         training=training,
@@ -112,11 +114,17 @@ class _Writing:
     progress: Progress
     processes: int
 
-    def write(self, folder: Path, parts: Sequence[Part]) -> Corpus:
-        """Tokenise rows into a corpus."""
+    def write(self, folder: Path, parts: Sequence[Part], texts: Sequence[Text]) -> Corpus:
+        """Tokenise rows, which were read from these texts, into a corpus."""
         name = {TRAINING_CORPUS: "training", VALIDATION_CORPUS: "validation"}[folder.name]
         with self.progress(f"tokenising the {name} {self.unit}", unit=self.unit) as advance:
-            return write_corpus(folder, parts, self.encoder, key=self.key, processes=self.processes, progress=advance)
+            try:
+                return write_corpus(
+                    folder, parts, self.encoder, key=self.key, processes=self.processes, progress=advance
+                )
+            except NothingLeftError as error:
+                files = ", ".join(str(path) for text in texts for path in text.files)
+                raise DataError(f"{name} {self.unit} of {files}: {error}") from None
 
 
 def is_prepared_data(folder: Path, others: Sequence[str] = ()) -> bool:
@@ -139,13 +147,20 @@ def remove_corpora(folder: Path) -> None:
         shutil.rmtree(folder / name, ignore_errors=True)
 
 
+def prepared_data_names(folder: Path) -> list[str]:
+    """Name all in a folder that `prepare_data` wrote."""
+    texts = [path.name for path in folder.iterdir() if OUR_TEXT.fullmatch(path.name)] if folder.is_dir() else []
+    return [TRAINING_CORPUS, VALIDATION_CORPUS, *texts]
+
+
 def remove_prepared_data(folder: Path) -> None:
     """Remove all that `prepare_data` wrote."""
-    remove_corpora(folder)
-    if folder.is_dir():
-        for path in folder.iterdir():
-            if OUR_TEXT.fullmatch(path.name):
-                path.unlink()
+    for name in prepared_data_names(folder):
+        if (folder / name).is_dir():
+            shutil.rmtree(folder / name, ignore_errors=True)
+        else:
+            with suppress(OSError):
+                (folder / name).unlink()
     remove_temporary_files(folder)
     with suppress(OSError):  # there is none, or it holds something else
         folder.rmdir()

@@ -18,12 +18,13 @@ from transformer_core.experiments.distilled_text import (
     begin_distilled_text,
     write_distilled_text,
 )
+from transformer_core.experiments.locked_folder import locked_folder
 from transformer_core.experiments.progress import Progress, no_progress
 from transformer_core.experiments.run_folder import open_run
 from transformer_core.experiments.starting_point import refuse_architecture
 from transformer_core.experiments.teacher import Teacher
 from transformer_core.experiments.text_config import DataConfig
-from transformer_core.experiments.train_from_text import train_from_text
+from transformer_core.experiments.train_from_text import require_beginning, train_from_text
 from transformer_core.model_files import read_config, tokenizer_paths
 from transformer_core.provenance import describe_file
 from transformer_core.training.distributed import this_job
@@ -58,10 +59,27 @@ def distill(
         )
     run = _with_teacher(config, run)
     is_new = open_run(run) is None
-    text = begin_distilled_text(config, run.folder, overwrite=run.overwrite)
     device = choose_device(run.training.device)
     if run.training.threads is not None:
         torch.set_num_threads(run.training.threads)
+    with locked_folder(run.folder, "the student"):
+        _teach(config, run, device, listener, progress, is_new=is_new)
+    return train_from_text(run, listener, progress)
+
+
+def _teach(
+    config: DistillationConfig,
+    run: TrainingRun,
+    device: torch.device,
+    listener: Listener,
+    progress: Progress,
+    *,
+    is_new: bool,
+) -> None:
+    """Write what is not written yet of the text that the student learns from."""
+    text = begin_distilled_text(config, run.folder, overwrite=run.overwrite)
+    if is_new:
+        require_beginning(run)
     if not text.is_complete:
         teacher = Teacher(config, device, run.training.precision)
         if text.num_lines:
@@ -70,7 +88,6 @@ def distill(
         _report(text, teacher, len(config.teachers), listener)
     elif is_new:
         listener.on_message(f"the {text.num_pairs:,} pairs that {_names(config)} made are there already")
-    return train_from_text(run, listener, progress)
 
 
 def _with_teacher(config: DistillationConfig, run: TrainingRun) -> TrainingRun:
@@ -96,7 +113,7 @@ def _with_teacher(config: DistillationConfig, run: TrainingRun) -> TrainingRun:
     if run.init_from is None:
         (replace(run.architecture, arch="tiny") if run.architecture.arch == AUTO else run.architecture).stacks()
     elif is_new:
-        refuse_architecture(read_config(run.init_from), run.architecture)
+        refuse_architecture(run, read_config(run.init_from))
     return run
 
 

@@ -8,6 +8,7 @@ is lost or doubled, and the files are those of a run that was not.
 """
 
 import os
+import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields, replace
@@ -166,7 +167,12 @@ def write_distilled_text(
             text.save(folder)
             advance(len(window))
     if not text.num_pairs:
-        raise DataError(f"{config.train_src[0]}: the teacher makes nothing of its lines to learn from")
+        shutil.rmtree(folder / DISTILLED_FOLDER)
+        num_blank = text.num_lines - text.num_left_out
+        raise DataError(
+            f"{config.train_src[0]}: the teacher makes nothing of its lines to learn from: {num_blank:,} are blank, "
+            f"and of {text.num_left_out:,} no hypothesis came to its end; is it the teacher's source language?"
+        )
     text = replace(text, is_complete=True)
     text.save(folder)
     return text

@@ -7,7 +7,7 @@ held-back.src  held-back.tgt   the validation text; validation-copy.src and .tgt
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -22,17 +22,20 @@ from transformer_core.experiments.corpus_preparation import (
     PreparedData,
     is_prepared_data,
     prepare_data,
+    prepared_data_names,
     remove_prepared_data,
 )
+from transformer_core.experiments.locked_folder import locked_folder
 from transformer_core.experiments.progress import Progress
+from transformer_core.experiments.replacement import discard, put_back, set_aside
 from transformer_core.experiments.text_config import PREPARED_FILE
 from transformer_core.experiments.texts import OUR_TEXT, TextConfig, read_rows, text_file_names, validation_texts
 from transformer_core.experiments.training_file import option_values
-from transformer_core.experiments.vocabulary_choice import choose_tokenizers, tokenizer_files
+from transformer_core.experiments.vocabulary_choice import Tokenizers, choose_tokenizers, tokenizer_files
 from transformer_core.model_files import TOKENIZER_FILES, read_json, save_tokenizers, write_json
 from transformer_core.provenance import describe_file, describe_software
 
-__all__ = ["Preparation", "adopt_prepared", "check_tags", "open_prepared", "prepare_folder"]
+__all__ = ["Preparation", "adopt_prepared", "check_tokenizers", "open_prepared", "prepare_folder"]
 
 FORMAT_VERSION = 1
 
@@ -63,13 +66,22 @@ def prepare_folder(task: Preparation, progress: Progress, say: Say) -> PreparedD
     folder, data = task.folder, task.data
     files = {name: [describe_file(path) for path in paths] for name, paths in data.files.items()}
     request = _describe_request(data, files)
-    is_new = not folder.exists()
-    if _holds_already(task, request):
-        say(f"{folder} holds this already; --overwrite makes it anew")
-        return None
+    with locked_folder(folder, "the tokenised text"):
+        if _holds_already(task, request):
+            say(f"{folder} holds this already; --overwrite makes it anew")
+            return None
+        return _prepare(task, files, request, progress, say)
+
+
+def _prepare(
+    task: Preparation, files: dict[str, list[dict[str, Any]]], request: dict[str, Any], progress: Progress, say: Say
+) -> PreparedData:
+    """Prepare text in a folder that no other process writes into; what it replaces goes when that is done."""
+    folder, data = task.folder, task.data
     try:
-        folder.mkdir(parents=True, exist_ok=True)
         tokenizers = choose_tokenizers(data, progress, say)
+        if (folder / PREPARED_FILE).exists():
+            set_aside(folder, [*prepared_data_names(folder), *TOKENIZER_FILES, PREPARED_FILE])
         _clear(folder)
         prepared = prepare_data(folder, data, tokenizers, "", progress, task.processes)
         columns = _copy_validation_text(folder, data) or prepared.validation_columns
@@ -80,6 +92,7 @@ def prepare_folder(task: Preparation, progress: Progress, say: Say) -> PreparedD
             "command": task.command,
             "data": files,
             "request": request,
+            "tokenizers": [tokenizer.sha256 for tokenizer in tokenizers],
             "max_length": data.max_length,
             "corpus": asdict(prepared.training.statistics),
             "num_held_back": prepared.num_held_back,
@@ -88,12 +101,11 @@ def prepare_folder(task: Preparation, progress: Progress, say: Say) -> PreparedD
             "tags": data.tags,
         }
         write_json(folder / PREPARED_FILE, facts)
+        discard(folder)
     except BaseException:
         if not (folder / PREPARED_FILE).exists():
             _clear(folder)
-            if is_new:
-                with suppress(OSError):
-                    folder.rmdir()
+            put_back(folder)
         raise
     return prepared
 
@@ -145,14 +157,19 @@ def open_prepared(folder: Path, weights: Sequence[float] = ()) -> PreparedData:
     )
 
 
-def check_tags(folder: Path, data: PreparedData, source_tokenizer: Tokenizer) -> None:
-    """See that the tags of a prepared folder are those of its vocabulary.
+def check_tokenizers(folder: Path, data: PreparedData, tokenizers: Tokenizers) -> None:
+    """See that a prepared folder was tokenised by these, and that they know its tags.
 
     Raises:
-        DataError: one is not.
+        DataError: it was not, or they do not.
     """
+    facts, found = _read_facts(folder), [tokenizer.sha256 for tokenizer in tokenizers]
+    if facts.get("tokenizers", found) != found:
+        raise DataError(
+            f"{folder}: was tokenised with other tokenizers than it holds; prepare it again with --overwrite"
+        )
     for tag in (*data.tags, *data.validation_tags):
-        if tag is not None and tag not in source_tokenizer.tags:
+        if tag is not None and tag not in tokenizers[0].tags:
             raise DataError(f"{folder}: speaks of the tag {tag!r:.100}, which its vocabulary lacks; prepare it again")
 
 
@@ -217,20 +234,28 @@ def _holds_already(task: Preparation, request: dict[str, Any]) -> bool:
         ConfigError: it holds something else.
     """
     folder = task.folder
-    if not folder.exists():
-        return False
-    if not folder.is_dir():
-        raise ConfigError(f"{folder}: is a file; name a folder for the tokenised text")
     if (folder / PREPARED_FILE).exists():
         if task.overwrite:
             return False
         if _read_facts(folder)["request"] == request:
-            return True
+            return _is_whole(folder)
         raise ConfigError(f"{folder}: holds other text, or text prepared otherwise; --overwrite replaces it")
     is_written = (folder / TRAINING_CORPUS / "corpus.json").exists()  # and killed just before it was complete
     if not is_prepared_data(folder, TOKENIZER_FILES if is_written else ()):
         raise ConfigError(f"{folder}: holds something else than prepared text; name another folder")
     return False
+
+
+def _is_whole(folder: Path) -> bool:
+    """Tell whether a prepared folder has all that its prepared.json speaks of."""
+    try:
+        data = open_prepared(folder)
+        for corpus in (data.training, data.validation):
+            for number in range(corpus.num_shards):
+                corpus.shard(number)
+    except DataError:
+        return False
+    return True
 
 
 def _clear(folder: Path) -> None:

@@ -3,10 +3,8 @@
 import hashlib
 import json
 import math
-import shutil
 from collections.abc import Collection
-from contextlib import suppress
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,15 +13,18 @@ from transformer_core.config import FORMAT_VERSION, ModelConfig
 from transformer_core.data.shards import Corpus
 from transformer_core.decoding.config import LENGTH_MARGIN
 from transformer_core.errors import ConfigError
-from transformer_core.experiments.config import TrainingRun
+from transformer_core.experiments.config import ArchitectureConfig, TrainingRun
 from transformer_core.experiments.corpus_preparation import (
     PreparedData,
     is_prepared_data,
+    prepared_data_names,
     remove_corpora,
     remove_prepared_data,
 )
 from transformer_core.experiments.distillation_config import DISTILLED_FOLDER
 from transformer_core.experiments.distilled_text import describe_teacher
+from transformer_core.experiments.locked_folder import require_folder_name
+from transformer_core.experiments.replacement import discard, put_back, set_aside
 from transformer_core.experiments.starting_point import StartingPoint
 from transformer_core.experiments.text_config import DataConfig
 from transformer_core.experiments.texts import TextConfig
@@ -58,7 +59,9 @@ __all__ = [
     "names_before",
     "open_run",
     "record_result",
+    "require_same_start",
     "run_options",
+    "was_begun_by",
 ]
 
 DATA_FOLDER = "data"
@@ -90,10 +93,11 @@ def open_run(run: TrainingRun) -> dict[str, Any] | None:
         if run.overwrite:
             return None
         stored = read_training_file(folder)
+        if run.init_from is None and "init_from" in stored:
+            run = replace(run, init_from=Path(str(stored["init_from"])))
         refuse_changes(folder, stored, run_options(run))
         return stored
-    if folder.exists() and not folder.is_dir():
-        raise ConfigError(f"{folder}: is a file; name a folder for the model")
+    require_folder_name(folder, "the model")
     if folder.exists():
         strange = {
             path.name
@@ -107,40 +111,35 @@ def open_run(run: TrainingRun) -> dict[str, Any] | None:
     return None
 
 
-def names_before(folder: Path) -> set[str] | None:
-    """Look at the folder for a new run, before it is made: a signal may come at any time after that.
+def was_begun_by(folder: Path, job_id: str | None) -> bool:
+    """Tell whether the run that the folder holds is of a job that may be started again."""
+    is_run = job_id is not None and (folder / TRAINING_FILE).exists()
+    return is_run and read_json(folder / "metadata.json").get("job") == job_id
 
-    Returns:
-        what of somebody else's it holds, for `abandon_run`; None if there is no folder.
-    """
-    if not folder.exists():
-        return None
+
+def names_before(folder: Path) -> set[str]:
+    """Say what of somebody else's the folder for a new run holds, for `abandon_run`."""
     names = {path.name for path in folder.iterdir()}
     return names - RUN_FILES if TRAINING_FILE in names else names
 
 
 def clear_folder(folder: Path) -> None:
-    """Remove the run that --overwrite replaces, and what killed writers left."""
+    """Set the run aside that --overwrite replaces, and remove what killed writers left."""
     if (folder / TRAINING_FILE).exists():
-        for name in RUN_FOLDERS:
-            shutil.rmtree(folder / name, ignore_errors=True)
-        remove_prepared_data(folder / DATA_FOLDER)
-        for name in sorted(RUN_FILES):
-            (folder / name).unlink(missing_ok=True)
-        (folder / TRAINING_FILE).unlink()  # last, so that a kill leaves something that is known to be a run
+        data = [f"{DATA_FOLDER}/{name}" for name in prepared_data_names(folder / DATA_FOLDER)]
+        # the last one makes it a run: a kill on the way leaves something that is known to be one
+        set_aside(folder, [*data, *RUN_FOLDERS, *sorted(RUN_FILES), TRAINING_FILE])
     remove_temporary_files(folder)
 
 
-def abandon_run(folder: Path, before: Collection[str] | None) -> None:
+def abandon_run(folder: Path, before: Collection[str]) -> None:
     """Remove what a run left that failed before it was described; `before` was in the folder before it."""
     if (folder / TRAINING_FILE).exists():
         return
     remove_prepared_data(folder / DATA_FOLDER)
-    for name in DESCRIPTIONS - set(before or ()):
+    for name in DESCRIPTIONS - set(before):
         (folder / name).unlink(missing_ok=True)
-    if before is None:
-        with suppress(OSError):
-            folder.rmdir()
+    put_back(folder)
 
 
 def run_options(run: TrainingRun) -> dict[str, Any]:
@@ -152,6 +151,8 @@ def run_options(run: TrainingRun) -> dict[str, Any]:
         # no metric of pretraining needs a beam, its corruption differs every time, and `pretrain` has no such options
         del values["valid_beam_size"], values["r_drop"]
     if run.init_from is not None:
+        usual = option_values(ArchitectureConfig())  # the model brings the rest
+        values = {name: value for name, value in values.items() if name not in usual or usual[name] != value}
         values["init_from"] = str(run.init_from.resolve())
     return values
 
@@ -188,6 +189,21 @@ def describe_data(run: TrainingRun, stored: dict[str, Any] | None) -> dict[str, 
     return described
 
 
+def require_same_start(run: TrainingRun) -> None:
+    """See that the model to start from is the one that the run began with.
+
+    Raises:
+        ConfigError: it is another one.
+    """
+    assert run.init_from is not None
+    began_with = read_json(run.folder / "metadata.json").get("init_from", {}).get("sha256")
+    if began_with != hash_file(run.init_from / "model.safetensors"):
+        raise ConfigError(
+            f"{run.init_from}: is not the model that the run in {run.folder} began with; put it back, or start anew "
+            "with --overwrite"
+        )
+
+
 def data_key(data: TextConfig, tokenizers: Tokenizers, data_files: dict[str, list[dict[str, Any]]]) -> str:
     """Name everything that the corpora on disk follow from."""
     facts = {
@@ -208,8 +224,12 @@ def describe_run(
     tokenizers: Tokenizers,
     data: PreparedData,
     data_files: dict[str, list[dict[str, Any]]],
+    job_id: str | None,
 ) -> None:
-    """Write what describes the model; training.toml last, because it makes the folder a run that can be resumed."""
+    """Write what describes the model; training.toml last, because it makes the folder a run that can be resumed.
+
+    What it replaces goes.
+    """
     run, config, folder = start.run, start.model.config, start.run.folder
     save_architecture(folder, config, *tokenizers)
     write_json(folder / "generation.json", _generation(run, config, data))
@@ -229,10 +249,13 @@ def describe_run(
             "sha256": hash_file(run.init_from / "model.safetensors"),
             "fresh": list(start.fresh_parts),
         }
+    if job_id is not None:
+        metadata["job"] = job_id
     if run.is_taught:
         metadata["teacher"] = describe_teacher(folder)
     write_json(folder / "metadata.json", metadata)
     write_training_file(folder, run_options(run), _command(run))
+    discard(folder)
 
 
 def continue_run(run: TrainingRun, stored: dict[str, Any]) -> None:

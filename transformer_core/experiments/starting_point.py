@@ -6,9 +6,8 @@ the vectors of its entries are made of those that it has (experiments/vocabulary
 """
 
 from collections.abc import Callable, Collection, Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -19,8 +18,8 @@ from transformer_core.errors import ConfigError
 from transformer_core.experiments.config import ArchitectureConfig, TrainingRun
 from transformer_core.experiments.recipe import complete_architecture, default_dropout
 from transformer_core.experiments.texts import TextConfig
-from transformer_core.experiments.training_file import option_values
-from transformer_core.experiments.vocabulary_choice import Tokenizers, tokenizer_files
+from transformer_core.experiments.training_file import option_name
+from transformer_core.experiments.vocabulary_choice import Tokenizers, refuse_learning, tokenizer_files
 from transformer_core.experiments.vocabulary_extension import VocabularyExtension, extend_vocabulary
 from transformer_core.model import Transformer
 from transformer_core.model_directory import load_model, weights_of
@@ -77,7 +76,8 @@ def given_tokenizers(run: TrainingRun) -> Tokenizers | None:
     """Take the tokenizers of the model to start from; None where there is none, or others are given.
 
     Raises:
-        ConfigError: two vocabularies are given for a model that has one table for both.
+        ConfigError: two vocabularies are given for a model that has one table for both, or something is asked of one
+            that is learned.
         TokenizerFileError: a file that is given is no tokenizer.
         ModelError: the model to start from is damaged.
     """
@@ -90,6 +90,7 @@ def given_tokenizers(run: TrainingRun) -> Tokenizers | None:
         raise ConfigError(f"{run.init_from}: has one vocabulary for both sides; give --tokenizer, not one for each")
     if files:
         return None
+    refuse_learning(run.data, "--init-from")
     source = own[0].with_tags(run.data.tags)
     return source, source if own[1] is own[0] else own[1]
 
@@ -140,7 +141,7 @@ def build_model(
     elif dropout is None:
         dropout = given.dropout
     run = replace(run, architecture=replace(run.architecture, dropout=dropout))
-    model = fresh_model(_config_like(given, run.architecture, tokenizers), run.training.seed)
+    model = fresh_model(_config_like(run, given, tokenizers), run.training.seed)
     taken = take_weights(model, tokenizers, folder)
     say(taken.summary)
     if summary := adapt_model(model, run.adaptation, taken.fresh_parts, run.training.seed):
@@ -224,30 +225,45 @@ def _fresh_config(run: TrainingRun, tokenizers: Tokenizers) -> ModelConfig:
     return architecture.model_config(sizes, special_ids, is_joint=source is target)
 
 
-def refuse_architecture(given: ModelConfig, asked: ArchitectureConfig) -> None:
+def refuse_architecture(run: TrainingRun, given: ModelConfig) -> None:
     """Refuse another architecture than that of a model to start from; dropout is free, and a decoder where it has none.
 
     Raises:
         ConfigError: another one is asked for.
     """
-    free: dict[str, Any] = {"dropout": None}
-    if given.is_encoder_only:
-        free |= dict.fromkeys(DECODER_FIELDS)
-    usual = option_values(ArchitectureConfig())
-    for name, value in option_values(replace(asked, **free)).items():
-        if usual.get(name) != value:
-            raise ConfigError(
-                f"--{name.replace('_', '-')} does not go with --init-from: the model brings its architecture"
-            )
+    free = {"dropout", *(DECODER_FIELDS if given.is_encoder_only else ())}
+    usual, of_model = ArchitectureConfig(), _architecture_of(given)
+    for item in fields(ArchitectureConfig):
+        value = getattr(run.architecture, item.name)
+        is_other = value != getattr(usual, item.name)
+        if item.name in run.asked and item.name in of_model:
+            is_other = value != of_model[item.name]
+        if is_other and item.name not in free:
+            option = option_name(item.name).replace("_", "-")
+            raise ConfigError(f"--{option} does not go with --init-from: the model brings its architecture")
 
 
-def _config_like(given: ModelConfig, asked: ArchitectureConfig, tokenizers: Tokenizers) -> ModelConfig:
+def _architecture_of(config: ModelConfig) -> dict[str, object]:
+    """Say what a model has of that which is asked for by a value, not by leaving it out."""
+    same = ("norm_kind", "feed_forward", "activation", "positions", "sinusoid_form", "max_positions", "query_key_norm")
+    return {
+        **{name: getattr(config, name) for name in (*same, "scale_attention")},
+        "norm": "first" if config.norm_first else "last",
+        "encoder_mixer": config.encoder.mixer,
+        "decoder_mixer": config.decoder.mixer,
+        "bidirectional": config.encoder.bidirectional,
+        "kernel_width": config.encoder.kernel_width,
+    }
+
+
+def _config_like(run: TrainingRun, given: ModelConfig, tokenizers: Tokenizers) -> ModelConfig:
     """The architecture of a model to start from, over these vocabularies.
 
     Raises:
         ConfigError: another architecture is asked for.
     """
-    refuse_architecture(given, asked)
+    refuse_architecture(run, given)
+    asked = run.architecture
     assert asked.dropout is not None, "the caller completes it"
     given = given.resized(*(tokenizer.vocabulary_size for tokenizer in tokenizers))
     if not given.is_encoder_only:

@@ -6,12 +6,14 @@ of this; the others find it in the folder, as if they went on with a run.
 """
 
 import math
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from tokenizer import Tokenizer
 from transformer_core.data.batching import Batching
 from transformer_core.data.shards import Corpus
 from transformer_core.data.subword_regularization import SubwordRegularization, bpe_cuts, unigram_cuts
@@ -19,7 +21,8 @@ from transformer_core.device import choose_device, has_fast_bf16
 from transformer_core.errors import ConfigError
 from transformer_core.experiments.config import TrainingRun
 from transformer_core.experiments.corpus_preparation import PreparedData, prepare_data, report_data
-from transformer_core.experiments.prepared_folder import adopt_prepared, check_tags, open_prepared
+from transformer_core.experiments.locked_folder import locked_folder
+from transformer_core.experiments.prepared_folder import adopt_prepared, check_tokenizers, open_prepared
 from transformer_core.experiments.pretraining import pretraining_task
 from transformer_core.experiments.progress import Progress, no_progress
 from transformer_core.experiments.recipe import complete_training, default_batch_size
@@ -35,6 +38,8 @@ from transformer_core.experiments.run_folder import (
     names_before,
     open_run,
     record_result,
+    require_same_start,
+    was_begun_by,
 )
 from transformer_core.experiments.shortlist_learning import write_shortlist
 from transformer_core.experiments.starting_point import (
@@ -46,9 +51,10 @@ from transformer_core.experiments.starting_point import (
     take_weights,
 )
 from transformer_core.experiments.text_config import DataConfig
+from transformer_core.experiments.texts import read_rows, validation_texts
 from transformer_core.experiments.training_file import recall_options
 from transformer_core.experiments.validation import ValidationDecoder
-from transformer_core.experiments.vocabulary_choice import Tokenizers, choose_tokenizers
+from transformer_core.experiments.vocabulary_choice import Tokenizers, choose_tokenizers, tokenizer_files
 from transformer_core.lexicon.config import ShortlistConfig
 from transformer_core.model import Transformer
 from transformer_core.model_files import read_config, read_json, read_tokenizers
@@ -61,7 +67,7 @@ from transformer_core.training.progress import Listener, Silent
 from transformer_core.training.trainer import Trainer, TrainingResult, TrainingTask
 from transformer_core.worker_processes import num_cores
 
-__all__ = ["train_from_text"]
+__all__ = ["require_beginning", "train_from_text"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,6 +100,14 @@ def train_from_text(
     if listener is None or not job.is_first:
         listener = Silent()
     run = replace(run, data=adopt_prepared(run.data))
+    with locked_folder(run.folder, "the model") if job.is_first else nullcontext():
+        return _train(run, listener, progress, job)
+
+
+def _train(run: TrainingRun, listener: Listener, progress: Progress, job: Job) -> TrainingResult | None:
+    """Train in a folder that no other job writes into."""
+    if job.is_restarted and was_begun_by(run.folder, job.id):
+        run = replace(run, overwrite=False)  # it has overwritten what was there
     stored = open_run(run)
     if stored is not None:
         run = _recall(run, stored)
@@ -121,6 +135,22 @@ def train_from_text(
     return result
 
 
+def require_beginning(run: TrainingRun) -> None:
+    """See what would keep a new run from beginning, whatever its training text: it may be long in the making.
+
+    Raises:
+        ConfigError: options do not go with the tokenizers that are given.
+        DataError: the validation text cannot be read.
+        TokenizerFileError: a tokenizer that is given is none.
+    """
+    if files := tokenizer_files(run.data):
+        _translation(run, (Tokenizer.load(files[0]), Tokenizer.load(files[-1])))
+    given_tokenizers(run)
+    for text in validation_texts(run.data):
+        for _ in read_rows(text, run.data):
+            pass
+
+
 def _prepare_run(
     run: TrainingRun,
     stored: dict[str, Any] | None,
@@ -143,11 +173,10 @@ def _prepare_run(
 
 
 def _begin(run: TrainingRun, device: torch.device, progress: Progress, listener: Listener, job: Job) -> _Prepared:
-    """Make everything that a new run needs, and write down what it will be; a failure leaves nothing of it."""
+    """Make everything that a new run needs, and write down what it will be; a failure leaves the folder as it was."""
     data_files = describe_data(run, None)  # first of all: nothing is removed or learned if a file is missing
     before = names_before(run.folder)
     try:
-        run.folder.mkdir(parents=True, exist_ok=True)
         tokenizers = given_tokenizers(run) or choose_tokenizers(run.data, progress, listener.on_message)
         if run.pretraining is None:
             _translation(run, tokenizers)  # before anything is removed: it refuses a tokenizer that does not go with it
@@ -156,7 +185,7 @@ def _begin(run: TrainingRun, device: torch.device, progress: Progress, listener:
         start = build_model(run, tokenizers, data.training.statistics, listener.on_message)
         training = _complete(start.run, start.model, data.training, device, job, is_fine_tuning=is_fine_tuning(run))
         start = replace(start, run=replace(start.run, training=training))
-        describe_run(start, tokenizers, data, data_files)
+        describe_run(start, tokenizers, data, data_files, job.id)
         return _Prepared(run=start.run, model=start.model, task=_task(start.run, data, tokenizers))
     except BaseException:
         abandon_run(run.folder, before)
@@ -175,6 +204,7 @@ def _go_on(
     data = _prepare(run, tokenizers, data_files, progress, listener)
     model = fresh_model(config, run.training.seed)
     if run.init_from is not None and Checkpoints(run.folder, 1).latest() is None:  # killed before it saved anything
+        require_same_start(run)
         listener.on_message(take_weights(model, tokenizers, run.init_from).summary)
     fresh_parts = read_json(run.folder / "metadata.json").get("init_from", {}).get("fresh", ())
     adapt_model(model, run.adaptation, fresh_parts, run.training.seed)
@@ -209,7 +239,7 @@ def _prepare(
     """Make the corpora and say what they hold."""
     if run.data.prepared is not None:
         data = open_prepared(run.data.prepared, run.data.weights)
-        check_tags(run.data.prepared, data, tokenizers[0])
+        check_tokenizers(run.data.prepared, data, tokenizers)
     else:
         key = data_key(run.data, tokenizers, data_files)
         processes = run.training.threads or num_cores()

@@ -8,6 +8,7 @@ from transformer_core.data.pairs import read_pairs
 from transformer_core.decoding.config import SearchConfig
 from transformer_core.decoding.generation import model_length_ratio
 from transformer_core.decoding.translator import Translator
+from transformer_core.errors import DataError
 from transformer_core.evaluation.metrics import METRICS, MetricName, MetricOptions, evaluate_corpus
 from transformer_core.experiments.config import TrainingRun
 from transformer_core.experiments.corpus_preparation import PreparedData
@@ -35,6 +36,8 @@ class ValidationDecoder:
                 self.sources.append(source)
                 self.references.append(reference)
                 self.tags.append(tag)
+        if not self.sources:
+            raise DataError(f"{data.validation_columns[0][0]}: holds no pair any more; make it again with --overwrite")
         self.tokenizers = tokenizers
         self.metrics: Sequence[MetricName] = [name for name in METRICS if name == run.training.metric]
         # a model that writes no capitals is not judged by them

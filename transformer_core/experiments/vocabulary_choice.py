@@ -6,13 +6,14 @@ from pathlib import Path
 
 from tokenizer import Tokenizer, train_tokenizer
 from transformer_core.data.records import RecordReader
+from transformer_core.errors import ConfigError
 from transformer_core.experiments.progress import Progress
 from transformer_core.experiments.recipe import MOST_SYMBOLS, SideFacts, choose_vocabularies
 from transformer_core.experiments.text_config import DataConfig, LearnedKind
 from transformer_core.experiments.texts import TextConfig
 from transformer_core.model_files import tokenizer_paths
 
-__all__ = ["Tokenizers", "choose_tokenizers", "tokenizer_files"]
+__all__ = ["Tokenizers", "choose_tokenizers", "refuse_learning", "tokenizer_files"]
 
 Tokenizers = tuple[Tokenizer, Tokenizer]  # of the source and of the target; one object twice when joint
 
@@ -21,11 +22,13 @@ def choose_tokenizers(data: TextConfig, progress: Progress, say: Callable[[str],
     """Load the tokenizers that are given, or learn from the training text what suits it: a joint one, or two.
 
     Raises:
+        ConfigError: one is given, and something is asked of one that is learned.
         TokenizerError: a file is none, or the text cannot fill the vocabulary.
         DataError: the text cannot be read.
     """
     files = tokenizer_files(data)
     if files:
+        refuse_learning(data, "a tokenizer that is given")
         source = Tokenizer.load(files[0]).with_tags(data.tags)
         return source, source if len(files) == 1 else Tokenizer.load(files[1])
     kind = _asked_kind(data)
@@ -41,6 +44,20 @@ def choose_tokenizers(data: TextConfig, progress: Progress, say: Callable[[str],
         return source, source
     say(f"learned a {_description(source)} from the source text, a {_description(target)} from the target text")
     return source, target
+
+
+def refuse_learning(data: TextConfig, brought_by: str) -> None:
+    """See that nothing is asked of a vocabulary that is not learned.
+
+    Raises:
+        ConfigError: something is.
+    """
+    for option, is_asked in (
+        ("--vocab-size", data.vocabulary_size is not None),
+        ("--tokenizer-kind", data.tokenizer_kind != "auto"),
+    ):
+        if is_asked:
+            raise ConfigError(f"{option} is of a vocabulary that is learned, and does not go with {brought_by}")
 
 
 def _description(tokenizer: Tokenizer) -> str:

@@ -30,6 +30,9 @@ __all__ = ["ALONE", "Job", "joined", "this_job"]
 PATIENCE = timedelta(days=1)
 MEETING_PLACE = "transduce/port"  # key
 TIME_TO_CONNECT = timedelta(seconds=5)
+# Which job it is, and how often it was started again: of Slurm and of torchrun.
+JOB_IDS = ("SLURM_JOB_ID", "TORCHELASTIC_RUN_ID")
+RESTART_COUNTS = ("SLURM_RESTART_COUNT", "TORCHELASTIC_RESTART_COUNT")
 SIGNS_OF_LOSS = ("gloo", "nccl", "connection", "broken pipe")
 
 # A deadlock (torch 2.13): the thread of gloo may drop the last reference to an operation, for which it needs Python's
@@ -52,6 +55,8 @@ class Job:
     rank: int = 0  # of this process, over all machines
     local_rank: int = 0  # of this process, on its machine
     world_size: int = 1  # processes
+    id: str | None = None  # of the job, however often it is started again; None where nobody starts it again
+    is_restarted: bool = False  # whether it was started before
 
     @property
     def is_alone(self) -> bool:
@@ -155,8 +160,10 @@ def this_job() -> Job:
         ConfigError: the variables make no sense.
     """
     variables = {name: os.environ.get(name) for name in ("RANK", "LOCAL_RANK", "WORLD_SIZE")}
+    ids = [os.environ[name] for name in JOB_IDS if name in os.environ]
+    is_restarted = any(os.environ.get(name, "0") != "0" for name in RESTART_COUNTS)
     if variables["RANK"] is None or variables["WORLD_SIZE"] is None:
-        return ALONE
+        return Job(id=" ".join(ids) or None, is_restarted=is_restarted)
     try:
         rank, world_size = int(variables["RANK"]), int(variables["WORLD_SIZE"])
         local_rank = int(variables["LOCAL_RANK"] or rank)
@@ -165,7 +172,13 @@ def this_job() -> Job:
     if not (0 <= rank < world_size and local_rank >= 0):
         said = ", ".join(f"{name}={value}" for name, value in variables.items() if value is not None)
         raise ConfigError(f"{said} in the environment name no process of a job; torchrun sets them, or nobody should")
-    return Job(rank=rank, local_rank=local_rank, world_size=world_size)
+    return Job(
+        rank=rank,
+        local_rank=local_rank,
+        world_size=world_size,
+        id=" ".join(ids) or None,
+        is_restarted=is_restarted,
+    )
 
 
 @contextmanager

@@ -14,12 +14,16 @@ __all__ = ["Interruption", "interruptible"]
 class Interruption:
     """Whether somebody wants training to stop.
 
+    Args:
+        is_patient: whether a second signal does nothing, instead of ending the process at once.
+
     Attributes:
         signal_number: the signal that came, or None.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, is_patient: bool = False) -> None:
         self.signal_number: int | None = None
+        self._is_patient = is_patient
         self._is_immediate = False
 
     @contextmanager
@@ -56,6 +60,8 @@ class Interruption:
         return self.signal_number is not None
 
     def _note(self, signal_number: int, frame: FrameType | None) -> None:
+        if self.signal_number is not None and self._is_patient:
+            return
         if self.signal_number is not None:  # asked a second time: do not wait for the save
             signal.signal(signal_number, signal.SIG_DFL)
             signal.raise_signal(signal_number)
@@ -65,9 +71,9 @@ class Interruption:
 
 
 @contextmanager
-def interruptible() -> Iterator[Interruption]:
-    """Catch SIGINT and SIGTERM while the block runs; a second one ends the process at once."""
-    interruption = Interruption()
+def interruptible(*, is_patient: bool = False) -> Iterator[Interruption]:
+    """Catch SIGINT and SIGTERM while the block runs; a second one ends the process at once, unless it is patient."""
+    interruption = Interruption(is_patient=is_patient)
     if threading.current_thread() is not threading.main_thread():  # only the main thread may set handlers
         yield interruption
         return

@@ -8,6 +8,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
+from transformer_core.data.lines import blaming
+
 __all__ = [
     "Listener",
     "Silent",
@@ -137,7 +139,7 @@ class TrainingLog:
 
     def _append(self, path: Path, line: str) -> None:
         if self._is_writer:
-            with path.open("a", encoding="utf-8", newline="\n") as file:
+            with blaming(str(path)), path.open("a", encoding="utf-8", newline="\n") as file:
                 file.write(f"{line}\n")
 
 

@@ -132,7 +132,8 @@ class Trainer:
             self.log.cut_back(0, 0)
             self.state.micro_batches = self.config.accumulate * self.job.world_size
             self._try_largest_batch()
-        with interruptible() as interruption:
+        # torchrun repeats to every process of a job what one was sent, and ends those that do not come to an end
+        with interruptible(is_patient=not self.job.is_alone) as interruption:
             reason = self._loop(interruption)
         if reason is None:
             assert self.config.max_time is not None
@@ -168,6 +169,7 @@ class Trainer:
             if not self._is_saved and (self._is_save_due() or signal_number is not None or is_time_up):
                 self._save(is_extra=not self._is_save_due())
             if signal_number is not None:
+                self.job.sum(0)  # no process ends before the first has saved: torchrun would end that one, too
                 raise Interrupted(
                     signal_number,
                     f"interrupted at step {state.step}; everything is saved, the same command goes on from there",

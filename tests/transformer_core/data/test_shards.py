@@ -96,6 +96,15 @@ def test_raw_text_is_cut_and_not_dropped_and_stored_once(
             assert sorted(file.keys()) == ["source_ids", "source_offsets"]
 
 
+def test_long_lines_are_tokenised_a_few_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shards, "CHARACTERS_AT_ONCE", 100)
+    lines = [("a" * 30,)] * 10 + [("a" * 3000,)] * 2 + [("a",)]
+    counts: list[int] = []
+    tokenizer = word_tokenizer()
+    write_corpus(tmp_path, [Part(lines)], RowEncoder((tokenizer,), 100), progress=counts.append)
+    assert counts == [4, 4, 3, 1, 1]
+
+
 def test_the_text_is_read_once_and_in_a_stream(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(shards, "LINES_AT_ONCE", 4)
     monkeypatch.setattr(shards, "SHARD_TOKENS", 8)
@@ -131,7 +140,7 @@ def test_a_corpus_that_was_not_completed_is_none(tmp_path: Path) -> None:
 def test_a_damaged_description_is_one_line(tmp_path: Path, text: str) -> None:
     write_numbers(tmp_path, [([5], [6])])
     (tmp_path / "corpus.json").write_text(text)
-    with pytest.raises(DataError, match="remove it and run again"):
+    with pytest.raises(DataError, match="remove it, and run the command again that made it"):
         Corpus(tmp_path)
 
 

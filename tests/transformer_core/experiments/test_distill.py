@@ -13,6 +13,7 @@ from tests.training_task import write_lines
 from tests.transformer_core.experiments.test_pretraining import make_run as make_pretraining
 from tests.transformer_core.experiments.test_train_from_text import Listener, interrupted
 from tests.transformer_core.experiments.test_train_from_text import make_run as make_training
+from tokenizer import TokenizerFileError
 from transformer_core.data.lines import read_lines
 from transformer_core.decoding.translator import Translator
 from transformer_core.errors import ConfigError, DataError, ModelError
@@ -182,6 +183,7 @@ def test_a_student_may_have_a_vocabulary_or_a_start_of_its_own(place: Path, tmp_
 BEFORE: list[tuple[dict[str, Any], type[Exception], str]] = [
     ({"d_model": 15}, ConfigError, r"d_model \(15\) must be divisible"),
     ({"valid_src": (Path("none"),)}, DataError, "none: there is no such file"),
+    ({"tokenizer": Path("none.json")}, TokenizerFileError, "none.json: "),
     ({"folder": "teacher"}, ConfigError, "the teacher and --output are both"),
     ({"init_from": "teacher"}, ConfigError, "--arch does not go with --init-from"),
 ]
@@ -200,7 +202,7 @@ def test_what_would_stop_training_is_said_before_anything_is_translated(
     config, run = make(place, tmp_path / "student")
     if "d_model" in values:
         run = replace(run, architecture=replace(run.architecture, d_model=15))
-    elif "valid_src" in values:
+    elif values.keys() & {"valid_src", "tokenizer"}:
         run = replace(run, data=replace(run.data, **values))
     else:
         run = replace(run, **{name: place / value for name, value in values.items()})

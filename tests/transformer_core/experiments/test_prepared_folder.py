@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from tests.training_task import reversed_strings, write_lines, write_task
-from tests.transformer_core.experiments.test_train_from_text import interrupted, make_run
+from tests.transformer_core.experiments.test_train_from_text import contents, interrupted, make_run
 from tokenizer import Tokenizer, TokenizerConfig, train_tokenizer
 from transformer_core.errors import ConfigError, DataError
 from transformer_core.experiments import prepared_folder as module
@@ -17,7 +17,7 @@ from transformer_core.experiments.config import PretrainingConfig, TrainingRun
 from transformer_core.experiments.prepared_folder import (
     Preparation,
     adopt_prepared,
-    check_tags,
+    check_tokenizers,
     open_prepared,
     prepare_folder,
 )
@@ -40,7 +40,8 @@ def _threads() -> Iterator[None]:
 
 def pairs_of(place: Path, **values: Any) -> DataConfig:  # noqa: ANN401
     source, target = write_task(place)
-    return DataConfig(train_src=(source,), train_tgt=(target,), **{"tokenizer_kind": "word", **values})
+    kind = {} if "source_tokenizer" in values else {"tokenizer_kind": "word"}
+    return DataConfig(train_src=(source,), train_tgt=(target,), **{**kind, **values})
 
 
 def prepare(folder: Path, data: TextConfig, **values: Any) -> list[str]:  # noqa: ANN401
@@ -270,7 +271,42 @@ def test_a_tag_that_the_vocabulary_lacks_is_a_fault_of_the_folder(tmp_path: Path
     prepare(tmp_path / "prepared", pairs_of(tmp_path))
     path = tmp_path / "prepared/prepared.json"
     tokenizer = Tokenizer.load(tmp_path / "prepared/tokenizer.json")
-    check_tags(path.parent, open_prepared(path.parent), tokenizer)
+    check_tokenizers(path.parent, open_prepared(path.parent), (tokenizer, tokenizer))
     path.write_text(json.dumps(json.loads(path.read_text()) | {"tags": ["de"]}))
     with pytest.raises(DataError, match="speaks of the tag 'de', which its vocabulary lacks"):
-        check_tags(path.parent, open_prepared(path.parent), tokenizer)
+        check_tokenizers(path.parent, open_prepared(path.parent), (tokenizer, tokenizer))
+
+
+def test_another_tokenizer_beside_the_shards_is_noticed(tmp_path: Path) -> None:
+    prepare(tmp_path / "prepared", pairs_of(tmp_path))
+    config = TokenizerConfig(kind="char", vocabulary_size=200)
+    train_tokenizer(["a b c d e f g h i j k l m n o p q r s t u v w x y z"], config).save(
+        tmp_path / "prepared/tokenizer.json"
+    )
+    with pytest.raises(DataError, match="prepared: was tokenised with other"):
+        train_from_text(replace(make_run(tmp_path / "elsewhere"), data=DataConfig(prepared=tmp_path / "prepared")))
+
+
+def test_a_folder_without_its_shards_is_prepared_again(tmp_path: Path) -> None:
+    data, folder = pairs_of(tmp_path), tmp_path / "prepared"
+    prepare(folder, data)
+    shard = folder / "train/shard-00000.safetensors"
+    whole = shard.read_bytes()
+    for content in (None, whole[: len(whole) // 2]):
+        shard.unlink()
+        if content is not None:
+            shard.write_bytes(content)
+        assert not any("holds this already" in line for line in prepare(folder, data))
+        assert shard.read_bytes() == whole
+    assert any("holds this already" in line for line in prepare(folder, data))
+
+
+def test_what_is_to_be_replaced_stays_until_the_new_is_there(tmp_path: Path) -> None:
+    folder = tmp_path / "prepared"
+    prepare(folder, pairs_of(tmp_path))
+    before = contents(folder)
+    with pytest.raises(ConfigError, match="--valid-size 5000 would hold back all"):
+        prepare(folder, pairs_of(tmp_path, valid_size=5000), overwrite=True)
+    assert contents(folder) == before
+    prepare(folder, pairs_of(tmp_path, valid_size=7), overwrite=True)
+    assert contents(folder).keys() == before.keys() and contents(folder) != before

@@ -64,8 +64,9 @@ def make_run(place: Path, **values: Any) -> TrainingRun:  # noqa: ANN401
     def taken(record: type) -> dict[str, Any]:
         return {item.name: values.pop(item.name) for item in fields(record) if item.name in values}
 
+    kind = {} if "tokenizer" in values else {"tokenizer_kind": "word"}
     return TrainingRun(
-        data=RawTextConfig(**{"input": (place / "raw.txt",), "tokenizer_kind": "word", **taken(RawTextConfig)}),
+        data=RawTextConfig(**{"input": (place / "raw.txt",), **kind, **taken(RawTextConfig)}),
         pretraining=PretrainingConfig(**taken(PretrainingConfig)),
         architecture=replace(ARCHITECTURE, **taken(ArchitectureConfig)),
         training=replace(TRAINING, **taken(type(TRAINING))),
@@ -112,6 +113,7 @@ def test_raw_text_makes_a_model_folder(tmp_path: Path, objective: str) -> None:
 @pytest.mark.parametrize("whole_words", [False, True])
 def test_a_sample_shows_what_was_hidden(tmp_path: Path, whole_words: bool) -> None:
     run = make_run(tmp_path, whole_words=whole_words, tokenizer_kind="char", max_length=11)
+    run.folder.mkdir()
     prepared = module._begin(run, torch.device("cpu"), no_progress, Silent(), ALONE)
     decoded = prepared.task.decode(prepared.model, 7)
     assert decoded.sample is not None
@@ -129,6 +131,7 @@ def test_lines_are_stored_once_and_long_ones_are_cut(tmp_path: Path) -> None:
     valid = write_lines(tmp_path / "valid.txt", animal_lines(10, seed=1))
     files = {"input": (write_animals(tmp_path), tmp_path / "more.gz"), "valid": (valid,), "max_length": 7}
     listener = Listener()
+    (tmp_path / "model").mkdir()
     prepared = module._begin(make_run(tmp_path, **files), torch.device("cpu"), no_progress, listener, ALONE)
     statistics = prepared.task.training.statistics
     assert (statistics.num_pairs, statistics.num_blank, statistics.num_cut) == (300 + 60 + 3 + 1, 2, 1)

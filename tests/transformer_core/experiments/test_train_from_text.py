@@ -63,8 +63,10 @@ def make_run(place: Path, **values: Any) -> TrainingRun:  # noqa: ANN401
         names = {item.name for item in fields(record)} & values.keys()
         return {name: values.pop(name) for name in sorted(names)}
 
+    if not {"tokenizer", "source_tokenizer", "init_from"} & values.keys():
+        files["tokenizer_kind"] = "word"
     return TrainingRun(
-        data=DataConfig(**{**files, "tokenizer_kind": "word", **taken(DataConfig)}),
+        data=DataConfig(**{**files, **taken(DataConfig)}),
         architecture=replace(ARCHITECTURE, **taken(ArchitectureConfig)),
         training=replace(TRAINING, **taken(TrainingConfig)),
         **{"folder": place / "model", **values},
@@ -74,6 +76,10 @@ def make_run(place: Path, **values: Any) -> TrainingRun:  # noqa: ANN401
 def left_over(folder: Path) -> set[str]:
     """What lies beside the data."""
     return {str(path.relative_to(folder)) for path in folder.rglob("*")} - {"train.src", "train.tgt"}
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
 # --- What a run leaves
@@ -175,6 +181,7 @@ def test_dropped_pairs_are_counted_and_said(tmp_path: Path) -> None:
 
 def test_what_follows_from_the_data_is_written_down(tmp_path: Path) -> None:
     run = make_run(tmp_path, arch="auto", num_layers=None, learning_rate=None, max_steps=None, valid_every=None)
+    run.folder.mkdir()
     config = module._begin(run, torch.device("cpu"), no_progress, Silent(), ALONE).run.training
     options = read_training_file(run.folder)
     assert (options["arch"], options["dropout"], options["max_steps"]) == ("tiny", 0.3, 2000)
@@ -442,9 +449,18 @@ def test_overwriting_starts_anew_but_not_before_the_data_are_found(tmp_path: Pat
     with pytest.raises(DataError, match="missing: there is no such file"):
         train_from_text(make_run(tmp_path, train_src=(tmp_path / "missing",), overwrite=True))
     assert (run.folder / "model.safetensors").read_bytes() == weights
-    train_from_text(replace(run, training=replace(run.training, seed=7), overwrite=True))
+    other = replace(run, training=replace(run.training, seed=7), overwrite=True)
+    too_many = replace(other, data=replace(other.data, valid_size=5000))
+    before = contents(run.folder)
+    with pytest.raises(ConfigError, match="--valid-size 5000 would hold back all"):  # when the old run is set aside
+        train_from_text(too_many)
+    with pytest.raises(ConfigError, match="d_model"):
+        train_from_text(replace(other, architecture=replace(other.architecture, d_model=15)))
+    assert contents(run.folder) == before
+    train_from_text(other)
     assert (run.folder / "model.safetensors").read_bytes() != weights
     assert (run.folder / "notes.txt").read_text() == "mine"
+    assert not list(run.folder.glob(".*"))
     assert read_training_file(run.folder)["seed"] == 7
 
 
@@ -489,6 +505,27 @@ def test_fine_tuning_that_was_killed_goes_on(tmp_path: Path, monkeypatch: pytest
     interrupted(run, step, monkeypatch)
     train_from_text(run)
     assert (run.folder / "model.safetensors").read_bytes() == (whole.folder / "model.safetensors").read_bytes()
+
+
+def test_fine_tuning_does_not_go_on_from_another_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    train_from_text(make_run(tmp_path, folder=tmp_path / "first"))
+    run = make_run(tmp_path, **PLAIN, init_from=tmp_path / "first", folder=tmp_path / "tuned")
+    interrupted(run, 0, monkeypatch)
+    train_from_text(make_run(tmp_path, folder=tmp_path / "first", seed=5, overwrite=True))
+    with pytest.raises(ConfigError, match=r"first: is not the model that the run in .*tuned began"):
+        train_from_text(run)
+
+
+@pytest.mark.parametrize("values", [{"vocabulary_size": 300}, {"tokenizer_kind": "bpe"}])
+def test_what_is_of_a_learned_vocabulary_does_not_go_with_another(tmp_path: Path, values: dict[str, Any]) -> None:
+    train_from_text(make_run(tmp_path, folder=tmp_path / "first"))
+    for given, brings in (
+        ({"init_from": tmp_path / "first", **PLAIN}, "--init-from"),
+        ({"tokenizer": tmp_path / "first/tokenizer.json"}, "a tokenizer that is given"),
+    ):
+        with pytest.raises(ConfigError, match=f"is of a vocabulary that is learned, and does not go with {brings}"):
+            train_from_text(make_run(tmp_path, **given, **values))
+    assert not (tmp_path / "model").exists()
 
 
 def test_fine_tuning_into_the_same_folder_or_another_shape_is_refused(tmp_path: Path) -> None:

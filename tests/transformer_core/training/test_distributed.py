@@ -26,7 +26,7 @@ from tests.transformer_core.training.test_trainer import (
 from transformer_core.data import shards
 from transformer_core.data.batching import Batch
 from transformer_core.data.shards import Corpus
-from transformer_core.errors import ConfigError
+from transformer_core.errors import ConfigError, Interrupted
 from transformer_core.model import Transformer
 from transformer_core.training import distributed, optimizer
 from transformer_core.training.adaptation import adapt_model
@@ -165,6 +165,9 @@ def test_torchrun_says_which_process_this_is(monkeypatch: pytest.MonkeyPatch) ->
     job = this_job()
     assert (job.rank, job.local_rank, job.world_size, job.is_first, job.is_alone) == (5, 1, 8, False, False)
     assert job.name == "rank 5 of 8"
+    assert not job.is_restarted
+    monkeypatch.setenv("TORCHELASTIC_RESTART_COUNT", "1")
+    assert this_job() == replace(job, is_restarted=True)
     assert job.device_name("cpu") == "cpu"
     assert job.device_name("cuda") == "cuda:1"
     assert job.device_name("cuda:3") == "cuda:3"
@@ -323,6 +326,22 @@ def test_a_signal_to_any_process_stops_all_after_everything_is_saved(
             update(micro_batches)
 
         trainer._update = interrupted  # type: ignore[method-assign]
+        save, train = trainer._save, trainer.run
+
+        def slowly_saved(*, is_extra: bool) -> None:
+            if job.is_first and is_extra:
+                os.kill(os.getpid(), signal.SIGTERM)  # as torchrun repeats it
+                time.sleep(0.5)
+            save(is_extra=is_extra)
+
+        def checked() -> TrainingResult:
+            try:
+                return train()
+            except Interrupted:  # torchrun would end the first process as soon as another ends
+                assert (trainer.checkpoints.folder / "LATEST").exists()
+                raise
+
+        trainer._save, trainer.run = slowly_saved, checked  # type: ignore[method-assign]
 
     whole, run = Run(corpora, tmp_path / "whole"), Run(corpora, tmp_path / "run")
     said = "Interrupted: interrupted at step 5; everything is saved, the same command goes on from there"
