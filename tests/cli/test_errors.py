@@ -63,9 +63,9 @@ FAULTS = [
     (f"train -s train.src -t missing {NEW}", 3, "missing: there is no such file"),
     (f"train {FILES} --valid-src missing --valid-tgt train.tgt {NEW}", 3, "missing: there is no such file"),
     (f"train -s . -t train.tgt {NEW}", 3, ".: is a folder; training reads its data more than once, so name a file"),
-    (f"train -s empty -t empty {NEW}", 3, "there is no text to learn a vocabulary from: there are no lines"),
+    (f"train -s empty -t empty {NEW}", 3, "empty, empty: there is no text to learn a vocabulary from: there"),
     (f"train -s empty -t empty --tokenizer model/tokenizer.json {NEW}", 3, "empty: has 0 pairs; training and"),
-    (f"train -s blank -t blank {NEW}", 3, "there is no text to learn a vocabulary from: every line is blank"),
+    (f"train -s blank -t blank {NEW}", 3, "blank, blank: there is no text to learn a vocabulary from: every"),
     (f"train -s blank -t train.tgt --tokenizer model/tokenizer.json {NEW}", 3, "blank: has 0 pairs; training and"),
     (f"train -s longer.src -t train.tgt {NEW}", 3, "longer.src has 201 lines but train.tgt has 200; line N of one"),
     (

@@ -26,17 +26,17 @@ def test_a_command_has_the_parameters_of_both_and_its_own_where_both_have_one() 
     empty = inspect.Parameter.empty
     assert list(defaults.items()) == [
         ("place", empty),
+        ("own", 3),
         ("first", empty),
         ("second", "mine"),
         ("third", False),
-        ("own", 3),
     ]
     assert inspect.get_annotations(command) == {
         "place": int,
+        "own": int,
         "first": int,
         "second": str,
         "third": bool,
-        "own": int,
     }
     assert (command.__name__, command.__doc__) == ("command", "Do something.")
 

@@ -4,9 +4,9 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from tokenizer import Tokenizer, train_tokenizer
+from tokenizer import Tokenizer, TokenizerDataError, train_tokenizer
 from transformer_core.data.records import RecordReader
-from transformer_core.errors import ConfigError
+from transformer_core.errors import ConfigError, DataError
 from transformer_core.experiments.progress import Progress
 from transformer_core.experiments.recipe import MOST_SYMBOLS, SideFacts, choose_vocabularies
 from transformer_core.experiments.text_config import DataConfig, LearnedKind
@@ -23,8 +23,8 @@ def choose_tokenizers(data: TextConfig, progress: Progress, say: Callable[[str],
 
     Raises:
         ConfigError: one is given, and something is asked of one that is learned.
-        TokenizerError: a file is none, or the text cannot fill the vocabulary.
-        DataError: the text cannot be read.
+        TokenizerError: a file is none, or cannot have such a vocabulary.
+        DataError: the text cannot be read, or cannot fill the vocabulary.
     """
     files = tokenizer_files(data)
     if files:
@@ -37,7 +37,11 @@ def choose_tokenizers(data: TextConfig, progress: Progress, say: Callable[[str],
     configs = choose_vocabularies(facts, kind, data.vocabulary_size)
     with progress("learning the vocabulary", unit="lines") as advance:
         texts = [_lines(data)] if len(configs) == 1 else [_lines_of(data, side) for side in range(len(configs))]
-        learned = [train_tokenizer(text, config, advance) for text, config in zip(texts, configs, strict=True)]
+        try:
+            learned = [train_tokenizer(text, config, advance) for text, config in zip(texts, configs, strict=True)]
+        except TokenizerDataError as error:
+            names = ", ".join(str(path) for column in data.training_columns for path in column)
+            raise DataError(f"{names}: {error}") from None
     source, target = learned[0].with_tags(data.tags), learned[-1]
     if len(learned) == 1:
         say(f"learned a joint {_description(source)} from the training text")
