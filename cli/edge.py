@@ -12,6 +12,7 @@ import os
 import re
 import signal
 import sys
+import threading
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -58,9 +59,7 @@ class Terminated(KeyboardInterrupt):
 def run(app: Callable[..., object]) -> NoReturn:
     """Run a Typer app as a program: streams as we need them, a clean way out whatever happens."""
     _open_streams()
-    _exit_on_sigterm()
-    if signal.getsignal(signal.SIGINT) is signal.SIG_DFL:  # of cli/__main__.py, for as long as it imported
-        signal.signal(signal.SIGINT, signal.default_int_handler)
+    _unwind_on_signals()
     warnings.showwarning = _show_warning
     code: object = 0
     try:
@@ -149,14 +148,29 @@ def _is_debug_wanted(arguments: list[str]) -> bool:
     return "--debug" in options or os.environ.get("TRANSDUCE_DEBUG", "0") not in ("", "0", "false", "no")
 
 
-def _exit_on_sigterm() -> None:
-    """Let SIGTERM unwind the program instead of killing it on the spot."""
+def _unwind_on_signals() -> None:
+    """Let SIGTERM and Ctrl-C unwind the program instead of killing it on the spot."""
 
-    def terminate(signal_number: int, frame: FrameType | None) -> None:
-        raise Terminated
+    def unwind(signal_number: int, frame: FrameType | None) -> None:
+        if _is_importing(frame):  # broken off, it would leave half a module, with which torch goes on
+            again = threading.Timer(0.05, os.kill, (os.getpid(), signal_number))
+            again.daemon = True
+            return again.start()
+        raise Terminated if signal_number == signal.SIGTERM else KeyboardInterrupt
 
     with suppress(ValueError):  # not the main thread: then somebody else handles signals
-        signal.signal(signal.SIGTERM, terminate)
+        signal.signal(signal.SIGTERM, unwind)
+        if signal.getsignal(signal.SIGINT) != signal.SIG_IGN:  # as in the background of a script
+            signal.signal(signal.SIGINT, unwind)
+
+
+def _is_importing(frame: FrameType | None) -> bool:
+    """Tell whether what runs in a frame was called by an import."""
+    while frame is not None:
+        if frame.f_code.co_filename.startswith("<frozen importlib"):
+            return True
+        frame = frame.f_back
+    return False
 
 
 def _open_streams() -> None:

@@ -122,7 +122,23 @@ def wait(path: str):
         console.flush()
         time.sleep(60)
 
+@app.command()
+def load(folder: str):
+    sys.path.insert(0, folder)
+    import slow
+    time.sleep(60)
+
 run(app)
+"""
+# As torch, whose C code goes on without the module that it imports when that is broken off.
+SLOW_MODULE = """
+import os, sys, time
+try:
+    os.kill(os.getpid(), {number})
+    time.sleep(0.3)
+    print("whole", file=sys.stderr, flush=True)
+except BaseException:
+    print("half", file=sys.stderr, flush=True)
 """
 
 
@@ -181,6 +197,24 @@ def test_a_signal_leaves_no_half_written_file(tmp_path: Path, number: int, code:
         assert process.stderr.read() == b"transduce: warning: " + word + b"\n"
         assert process.wait() == code
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.skipif(os.name == "nt", reason="signals are POSIX's")
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_a_signal_breaks_no_import_off(tmp_path: Path, number: int, code: int) -> None:
+    (tmp_path / "slow.py").write_text(SLOW_MODULE.format(number=int(number)), encoding="utf-8")
+    with start("load", str(tmp_path)) as process:
+        assert process.stderr is not None
+        assert process.stderr.readline() == b"whole\n"
+        assert process.stderr.read().startswith(b"transduce: warning: ")
+        assert process.wait() == code
+
+
+@pytest.mark.skipif(os.name == "nt", reason="signals are POSIX's")
+def test_ctrl_c_while_the_program_is_loaded_says_nothing() -> None:
+    code = "import signal; import cli.__main__; signal.raise_signal(signal.SIGINT)"
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, env=program_environment(), check=False)
+    assert (run.returncode, run.stdout, run.stderr) == (-signal.SIGINT, b"", b"")
 
 
 @pytest.mark.skipif(os.name == "nt", reason="the shell is POSIX's")
