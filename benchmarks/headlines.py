@@ -62,14 +62,14 @@ EN_DE = Recipe(
 )
 
 
-def phones(path: str, options: str, **tokenizers: str) -> Recipe:
+def phones(path: str, options: str) -> Recipe:
     """Words and how they are said."""
     return Recipe(
         sides=("src", "tgt"),
         train=f"{path}/train",
         valid=f"{path}/dev",
         test=f"{path}/test",
-        tokenizers={option.replace("_", "-"): words(learned) for option, learned in tokenizers.items()},
+        tokenizers={},
         options=words(options),
         search=words("--beam-size 5"),
         metrics=words("-m exact -m wer"),
@@ -78,22 +78,16 @@ def phones(path: str, options: str, **tokenizers: str) -> Recipe:
 
 DUTCH, KOREAN = "sigmorphon-g2p-2021/medium-dut", "sigmorphon-g2p-2021/medium-kor"
 NOTHING_CHOSEN = "--metric exact"  # but this
-# Of short words recurrent layers learn more in few updates (docs/layers.md).
-RECURRENT = (
-    "--arch tiny --encoder-mixer gru --decoder-mixer gru --optimizer adamw --lr-schedule cosine "
-    "--dropout 0.3 --batch-size 1024 --max-steps 6000"
-)
+# Recurrent layers are ahead where words are short and few (docs/layers.md).
+RECURRENT = f"{NOTHING_CHOSEN} --encoder-mixer gru --decoder-mixer gru"
 
 RECIPES = {
     "multi30k": EN_DE,
     "multi30k-de-en": replace(EN_DE, sides=("de", "en")),
     "cmudict": phones("cmudict", NOTHING_CHOSEN),
-    "dutch": phones(DUTCH, RECURRENT, source_tokenizer="--kind char", target_tokenizer="--kind word"),
+    "dutch": phones(DUTCH, RECURRENT),
     "dutch-defaults": phones(DUTCH, NOTHING_CHOSEN),
-    # syllables fall into the letters that they are spelled with
-    "korean": phones(
-        KOREAN, RECURRENT, source_tokenizer="--kind char --normalization nfd", target_tokenizer="--kind word"
-    ),
+    "korean": phones(KOREAN, RECURRENT),
     "korean-defaults": phones(KOREAN, NOTHING_CHOSEN),
 }
 
