@@ -42,7 +42,7 @@ __all__ = [
 SHARD_TOKENS = 1 << 24  # tokens of either side after which a shard is full: 32 MB a side at 16 bits
 SHARD_ROWS = 1 << 20  # or pairs, if they are short: what is computed for a shard takes some 50 bytes for each
 LINES_AT_ONCE = 4096  # pairs tokenised together,
-CHARACTERS_AT_ONCE = 1 << 20  # or fewer, if they are long: tokenising takes some 50 bytes for each character
+CHARACTERS_AT_ONCE = 1 << 20  # or fewer, if they are long: what tokenising takes grows with their characters
 
 ID_DTYPES = (np.uint16, np.uint32)
 
