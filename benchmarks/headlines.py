@@ -16,6 +16,7 @@ import statistics
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -41,6 +42,11 @@ class Recipe:
     search: tuple[str, ...]  # of `translate`
     metrics: tuple[str, ...]  # of `evaluate`
     processes: int = 1  # that train side by side
+
+    def pair(self, data: Path, name: str) -> tuple[Path, Path]:
+        """Source and target of a text below `data`."""
+        source, target = self.sides
+        return data / f"{name}.{source}", data / f"{name}.{target}"
 
 
 # The size of Transformer-Tiny: 2.48 million parameters. What is scored has no capitals.
@@ -106,22 +112,55 @@ def train(recipe: Recipe, processes: int, arguments: list[str]) -> float:
     return time.monotonic() - started_at
 
 
-def measure(recipe: Recipe, processes: int, data: Path, folder: Path, seed: int, more: list[str]) -> Row:
-    """Train with one seed; score the test set, and the validation pairs in the same way."""
+def learn(  # noqa: PLR0913 - a recipe, and where and how it is followed
+    recipe: Recipe,
+    processes: int,
+    data: Path,
+    folder: Path,
+    seed: int,
+    more: Sequence[str] = (),
+    beside: Sequence[tuple[Path, Path]] = (),
+) -> tuple[Path, float]:
+    """Train a model with one seed, on the pairs of the recipe and on those beside them.
+
+    Returns:
+        its folder, and the seconds that it took.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     model = folder / f"model-{seed}"
-    sides = {
-        name: [f"{data / name}.{side}" for side in recipe.sides] for name in (recipe.train, recipe.valid, recipe.test)
-    }
-    (source, target), (valid_source, valid_target) = sides[recipe.train], sides[recipe.valid]
-    arguments = ["-s", source, "-t", target, "--valid-src", valid_source, "--valid-tgt", valid_target, "-o", str(model)]
+    (source, target), (valid_source, valid_target) = recipe.pair(data, recipe.train), recipe.pair(data, recipe.valid)
+    arguments = ["--valid-src", str(valid_source), "--valid-tgt", str(valid_target), "-o", str(model)]
+    for one, other in ((source, target), *beside):
+        arguments += ["-s", str(one), "-t", str(other)]
     for option, learned in recipe.tokenizers.items():
         text = {"tokenizer": [source, target], "source-tokenizer": [source], "target-tokenizer": [target]}[option]
         path = folder / f"{option}.json"
         if not path.exists():
-            run(["tokenizer", "train", *(word for name in text for word in ("-i", name)), *learned, "-o", str(path)])
+            run(
+                [
+                    "tokenizer",
+                    "train",
+                    *(word for name in text for word in ("-i", str(name))),
+                    *learned,
+                    "-o",
+                    str(path),
+                ]
+            )
         arguments += [f"--{option}", str(path)]
-    seconds = train(recipe, processes, [*arguments, *recipe.options, "--seed", str(seed), *more])
+    return model, train(recipe, processes, [*arguments, *recipe.options, "--seed", str(seed), *more])
+
+
+def measure(  # noqa: PLR0913 - as of `learn`
+    recipe: Recipe,
+    processes: int,
+    data: Path,
+    folder: Path,
+    seed: int,
+    more: Sequence[str] = (),
+    beside: Sequence[tuple[Path, Path]] = (),
+) -> Row:
+    """Train with one seed; score the test set, and the validation pairs in the same way."""
+    model, seconds = learn(recipe, processes, data, folder, seed, more, beside)
     record = json.loads((model / "metadata.json").read_text(encoding="utf-8"))
     row: Row = {
         "seed": seed,
@@ -133,9 +172,10 @@ def measure(recipe: Recipe, processes: int, data: Path, folder: Path, seed: int,
         **MACHINE,
     }
     for name in (recipe.valid, recipe.test):
-        hypotheses = folder / f"{Path(name).name}-{seed}.hyp"
-        run(["translate", "-m", str(model), "-i", sides[name][0], "-o", str(hypotheses), *recipe.search])
-        lines, _, _ = run(["evaluate", sides[name][1], "-i", str(hypotheses), *recipe.metrics, "--json"])
+        source, reference = recipe.pair(data, name)
+        hypotheses = folder / f"{source.stem}-{seed}.hyp"
+        run(["translate", "-m", str(model), "-i", str(source), "-o", str(hypotheses), *recipe.search])
+        lines, _, _ = run(["evaluate", str(reference), "-i", str(hypotheses), *recipe.metrics, "--json"])
         for score in map(json.loads, lines.splitlines()):
             row[f"{'valid' if name == recipe.valid else 'test'} {score['name']}"] = score["score"]
     return row

@@ -1,5 +1,6 @@
 import os
 import signal
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -35,6 +36,19 @@ def _fresh_console() -> Iterator[None]:
     console.reset()
     yield
     console.reset()
+
+
+@pytest.fixture(autouse=True)
+def _one_thread() -> Iterator[None]:
+    """No test inherits the number of threads that a run set for the whole process."""
+    _set_one_thread()
+    yield
+    _set_one_thread()
+
+
+def _set_one_thread() -> None:
+    if "torch" in sys.modules:
+        sys.modules["torch"].set_num_threads(1)
 
 
 @pytest.fixture(scope="session")

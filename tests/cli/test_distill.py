@@ -8,12 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.cli.test_train import _threads, invoke, train
+from tests.cli.test_train import invoke, train
 from tests.program import program_environment
 from tests.training_task import TINY_RUN, reversed_strings, write_lines, write_task
 from transformer_core.model_files import read_json, write_json
-
-__all__ = ["_threads"]
 
 
 @pytest.fixture(scope="module")

@@ -4,24 +4,15 @@ import json
 import resource
 import shlex
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-import torch
 from typer.testing import CliRunner
 
 from cli.main import app
 from tests.training_task import TINY_RUN, reversed_strings, write_lines, write_task
 from transformer_core.experiments.train_from_text import train_from_text
-
-
-@pytest.fixture(autouse=True)
-def _threads() -> Iterator[None]:
-    """A run sets the number of threads of the whole process."""
-    before = torch.get_num_threads()
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="module")

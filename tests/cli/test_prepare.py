@@ -1,22 +1,11 @@
 import shlex
-from collections.abc import Iterator
 from pathlib import Path
 
-import pytest
-import torch
 from typer.testing import CliRunner
 
 from cli.main import app
 from tests.training_task import TINY_RUN, write_lines, write_task
 from tests.transformer_core.decoding.random_model import save_word_model
-
-
-@pytest.fixture(autouse=True)
-def _threads() -> Iterator[None]:
-    """A run sets the number of threads of the whole process."""
-    before = torch.get_num_threads()
-    yield
-    torch.set_num_threads(before)
 
 
 def invoke(*arguments: str | Path, stdin: str = "") -> tuple[int, str, str]:

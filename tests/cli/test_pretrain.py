@@ -1,9 +1,7 @@
 import shlex
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import torch
 from typer.testing import CliRunner
 
 from cli.main import app
@@ -14,14 +12,6 @@ from transformer_core.model_directory import load_model
 from transformer_core.model_files import read_json
 
 RUN = [*TINY_RUN, "--keep-last", "9", "--average-last", "0"]
-
-
-@pytest.fixture(autouse=True)
-def _threads() -> Iterator[None]:
-    """A run sets the number of threads of the whole process."""
-    before = torch.get_num_threads()
-    yield
-    torch.set_num_threads(before)
 
 
 def invoke(*arguments: str | Path, stdin: str = "", **variables: str) -> tuple[int, str, str]:

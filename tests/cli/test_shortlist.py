@@ -18,9 +18,7 @@ LINES = b"a b c\n\nh g\nb\n"
 
 def run(*arguments: str | Path, stdin: bytes = b"") -> tuple[int, str, str]:
     """Exit code, standard output and standard error."""
-    threads = torch.get_num_threads()
     found = CliRunner().invoke(app, [*map(str, arguments)], input=stdin)
-    torch.set_num_threads(threads)
     return found.exit_code, found.stdout, found.stderr
 
 

@@ -1,26 +1,16 @@
 import shlex
 import sys
 import tomllib
-from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 
 import pytest
-import torch
 from typer.testing import CliRunner
 
 from cli.main import app
 from tests.training_task import TINY_MODEL, TINY_RUN, metrics_without_times, write_task
 from transformer_core.model_directory import load_model
 from transformer_core.model_files import read_json, write_json
-
-
-@pytest.fixture(autouse=True)
-def _threads() -> Iterator[None]:
-    """A run sets the number of threads of the whole process."""
-    before = torch.get_num_threads()
-    yield
-    torch.set_num_threads(before)
 
 
 def invoke(*arguments: str | Path, **variables: str) -> tuple[int, str, str]:

@@ -1,9 +1,11 @@
 """A folder of `transduce prepare`: tokenised text, its tokenizers and its validation text, for any number of runs.
 
-FOLDER/prepared.json                  what it was made from; written last, and says that the folder is complete
-tokenizer.json                 or source_tokenizer.json and target_tokenizer.json
-train/  valid/                 token ids (data/shards.py)
-held-back.src  held-back.tgt   the validation text; validation-copy.src and .tgt where some was given
+FOLDER/
+    prepared.json                  what it holds; written last, and says that the folder is complete
+    metadata.json                  where that comes from
+    tokenizer.json                 or source_tokenizer.json and target_tokenizer.json
+    train/  valid/                 token ids (data/shards.py)
+    held-back.src  held-back.tgt   the validation text; validation-copy.src and .tgt where some was given
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -38,6 +40,9 @@ from transformer_core.provenance import describe_file, describe_software
 __all__ = ["Preparation", "adopt_prepared", "check_tokenizers", "open_prepared", "prepare_folder"]
 
 FORMAT_VERSION = 1
+METADATA_FILE = "metadata.json"
+# What is written beside the corpora and the validation text.
+DESCRIPTIONS = (METADATA_FILE, *TOKENIZER_FILES)
 
 Say = Callable[[str], None]
 
@@ -81,16 +86,15 @@ def _prepare(
     try:
         tokenizers = choose_tokenizers(data, progress, say)
         if (folder / PREPARED_FILE).exists():
-            set_aside(folder, [*prepared_data_names(folder), *TOKENIZER_FILES, PREPARED_FILE])
+            set_aside(folder, [*prepared_data_names(folder), *DESCRIPTIONS, PREPARED_FILE])
         _clear(folder)
         prepared = prepare_data(folder, data, tokenizers, "", progress, task.processes)
         columns = _copy_validation_text(folder, data) or prepared.validation_columns
         save_tokenizers(folder, *tokenizers)
+        origin = {"software": describe_software(), "command": task.command, "data": files}
+        write_json(folder / METADATA_FILE, origin)
         facts = {
             "format_version": FORMAT_VERSION,
-            "software": describe_software(),
-            "command": task.command,
-            "data": files,
             "request": request,
             "tokenizers": [tokenizer.sha256 for tokenizer in tokenizers],
             "max_length": data.max_length,
@@ -241,7 +245,7 @@ def _holds_already(task: Preparation, request: dict[str, Any]) -> bool:
             return _is_whole(folder)
         raise ConfigError(f"{folder}: holds other text, or text prepared otherwise; --overwrite replaces it")
     is_written = (folder / TRAINING_CORPUS / "corpus.json").exists()  # and killed just before it was complete
-    if not is_prepared_data(folder, TOKENIZER_FILES if is_written else ()):
+    if not is_prepared_data(folder, DESCRIPTIONS if is_written else ()):
         raise ConfigError(f"{folder}: holds something else than prepared text; name another folder")
     return False
 
@@ -260,7 +264,7 @@ def _is_whole(folder: Path) -> bool:
 
 def _clear(folder: Path) -> None:
     """Remove all that `prepare_folder` wrote, but not the folder."""
-    for name in (PREPARED_FILE, *TOKENIZER_FILES):
+    for name in (PREPARED_FILE, *DESCRIPTIONS):
         (folder / name).unlink(missing_ok=True)
     remove_prepared_data(folder)
     folder.mkdir(exist_ok=True)

@@ -25,6 +25,7 @@ from transformer_core.experiments.distillation_config import DISTILLED_FOLDER
 from transformer_core.experiments.distilled_text import describe_teacher
 from transformer_core.experiments.locked_folder import require_folder_name
 from transformer_core.experiments.replacement import discard, put_back, set_aside
+from transformer_core.experiments.same_files import moved_options
 from transformer_core.experiments.starting_point import StartingPoint
 from transformer_core.experiments.text_config import DataConfig
 from transformer_core.experiments.texts import TextConfig
@@ -44,7 +45,7 @@ from transformer_core.model_files import (
     save_architecture,
     write_json,
 )
-from transformer_core.provenance import describe_file, describe_software, is_unchanged
+from transformer_core.provenance import describe_software
 from transformer_core.training.trainer import TrainingResult
 
 __all__ = [
@@ -53,13 +54,11 @@ __all__ = [
     "clear_folder",
     "continue_run",
     "data_key",
-    "describe_data",
     "describe_run",
     "has_finished",
     "names_before",
     "open_run",
     "record_result",
-    "require_same_start",
     "run_options",
     "was_begun_by",
 ]
@@ -95,7 +94,9 @@ def open_run(run: TrainingRun) -> dict[str, Any] | None:
         stored = read_training_file(folder)
         if run.init_from is None and "init_from" in stored:
             run = replace(run, init_from=Path(str(stored["init_from"])))
-        refuse_changes(folder, stored, run_options(run))
+        options = run_options(run)
+        moved = moved_options(run, options, stored)
+        refuse_changes(folder, stored, {name: value for name, value in options.items() if name not in moved})
         return stored
     require_folder_name(folder, "the model")
     if folder.exists():
@@ -165,43 +166,6 @@ def has_finished(run: TrainingRun, stored: dict[str, Any]) -> bool:
         return False
     wanted = option_values(run.training)
     return all(wanted.get(name) == stored.get(name) for name in ("max_steps", "max_epochs", "patience"))
-
-
-def describe_data(run: TrainingRun, stored: dict[str, Any] | None) -> dict[str, list[dict[str, Any]]]:
-    """Describe the data files by their hashes.
-
-    Raises:
-        DataError: a file is missing.
-        ConfigError: a file is not what it was when the run began.
-    """
-    paths = run.data.files
-    if stored is None:
-        return {name: [describe_file(path) for path in files] for name, files in paths.items()}
-    found = read_json(run.folder / "metadata.json").get("data")
-    recorded = found if isinstance(found, dict) else {}
-    described = {name: recorded.get(name, []) for name in paths}
-    for name, files in paths.items():
-        if not is_unchanged(described[name], files):
-            raise ConfigError(
-                f"the files of --{name.replace('_', '-')} are missing or not what they were when the run in "
-                f"{run.folder} began; put them back, or start anew with --overwrite"
-            )
-    return described
-
-
-def require_same_start(run: TrainingRun) -> None:
-    """See that the model to start from is the one that the run began with.
-
-    Raises:
-        ConfigError: it is another one.
-    """
-    assert run.init_from is not None
-    began_with = read_json(run.folder / "metadata.json").get("init_from", {}).get("sha256")
-    if began_with != hash_file(run.init_from / "model.safetensors"):
-        raise ConfigError(
-            f"{run.init_from}: is not the model that the run in {run.folder} began with; put it back, or start anew "
-            "with --overwrite"
-        )
 
 
 def data_key(data: TextConfig, tokenizers: Tokenizers, data_files: dict[str, list[dict[str, Any]]]) -> str:

@@ -11,13 +11,11 @@ from pathlib import Path
 
 import torch
 
-from tokenizer import Tokenizer
 from transformer_core.config import ModelConfig, TieEmbeddings
 from transformer_core.data.shards import CorpusStatistics
 from transformer_core.errors import ConfigError
 from transformer_core.experiments.config import ArchitectureConfig, TrainingRun
 from transformer_core.experiments.recipe import complete_architecture, default_dropout
-from transformer_core.experiments.texts import TextConfig
 from transformer_core.experiments.training_file import option_name
 from transformer_core.experiments.vocabulary_choice import Tokenizers, refuse_learning, tokenizer_files
 from transformer_core.experiments.vocabulary_extension import VocabularyExtension, extend_vocabulary
@@ -31,7 +29,6 @@ __all__ = [
     "StartingPoint",
     "TakenWeights",
     "build_model",
-    "compare_tokenizers",
     "fresh_model",
     "given_tokenizers",
     "is_fine_tuning",
@@ -93,23 +90,6 @@ def given_tokenizers(run: TrainingRun) -> Tokenizers | None:
     refuse_learning(run.data, "--init-from")
     source = own[0].with_tags(run.data.tags)
     return source, source if own[1] is own[0] else own[1]
-
-
-def compare_tokenizers(data: TextConfig, tokenizers: Tokenizers, folder: Path) -> None:
-    """Hold the tokenizers that are given against those of the run in `folder`.
-
-    Raises:
-        ConfigError: one is another.
-    """
-    for place, path in enumerate(tokenizer_files(data)):
-        if not path.exists():
-            continue
-        given = Tokenizer.load(path) if place else Tokenizer.load(path).with_tags(data.tags)
-        if given.sha256 != tokenizers[place].sha256:
-            raise ConfigError(
-                f"{path}: is not the tokenizer of the run in {folder}; leave it out to go on, or start anew with "
-                "--overwrite"
-            )
 
 
 def is_fine_tuning(run: TrainingRun) -> bool:

@@ -32,19 +32,17 @@ from transformer_core.experiments.run_folder import (
     clear_folder,
     continue_run,
     data_key,
-    describe_data,
     describe_run,
     has_finished,
     names_before,
     open_run,
     record_result,
-    require_same_start,
     was_begun_by,
 )
+from transformer_core.experiments.same_files import compare_tokenizers, describe_data, require_same_start
 from transformer_core.experiments.shortlist_learning import write_shortlist
 from transformer_core.experiments.starting_point import (
     build_model,
-    compare_tokenizers,
     fresh_model,
     given_tokenizers,
     is_fine_tuning,
@@ -225,7 +223,7 @@ def _recall(run: TrainingRun, stored: dict[str, Any]) -> TrainingRun:
         architecture=recall_options(run.architecture, stored, run.folder),
         adaptation=recall_options(run.adaptation, stored, run.folder),
         training=recall_options(run.training, stored, run.folder),
-        init_from=run.init_from if init_from is None else Path(init_from),
+        init_from=Path(init_from) if run.init_from is None and init_from is not None else run.init_from,
     )
 
 

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 
 from tests.training_task import write_lines
 from tests.transformer_core.experiments.test_pretraining import make_run as make_pretraining
@@ -53,9 +52,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
         lines = letters(count, seed)
         write_lines(folder / f"{name}.src", lines)
         write_lines(folder / f"{name}.tgt", [line.upper() for line in lines])
-    before = torch.get_num_threads()
     train_from_text(make_training(folder, **LEARNING, folder=folder / "teacher"))
-    torch.set_num_threads(before)
     return folder
 
 

@@ -1,12 +1,11 @@
 import json
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 
 from tests.training_task import reversed_strings, write_lines, write_task
 from tests.transformer_core.experiments.test_train_from_text import contents, interrupted, make_run
@@ -28,14 +27,6 @@ from transformer_core.experiments.train_from_text import train_from_text
 from transformer_core.experiments.training_file import read_training_file
 from transformer_core.model_directory import load_model
 from transformer_core.model_files import read_json
-
-
-@pytest.fixture(autouse=True)
-def _threads() -> Iterator[None]:
-    """A run sets the number of threads of the whole process."""
-    before = torch.get_num_threads()
-    yield
-    torch.set_num_threads(before)
 
 
 def pairs_of(place: Path, **values: Any) -> DataConfig:  # noqa: ANN401
@@ -109,6 +100,18 @@ def test_a_run_on_a_prepared_folder_goes_on_where_it_stopped(tmp_path: Path, mon
     interrupted(run, 4, monkeypatch)
     train_from_text(run)
     assert same_model(run.folder, tmp_path / "whole")
+
+
+def test_a_run_goes_on_with_the_same_text_prepared_elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    prepare(tmp_path / "prepared", pairs_of(tmp_path), command="one")
+    run = replace(make_run(tmp_path), data=DataConfig(prepared=tmp_path / "prepared"))
+    train_from_text(replace(run, folder=tmp_path / "whole"))
+    interrupted(run, 4, monkeypatch)
+    shutil.rmtree(tmp_path / "prepared")
+    prepare(tmp_path / "again", pairs_of(tmp_path), command="another")
+    train_from_text(replace(run, data=DataConfig(prepared=tmp_path / "again")))
+    assert same_model(run.folder, tmp_path / "whole")
+    assert read_training_file(run.folder)["data"] == str(tmp_path / "again")
 
 
 def test_another_preparation_is_named_when_a_run_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -211,7 +214,7 @@ def test_what_was_killed_begins_again(tmp_path: Path) -> None:
     data, folder = pairs_of(tmp_path), tmp_path / "prepared"
     prepare(folder, data)
     whole = content(folder)
-    for missing in (["prepared.json"], ["prepared.json", "tokenizer.json", "train/corpus.json"]):
+    for missing in (["prepared.json"], ["prepared.json", "metadata.json", "tokenizer.json", "train/corpus.json"]):
         for name in missing:
             (folder / name).unlink()
         prepare(folder, data)

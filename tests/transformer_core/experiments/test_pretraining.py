@@ -1,7 +1,6 @@
 import gzip
 import math
 from collections import Counter
-from collections.abc import Iterator
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
@@ -46,14 +45,6 @@ TRAINING = replace(
     device="cpu",
     threads=1,
 )
-
-
-@pytest.fixture(autouse=True)
-def _threads() -> Iterator[None]:
-    """A run sets the number of threads of the whole process."""
-    before = torch.get_num_threads()
-    yield
-    torch.set_num_threads(before)
 
 
 def make_run(place: Path, **values: Any) -> TrainingRun:  # noqa: ANN401

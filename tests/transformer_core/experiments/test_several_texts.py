@@ -1,14 +1,13 @@
 """Runs on several texts at once: with weights, with tags, interrupted and not."""
 
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 
 from tests.training_task import metrics_without_times, write_lines
 from tests.transformer_core.data.number_corpus import read_numbers
@@ -26,14 +25,6 @@ from transformer_core.experiments.train_from_text import train_from_text
 from transformer_core.experiments.training_file import read_training_file
 from transformer_core.model_directory import load_model
 from transformer_core.training.trainer import Trainer
-
-
-@pytest.fixture(autouse=True)
-def _threads() -> Iterator[None]:
-    """A run sets the number of threads of the whole process."""
-    before = torch.get_num_threads()
-    yield
-    torch.set_num_threads(before)
 
 
 def strings(count: int, seed: int, letters: str = "abcd", longest: int = 3) -> list[str]:

@@ -38,11 +38,9 @@ PLAIN: dict[str, Any] = {
 def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with pretrained models, and pairs whose sides are alike."""
     folder = tmp_path_factory.mktemp("place")
-    before = torch.get_num_threads()
     train_from_text(make_pretraining(folder, folder=folder / "encoder", d_ff=24))
     train_from_text(make_pretraining(folder, folder=folder / "learned", positions="learned", max_positions=300))
     train_from_text(make_pretraining(folder, folder=folder / "denoising", objective="denoising"))
-    torch.set_num_threads(before)
     write_lines(folder / "train.src", animal_lines(100, seed=4))
     write_lines(folder / "train.tgt", [line.upper().lower() for line in animal_lines(100, seed=4)])
     return folder

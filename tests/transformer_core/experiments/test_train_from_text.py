@@ -1,6 +1,6 @@
 import json
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
@@ -31,14 +31,6 @@ PLAIN = {"arch": "auto", **dict.fromkeys(("num_layers", "d_model", "num_heads", 
 TRAINING = TrainingConfig(
     batch_size=200, max_steps=6, valid_every=3, learning_rate=0.01, precision="fp32", device="cpu", threads=1
 )
-
-
-@pytest.fixture(autouse=True)
-def _threads() -> Iterator[None]:
-    """A run sets the number of threads of the whole process."""
-    before = torch.get_num_threads()
-    yield
-    torch.set_num_threads(before)
 
 
 class Listener(Silent):
