@@ -140,9 +140,15 @@ def checkpoint_path(folder: Path, checkpoint: str) -> Path:
     Raises:
         ModelError: there are none such.
     """
-    if checkpoint == "best":
-        return folder / "model.safetensors"
     checkpoints = folder / "checkpoints"
+    if checkpoint == "best":
+        path = folder / "model.safetensors"
+        if not path.exists() and (checkpoints / "LATEST").exists():
+            raise ModelError(
+                f"{folder}: has no best weights yet, training has validated nothing; its checkpoint `last` is what it "
+                "saved last"
+            )
+        return path
     if checkpoint == "last":
         name = latest_checkpoint(folder)
     elif checkpoint.isdecimal() and len(checkpoint) <= MAX_STEP_DIGITS:

@@ -6,6 +6,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from transformer_core.data.byte_input import STANDARD_STREAM
 from transformer_core.errors import DataError
 from transformer_core.model_files import hash_file
 
@@ -38,9 +39,10 @@ def describe_file(path: Path) -> dict[str, Any]:
         str(path).encode("utf-8")
     except UnicodeEncodeError:
         raise DataError(f"{str(path)!a}: its name is not UTF-8; rename it") from None
-    if not path.exists():
+    is_stream = str(path) == STANDARD_STREAM
+    if not is_stream and not path.exists():
         raise DataError(f"{path}: there is no such file")
-    if not path.is_file():
+    if is_stream or not path.is_file():
         kind = "is a folder" if path.is_dir() else "is no plain file"
         raise DataError(f"{path}: {kind}; training reads its data more than once, so name a file")
     status = path.stat()

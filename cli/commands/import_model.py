@@ -1,5 +1,6 @@
 """`transduce import`: a model of another tool as one of ours."""
 
+import shlex
 from pathlib import Path
 from typing import Annotated
 
@@ -49,4 +50,4 @@ def import_model(
     from transformer_core.conversion.import_folder import import_folder
 
     import_folder(folder, output, Direction(source=source_language, target=target_language), console.command_line())
-    console.info(f"the model is in {output}: transduce translate -m {output} < new.txt")
+    console.info(f"the model is in {output}: transduce translate -m {shlex.quote(str(output))} < new.txt")

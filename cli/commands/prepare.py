@@ -1,6 +1,7 @@
 """`transduce prepare`: text in, a folder of token ids out that `train` and `pretrain` read without loading it."""
 
 import os
+import shlex
 from pathlib import Path
 from typing import Annotated
 
@@ -96,4 +97,4 @@ def prepare(
     if prepared is not None:
         report_data(prepared, data, console.info, console.warn)
         command = "pretrain" if is_raw else "train"
-        console.info(f"{output} is ready: transduce {command} --data {output} -o model")
+        console.info(f"{output} is ready: transduce {command} --data {shlex.quote(str(output))} -o model")

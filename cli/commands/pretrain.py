@@ -18,7 +18,7 @@ __all__ = ["pretrain"]
 OF_PAIRS = (
     *("train_src", "train_tgt", "valid_src", "valid_tgt", "input_format", "columns"),
     *("source_tokenizer", "target_tokenizer", "bpe_dropout", "unigram_alpha", "tags", "shortlist"),
-    *("init_from", "freeze", "lora_rank", "lora_alpha", "r_drop", "valid_beam_size"),
+    *("init_from", "init_checkpoint", "freeze", "lora_rank", "lora_alpha", "r_drop", "valid_beam_size"),
 )
 
 

@@ -1,5 +1,6 @@
 """`transduce shortlist`: which tokens a translation may be made of, learned from pairs for a model that is there."""
 
+import shlex
 from pathlib import Path
 from typing import Annotated
 
@@ -56,4 +57,5 @@ def shortlist(
     from transformer_core.worker_processes import num_cores
 
     num_pairs = learn_from_text(model, data, config, console.progress, threads or num_cores())
-    console.info(f"learned from {num_pairs:,} pairs: transduce translate -m {model} --shortlist < new.txt")
+    name = shlex.quote(str(model))
+    console.info(f"learned from {num_pairs:,} pairs: transduce translate -m {name} --shortlist < new.txt")

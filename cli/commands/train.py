@@ -1,5 +1,6 @@
 """`transduce train`: two text files in, a model out; the same command again goes on where it stopped."""
 
+import shlex
 from collections.abc import Callable
 from dataclasses import fields
 from pathlib import Path
@@ -81,6 +82,15 @@ def train(
             rich_help_panel=FINE_TUNING,
         ),
     ] = None,
+    init_checkpoint: Annotated[
+        str,
+        typer.Option(
+            "--init-checkpoint",
+            metavar="best|last|STEP",
+            help="Which of its weights: the best, those saved last, or those of a step that was kept.",
+            rich_help_panel=FINE_TUNING,
+        ),
+    ] = TrainingRun.init_checkpoint,
     freeze: Annotated[
         list[str] | None,
         typer.Option(
@@ -242,6 +252,7 @@ def run_training(
         asked=frozenset(item.name for item in fields(ArchitectureConfig) if is_given(context, item.name)),
         training=build(TrainingConfig, values),
         init_from=values.get("init_from"),
+        init_checkpoint=values.get("init_checkpoint", "best"),
         adaptation=build(AdaptationConfig, values),
         overwrite=values["overwrite"],
         command=console.command_line(),
@@ -255,11 +266,11 @@ def run_training(
     if not result.is_finished:
         console.info(f"{result.reason}; the same command goes on from there")
         return
-    folder = run.folder
+    folder = shlex.quote(str(run.folder))
     use = f"transduce translate -m {folder} < new.txt"
     if pretraining is not None:
         use = f"transduce train --init-from {folder} -s ... -t ... -o ..."
-    console.info(f"{result.reason}; the model is in {folder}: {use}")
+    console.info(f"{result.reason}; the model is in {run.folder}: {use}")
     if pretraining is not None and pretraining.objective == "masked":
         console.info(f"to see what it has learned: echo 'some <mask> text' | transduce fill -m {folder} --format tsv")
 

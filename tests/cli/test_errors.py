@@ -77,6 +77,8 @@ FAULTS = [
     (f"train {FILES} --heads 3 {NEW}", 2, "d_model (16) must be divisible by num_heads (3)"),
     (f"train {FILES} --enc-d-model 32 --tie-embeddings all {NEW}", 2, "tie_embeddings 'all' needs one width"),
     (f"train {FILES} --lr 0 {NEW}", 2, "learning_rate (0.0) must be above 0"),
+    (f"train -s - -t train.tgt {NEW}", 3, "-: is no plain file; training reads its data more than once, so name a"),
+    (f"train {FILES} --init-checkpoint last {NEW}", 2, "--init-checkpoint chooses among the weights of a model; name"),
     (f"train {FILES} --lr nan {NEW}", 2, "learning_rate (nan) must be above 0"),
     (f"train {FILES} --label-smoothing 1 {NEW}", 2, "label_smoothing (1.0) must be at least 0 and below 1"),
     (f"train {FILES} --dropout 1 {NEW}", 2, "--dropout: must be"),
@@ -92,7 +94,7 @@ FAULTS = [
     # --- the model folder
     (f"train {FILES} -o train.src", 2, "train.src: is a file; name a folder for the model"),
     (f"train {FILES} -o .", 2, ".: holds blank and no training run; name another folder for the model"),
-    (f"train {FILES} -o model --valid-size 3", 2, "--train-src was "),
+    (f"train {FILES} -o model --valid-size 3", 2, "--valid-size was "),
     (f"train {FILES} --init-from model -o model --overwrite", 2, "--init-from and --output are both model"),
     # --- tokenizers and models
     (f"train {FILES} --tokenizer missing.json {NEW}", 4, "missing.json: no such file"),

@@ -93,6 +93,12 @@ def test_flag_beats_environment_beats_file_beats_default(tmp_path: Path) -> None
     assert flag == "label_smoothing = 0.4  # command line"
 
 
+def test_the_command_that_follows_can_be_pasted(tmp_path: Path) -> None:
+    folder = tmp_path / "run one"
+    said = train(*files_of(tmp_path), "-o", folder, *TINY_RUN, "--max-steps", "1")
+    assert said.endswith(f"the model is in {folder}: transduce translate -m '{folder}' < new.txt\n")
+
+
 def test_time_ends_a_run_and_the_same_command_goes_on(tmp_path: Path) -> None:
     command = [*files_of(tmp_path), "-o", tmp_path / "model", *TINY_RUN]
     train(*command[:4], "-o", tmp_path / "whole", *TINY_RUN)

@@ -198,6 +198,7 @@ class TrainingRun:
     asked: frozenset[str] = frozenset()  # the fields of the architecture that somebody set, be it to their defaults
     training: TrainingConfig = field(default_factory=TrainingConfig)
     init_from: Path | None = None  # a model whose weights, architecture and tokenizers training starts from
+    init_checkpoint: str = "best"  # which of its weights: best, last, or the number of a step
     adaptation: AdaptationConfig = field(default_factory=AdaptationConfig)  # which of its weights are trained
     is_taught: bool = False  # a model wrote the targets of the training pairs (experiments/distill.py)
     overwrite: bool = False  # remove what an earlier run left in the folder
@@ -213,6 +214,8 @@ class TrainingRun:
         if not self.adaptation.is_whole and self.init_from is None:
             option = "--freeze" if self.adaptation.freeze else "--lora-rank"
             raise ConfigError(f"{option} keeps what a model has learned; name the model with --init-from")
+        if self.init_checkpoint != "best" and self.init_from is None:
+            raise ConfigError("--init-checkpoint chooses among the weights of a model; name the model with --init-from")
         if self.training.fsdp and self.adaptation.lora_rank is not None:
             raise ConfigError("--fsdp does not go with --lora-rank: adapters leave little to split")
         if self.pretraining is not None:

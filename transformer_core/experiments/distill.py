@@ -11,7 +11,7 @@ import torch
 
 from transformer_core.device import choose_device
 from transformer_core.errors import ConfigError
-from transformer_core.experiments.config import AUTO, TrainingRun
+from transformer_core.experiments.config import TrainingRun
 from transformer_core.experiments.distillation_config import DistillationConfig
 from transformer_core.experiments.distilled_text import (
     DistilledText,
@@ -21,11 +21,11 @@ from transformer_core.experiments.distilled_text import (
 from transformer_core.experiments.locked_folder import locked_folder
 from transformer_core.experiments.progress import Progress, no_progress
 from transformer_core.experiments.run_folder import open_run
-from transformer_core.experiments.starting_point import refuse_architecture
+from transformer_core.experiments.starting_point import require_possible
 from transformer_core.experiments.teacher import Teacher
 from transformer_core.experiments.text_config import DataConfig
 from transformer_core.experiments.train_from_text import require_beginning, train_from_text
-from transformer_core.model_files import read_config, tokenizer_paths
+from transformer_core.model_files import tokenizer_paths
 from transformer_core.provenance import describe_file
 from transformer_core.training.distributed import this_job
 from transformer_core.training.progress import Listener, Silent
@@ -110,10 +110,8 @@ def _with_teacher(config: DistillationConfig, run: TrainingRun) -> TrainingRun:
         run = replace(run, data=replace(data, tokenizer=joint, source_tokenizer=source, target_tokenizer=target))
     for path in (*data.valid_src, *data.valid_tgt):
         describe_file(path)
-    if run.init_from is None:
-        (replace(run.architecture, arch="tiny") if run.architecture.arch == AUTO else run.architecture).stacks()
-    elif is_new:
-        refuse_architecture(run, read_config(run.init_from))
+    if is_new:
+        require_possible(run)
     return run
 
 

@@ -18,6 +18,7 @@ from transformer_core.data.shards import CorpusStatistics
 from transformer_core.experiments.config import AUTO, ArchitectureConfig
 from transformer_core.experiments.text_config import LearnedKind
 from transformer_core.training.config import BatchType, TrainingConfig
+from transformer_core.training.schedule import num_updates
 
 __all__ = [
     "MOST_HELD_BACK",
@@ -198,20 +199,23 @@ def complete_architecture(
 
 
 def complete_training(
-    config: TrainingConfig, *, num_batches: int, d_model: int, is_fine_tuning: bool
+    config: TrainingConfig, *, num_batches: int, num_processes: int = 1, d_model: int, is_fine_tuning: bool
 ) -> TrainingConfig:
     """Choose the budget, the optimizer, the rates and their schedule where they are not given.
 
     Args:
         config: as it was asked for.
-        num_batches: micro-batches of an epoch; in a job, those of each process.
+        num_batches: micro-batches of an epoch.
+        num_processes: that share them.
         d_model: width of the decoder.
         is_fine_tuning: a whole trained model goes on; not a fresh decoder, nor adapters.
     """
-    steps_per_epoch = math.ceil(num_batches / config.accumulate)
-    num_epochs = config.max_epochs or NUM_EPOCHS
-    max_steps = config.max_steps or num_epochs * steps_per_epoch
-    if config.max_steps is None and config.max_epochs is None:
+    max_steps = num_updates(
+        config.max_epochs or NUM_EPOCHS, num_batches, config.accumulate * num_processes, config.batch_warmup_steps
+    )
+    if config.max_steps is not None:  # whichever comes first
+        max_steps = config.max_steps if config.max_epochs is None else min(config.max_steps, max_steps)
+    elif config.max_epochs is None:
         max_steps = max(MIN_STEPS, min(MAX_STEPS, max_steps))
     # the wider the model, the smaller the steps it can take: 4e-3 for 128, 1e-3 for 512
     learning_rate = 0.5 / d_model * (FINE_TUNING_SHARE if is_fine_tuning else 1.0)

@@ -3,7 +3,7 @@
 import hashlib
 import json
 import math
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -39,6 +39,7 @@ from transformer_core.experiments.training_file import (
 from transformer_core.experiments.vocabulary_choice import Tokenizers
 from transformer_core.model_files import (
     SHORTLIST_FILE,
+    checkpoint_path,
     hash_file,
     hash_model_files,
     read_json,
@@ -58,6 +59,7 @@ __all__ = [
     "has_finished",
     "names_before",
     "open_run",
+    "recall_start",
     "record_result",
     "run_options",
     "was_begun_by",
@@ -92,8 +94,7 @@ def open_run(run: TrainingRun) -> dict[str, Any] | None:
         if run.overwrite:
             return None
         stored = read_training_file(folder)
-        if run.init_from is None and "init_from" in stored:
-            run = replace(run, init_from=Path(str(stored["init_from"])))
+        run = recall_start(run, stored)
         options = run_options(run)
         moved = moved_options(run, options, stored)
         refuse_changes(folder, stored, {name: value for name, value in options.items() if name not in moved})
@@ -110,6 +111,14 @@ def open_run(run: TrainingRun) -> dict[str, Any] | None:
         if strange:
             raise ConfigError(f"{folder}: holds {min(strange)} and no training run; name another folder for the model")
     return None
+
+
+def recall_start(run: TrainingRun, stored: Mapping[str, Any]) -> TrainingRun:
+    """Fill in the model that a run started from, where it is not given."""
+    if "init_from" not in stored:
+        return run
+    checkpoint = str(stored.get("init_checkpoint", "best")) if run.init_checkpoint == "best" else run.init_checkpoint
+    return replace(run, init_from=run.init_from or Path(str(stored["init_from"])), init_checkpoint=checkpoint)
 
 
 def was_begun_by(folder: Path, job_id: str | None) -> bool:
@@ -155,6 +164,8 @@ def run_options(run: TrainingRun) -> dict[str, Any]:
         usual = option_values(ArchitectureConfig())  # the model brings the rest
         values = {name: value for name, value in values.items() if name not in usual or usual[name] != value}
         values["init_from"] = str(run.init_from.resolve())
+        if run.init_checkpoint != "best":
+            values["init_checkpoint"] = run.init_checkpoint
     return values
 
 
@@ -210,7 +221,8 @@ def describe_run(
     if run.init_from is not None:
         metadata["init_from"] = {
             "path": str(run.init_from.resolve()),
-            "sha256": hash_file(run.init_from / "model.safetensors"),
+            "checkpoint": run.init_checkpoint,
+            "sha256": hash_file(checkpoint_path(run.init_from, run.init_checkpoint)),
             "fresh": list(start.fresh_parts),
         }
     if job_id is not None:

@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from tokenizer import Tokenizer
-from transformer_core.errors import ConfigError
+from transformer_core.errors import ConfigError, ModelError
 from transformer_core.experiments.config import TrainingRun
 from transformer_core.experiments.texts import TextConfig
 from transformer_core.experiments.vocabulary_choice import Tokenizers, tokenizer_files
-from transformer_core.model_files import hash_file, read_config, read_json, read_tokenizers
+from transformer_core.model_files import checkpoint_path, hash_file, read_config, read_json, read_tokenizers
 from transformer_core.provenance import describe_file, is_unchanged
 
 __all__ = ["compare_tokenizers", "describe_data", "moved_options", "require_same_start"]
@@ -106,6 +106,8 @@ def _recorded_data(run: TrainingRun) -> dict[str, Any]:
 def _has_same_start(run: TrainingRun) -> bool:
     """Tell whether the model to start from is the one that the run began with."""
     assert run.init_from is not None
-    weights = run.init_from / "model.safetensors"
     began_with = read_json(run.folder / "metadata.json").get("init_from", {}).get("sha256")
-    return weights.is_file() and hash_file(weights) == began_with
+    try:
+        return bool(began_with == hash_file(checkpoint_path(run.init_from, run.init_checkpoint)))
+    except (ModelError, OSError):
+        return False

@@ -11,10 +11,10 @@ from pathlib import Path
 
 import torch
 
-from transformer_core.config import ModelConfig, TieEmbeddings
+from transformer_core.config import ModelConfig, StackConfig, TieEmbeddings
 from transformer_core.data.shards import CorpusStatistics
 from transformer_core.errors import ConfigError
-from transformer_core.experiments.config import ArchitectureConfig, TrainingRun
+from transformer_core.experiments.config import AUTO, ArchitectureConfig, TrainingRun
 from transformer_core.experiments.recipe import complete_architecture, default_dropout
 from transformer_core.experiments.training_file import option_name
 from transformer_core.experiments.vocabulary_choice import Tokenizers, refuse_learning, tokenizer_files
@@ -22,7 +22,7 @@ from transformer_core.experiments.vocabulary_extension import VocabularyExtensio
 from transformer_core.model import Transformer
 from transformer_core.model_directory import load_model, weights_of
 from transformer_core.model_files import read_config, read_tokenizers
-from transformer_core.training.adaptation import adapt_model
+from transformer_core.training.adaptation import adapt_model, require_part
 from transformer_core.training.checkpoint import set_weights
 
 __all__ = [
@@ -32,7 +32,7 @@ __all__ = [
     "fresh_model",
     "given_tokenizers",
     "is_fine_tuning",
-    "refuse_architecture",
+    "require_possible",
     "take_weights",
 ]
 
@@ -122,7 +122,7 @@ def build_model(
         dropout = given.dropout
     run = replace(run, architecture=replace(run.architecture, dropout=dropout))
     model = fresh_model(_config_like(run, given, tokenizers), run.training.seed)
-    taken = take_weights(model, tokenizers, folder)
+    taken = take_weights(model, tokenizers, folder, run.init_checkpoint)
     say(taken.summary)
     if summary := adapt_model(model, run.adaptation, taken.fresh_parts, run.training.seed):
         say(summary)
@@ -135,18 +135,19 @@ def fresh_model(config: ModelConfig, seed: int) -> Transformer:
     return Transformer(config)
 
 
-def take_weights(model: Transformer, tokenizers: Tokenizers, folder: Path) -> TakenWeights:
+def take_weights(model: Transformer, tokenizers: Tokenizers, folder: Path, checkpoint: str = "best") -> TakenWeights:
     """Copy from a model what fits: every weight whose name and shape agree, and the vectors of known entries.
 
     Args:
         model: fresh.
         tokenizers: its own.
         folder: of the model to take from.
+        checkpoint: which of its weights.
 
     Raises:
         ModelError: the folder holds no model, or a damaged one.
     """
-    loaded = load_model(folder)
+    loaded = load_model(folder, checkpoint)
     extensions = _extensions((loaded.source_tokenizer, loaded.target_tokenizer), tokenizers)
     given, wanted = weights_of(loaded.model), weights_of(model)
     whole = {
@@ -205,14 +206,32 @@ def _fresh_config(run: TrainingRun, tokenizers: Tokenizers) -> ModelConfig:
     return architecture.model_config(sizes, special_ids, is_joint=source is target)
 
 
-def refuse_architecture(run: TrainingRun, given: ModelConfig) -> None:
+def require_possible(run: TrainingRun) -> None:
+    """See that a new run can have the model that is asked for, whatever its text: that may be long in the making.
+
+    Raises:
+        ConfigError: sizes do not fit together, or not to the model to start from.
+        ModelError: that is none.
+    """
+    if run.init_from is None:
+        architecture = run.architecture
+        (replace(architecture, arch="tiny") if architecture.arch == AUTO else architecture).stacks()
+        return
+    given = read_config(run.init_from)
+    _refuse_architecture(run, given)
+    for part in run.adaptation.parts:
+        if not (given.is_encoder_only and part.stack == "decoder"):
+            require_part(given, part)
+
+
+def _refuse_architecture(run: TrainingRun, given: ModelConfig) -> None:
     """Refuse another architecture than that of a model to start from; dropout is free, and a decoder where it has none.
 
     Raises:
         ConfigError: another one is asked for.
     """
     free = {"dropout", *(DECODER_FIELDS if given.is_encoder_only else ())}
-    usual, of_model = ArchitectureConfig(), _architecture_of(given)
+    usual, of_model = ArchitectureConfig(), _architecture_of(given, run.architecture)
     for item in fields(ArchitectureConfig):
         value = getattr(run.architecture, item.name)
         is_other = value != getattr(usual, item.name)
@@ -223,11 +242,28 @@ def refuse_architecture(run: TrainingRun, given: ModelConfig) -> None:
             raise ConfigError(f"--{option} does not go with --init-from: the model brings its architecture")
 
 
-def _architecture_of(config: ModelConfig) -> dict[str, object]:
-    """Say what a model has of that which is asked for by a value, not by leaving it out."""
+def _architecture_of(config: ModelConfig, asked: ArchitectureConfig) -> dict[str, object]:
+    """Say what a model has of that which can be asked for.
+
+    Args:
+        config: of the model.
+        asked: a preset may be of any name whose sizes, with the others that are asked for, are the model's.
+    """
+    encoder, decoder = config.encoder, config.encoder if config.is_encoder_only else config.decoder
+    shared = [stack for stack in ("encoder", "decoder") if getattr(config, stack).share_layers]
+    is_preset = asked.arch != AUTO and (asked.stacks()[0], asked.stacks()[1]) == (encoder, decoder)
     same = ("norm_kind", "feed_forward", "activation", "positions", "sinusoid_form", "max_positions", "query_key_norm")
     return {
         **{name: getattr(config, name) for name in (*same, "scale_attention")},
+        "arch": asked.arch if is_preset else AUTO,
+        **{name: _common(encoder, decoder, name) for name in ("num_layers", "d_model", "num_heads", "d_ff")},
+        **{f"encoder_{name}": getattr(encoder, name) for name in ("d_model", "d_ff")},
+        **{f"decoder_{name}": getattr(decoder, name) for name in ("d_model", "d_ff")},
+        "num_encoder_layers": encoder.num_layers,
+        "num_decoder_layers": decoder.num_layers,
+        "num_key_value_heads": _common(encoder, decoder, "num_key_value_heads"),
+        "share_layers": {0: "none", 1: shared[0] if shared else "", 2: "all"}[len(shared)],
+        "tie_embeddings": config.tie_embeddings,
         "norm": "first" if config.norm_first else "last",
         "encoder_mixer": config.encoder.mixer,
         "decoder_mixer": config.decoder.mixer,
@@ -236,13 +272,19 @@ def _architecture_of(config: ModelConfig) -> dict[str, object]:
     }
 
 
+def _common(encoder: StackConfig, decoder: StackConfig, name: str) -> object:
+    """What both stacks have; None if they differ."""
+    value = getattr(encoder, name)
+    return value if getattr(decoder, name) == value else None
+
+
 def _config_like(run: TrainingRun, given: ModelConfig, tokenizers: Tokenizers) -> ModelConfig:
     """The architecture of a model to start from, over these vocabularies.
 
     Raises:
         ConfigError: another architecture is asked for.
     """
-    refuse_architecture(run, given)
+    _refuse_architecture(run, given)
     asked = run.architecture
     assert asked.dropout is not None, "the caller completes it"
     given = given.resized(*(tokenizer.vocabulary_size for tokenizer in tokenizers))

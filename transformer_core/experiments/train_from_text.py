@@ -5,10 +5,8 @@ itself. Run with the same arguments, it goes on where it stopped. In a job of se
 of this; the others find it in the folder, as if they went on with a run.
 """
 
-import math
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -21,6 +19,7 @@ from transformer_core.device import choose_device, has_fast_bf16
 from transformer_core.errors import ConfigError
 from transformer_core.experiments.config import TrainingRun
 from transformer_core.experiments.corpus_preparation import PreparedData, prepare_data, report_data
+from transformer_core.experiments.idle_options import idle_options
 from transformer_core.experiments.locked_folder import locked_folder
 from transformer_core.experiments.prepared_folder import adopt_prepared, check_tokenizers, open_prepared
 from transformer_core.experiments.pretraining import pretraining_task
@@ -36,6 +35,7 @@ from transformer_core.experiments.run_folder import (
     has_finished,
     names_before,
     open_run,
+    recall_start,
     record_result,
     was_begun_by,
 )
@@ -46,6 +46,7 @@ from transformer_core.experiments.starting_point import (
     fresh_model,
     given_tokenizers,
     is_fine_tuning,
+    require_possible,
     take_weights,
 )
 from transformer_core.experiments.text_config import DataConfig
@@ -122,9 +123,16 @@ def _train(run: TrainingRun, listener: Listener, progress: Progress, job: Job) -
         trainer = Trainer(prepared.model.to(device), prepared.task, config, run.folder, listener, job)
         listener.on_message(
             f"{trainer.model.num_parameters():,} parameters, {trainer.num_batches} batches an epoch, up to "
-            f"{config.max_steps} steps; {config.precision} on {device.type} with {config.threads} threads"
+            f"{trainer.max_steps} steps; {config.precision} on {device.type} with {config.threads} threads"
             f"{'' if job.is_alone else f' in each of {job.world_size} processes'}, seed {config.seed}"
         )
+        for sentence in idle_options(prepared.run, trainer.model.config):
+            listener.on_warning(sentence)
+        if config.warmup_steps is not None and config.warmup_steps >= trainer.max_steps > 1:
+            listener.on_warning(
+                f"--warmup-steps {config.warmup_steps} are as many as training has updates ({trainer.max_steps}), and "
+                f"the rate rises all the time; by default it would rise for {trainer.max_steps // 10} of them"
+            )
         result = trainer.run()
         if job.is_first:
             if result.is_finished and isinstance(prepared.run.data, DataConfig) and prepared.run.data.shortlist:
@@ -174,6 +182,7 @@ def _begin(run: TrainingRun, device: torch.device, progress: Progress, listener:
     """Make everything that a new run needs, and write down what it will be; a failure leaves the folder as it was."""
     data_files = describe_data(run, None)  # first of all: nothing is removed or learned if a file is missing
     before = names_before(run.folder)
+    require_possible(run)
     try:
         tokenizers = given_tokenizers(run) or choose_tokenizers(run.data, progress, listener.on_message)
         if run.pretraining is None:
@@ -203,7 +212,7 @@ def _go_on(
     model = fresh_model(config, run.training.seed)
     if run.init_from is not None and Checkpoints(run.folder, 1).latest() is None:  # killed before it saved anything
         require_same_start(run)
-        listener.on_message(take_weights(model, tokenizers, run.init_from).summary)
+        listener.on_message(take_weights(model, tokenizers, run.init_from, run.init_checkpoint).summary)
     fresh_parts = read_json(run.folder / "metadata.json").get("init_from", {}).get("fresh", ())
     adapt_model(model, run.adaptation, fresh_parts, run.training.seed)
     # the rates are those that the run began with
@@ -215,15 +224,13 @@ def _go_on(
 
 def _recall(run: TrainingRun, stored: dict[str, Any]) -> TrainingRun:
     """Fill what is not given with what it was when the run began."""
-    init_from = stored.get("init_from")
     return replace(
-        run,
+        recall_start(run, stored),
         data=recall_options(run.data, stored, run.folder),
         pretraining=None if run.pretraining is None else recall_options(run.pretraining, stored, run.folder),
         architecture=recall_options(run.architecture, stored, run.folder),
         adaptation=recall_options(run.adaptation, stored, run.folder),
         training=recall_options(run.training, stored, run.folder),
-        init_from=Path(init_from) if run.init_from is None and init_from is not None else run.init_from,
     )
 
 
@@ -284,7 +291,8 @@ def _complete(
     return replace(
         complete_training(
             replace(config, batch_size=batch_size),
-            num_batches=math.ceil(batching.num_batches(corpus) / job.world_size),
+            num_batches=batching.num_batches(corpus),
+            num_processes=job.world_size,
             d_model=model.config.decoder.d_model,
             is_fine_tuning=is_fine_tuning,
         ),

@@ -118,9 +118,10 @@ def refuse_changes(folder: Path, stored: Mapping[str, Any], wanted: Mapping[str,
         if name in free or value == "auto" or stored.get(name) == value:
             continue
         if not (name == "device" and _kind(value) == _kind(stored.get(name))):
+            longer = f"; --init-from {folder} -o NEW trains its model further" if name in LIMITS else ""
             raise ConfigError(
                 f"--{name.replace('_', '-')} was {_shown(stored.get(name, 'not given'))} when the run in {folder} "
-                f"began and is {_shown(value)} now; give the same value to go on, or --overwrite to start anew"
+                f"began and is {_shown(value)} now; give the same value to go on, or --overwrite to start anew{longer}"
             )
 
 

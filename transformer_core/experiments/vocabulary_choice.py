@@ -10,7 +10,7 @@ from transformer_core.errors import ConfigError, DataError
 from transformer_core.experiments.progress import Progress
 from transformer_core.experiments.recipe import MOST_SYMBOLS, SideFacts, choose_vocabularies
 from transformer_core.experiments.text_config import DataConfig, LearnedKind
-from transformer_core.experiments.texts import TextConfig
+from transformer_core.experiments.texts import TextConfig, read_rows, training_texts
 from transformer_core.model_files import tokenizer_paths
 
 __all__ = ["Tokenizers", "choose_tokenizers", "refuse_learning", "tokenizer_files"]
@@ -34,6 +34,10 @@ def choose_tokenizers(data: TextConfig, progress: Progress, say: Callable[[str],
     kind = _asked_kind(data)
     follows_from_text = kind == "auto" or data.vocabulary_size is None
     facts = [_facts(data, side, progress) for side in range(len(data.training_columns)) if follows_from_text]
+    if data.vocabulary_size is None and len({of_side.num_lines for of_side in facts}) > 1:
+        for text in training_texts(data):
+            for _ in read_rows(text, data):  # says which file is the shorter one
+                pass
     configs = choose_vocabularies(facts, kind, data.vocabulary_size)
     with progress("learning the vocabulary", unit="lines") as advance:
         texts = [_lines(data)] if len(configs) == 1 else [_lines_of(data, side) for side in range(len(configs))]

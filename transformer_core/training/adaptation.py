@@ -10,6 +10,7 @@ from collections.abc import Collection, Mapping
 import torch
 from torch import Tensor, nn
 
+from transformer_core.config import ModelConfig, StackConfig
 from transformer_core.errors import ConfigError
 from transformer_core.layers.low_rank import LowRankLinear, low_rank_layers
 from transformer_core.model import Transformer
@@ -54,19 +55,30 @@ def adapt_model(model: Transformer, config: AdaptationConfig, fresh_parts: Colle
     return f"adapters of rank {config.lora_rank} beside {num_adapted} matrices: {stays}" if num_adapted else stays
 
 
+def require_part(config: ModelConfig, part: ModelPart) -> None:
+    """See that a model has a part.
+
+    Raises:
+        ConfigError: it has not.
+    """
+    if part.last is None:
+        return
+    stack: StackConfig = getattr(config, part.stack)
+    if stack.share_layers:
+        raise ConfigError(f"--freeze {part.name}: the layers of the {part.stack} are one; name {part.stack}")
+    if part.last > stack.num_layers:
+        raise ConfigError(f"--freeze {part.name}: the {part.stack} has layers 1 to {stack.num_layers}")
+
+
 def _names(model: Transformer, part: ModelPart, fresh_parts: Collection[str]) -> list[str]:
     """Name the weights of a part.
 
     Raises:
         ConfigError: it is not there, or has not been trained yet.
     """
+    require_part(model.config, part)
     prefixes: tuple[str, ...] = EMBEDDINGS if part.stack == "embeddings" else (f"{part.stack}.",)
     if part.first is not None and part.last is not None:
-        if getattr(model.config, part.stack).share_layers:
-            raise ConfigError(f"--freeze {part.name}: the layers of the {part.stack} are one; name {part.stack}")
-        num_layers = len((model.encoder if part.stack == "encoder" else model.decoder).layers)
-        if part.last > num_layers:
-            raise ConfigError(f"--freeze {part.name}: the {part.stack} has layers 1 to {num_layers}")
         prefixes = tuple(f"{part.stack}.layers.{number - 1}." for number in range(part.first, part.last + 1))
     if any(prefix.partition(".")[0] in fresh_parts for prefix in prefixes):
         raise ConfigError(f"--freeze {part.name}: something in it is fresh and has to be learned")

@@ -57,8 +57,9 @@ class Selection:
         Raises:
             ModelError: it does not.
         """
-        if (state.best_values or state.snapshots) and self.metric not in state.best_values:
-            raise ModelError(f"{self.checkpoints.folder}: the state has no {self.metric}; the checkpoint is damaged")
+        for name in (self.metric, "loss"):
+            if (state.best_values or state.snapshots) and name not in state.best_values:
+                raise ModelError(f"{self.checkpoints.folder}: the state has no {name}; the checkpoint is damaged")
 
     def try_mean(self, state: TrainingState, validate: Callable[[], dict[str, float]]) -> str | None:
         """Put the mean of the snapshots in the place of the best weights if it is better than they are.
@@ -78,9 +79,11 @@ class Selection:
         values = validate()
         is_best = self._is_best(state, values)
         best = f"step {state.best_step}" if state.best_step else "the mean before"
+        value, best_value = values[self.metric], state.best_values[self.metric]
         outcome = (
-            f"mean of the last {len(state.snapshots)} snapshots: {self.metric} {values[self.metric]:.4f}, "
-            f"{'better' if is_best else 'not better'} than {state.best_values[self.metric]:.4f} of {best}"
+            f"mean of the last {len(state.snapshots)} snapshots: {self.metric} {value:.4f}"
+            f"{' and a lower loss' if is_best and value == best_value else ''}, "
+            f"{'better' if is_best else 'not better'} than {best_value:.4f} of {best}"
         )
         if is_best:
             write_weights(self.best_path, mean)
@@ -88,7 +91,15 @@ class Selection:
         return outcome
 
     def _is_best(self, state: TrainingState, values: Mapping[str, float]) -> bool:
-        return not state.best_values or is_better(self.metric, values[self.metric], state.best_values[self.metric])
+        """Tell whether weights are better than the best so far; of two with the same metric those with less loss are.
+
+        A share of few pairs has few values, and stays at one of them for long.
+        """
+        best = state.best_values
+        if not best:
+            return True
+        metric: Metric = "loss" if values[self.metric] == best[self.metric] else self.metric
+        return is_better(metric, values[metric], best[metric])
 
 
 def is_better(metric: Metric, value: float, than: float) -> bool:

@@ -28,7 +28,7 @@ from transformer_core.training.interruption import Interruption, interruptible
 from transformer_core.training.learner import Learner, Update
 from transformer_core.training.objectives import Objective
 from transformer_core.training.progress import Listener, StepReport, TrainingLog, ValidationReport
-from transformer_core.training.schedule import fall_begins_at, learning_rate_at
+from transformer_core.training.schedule import fall_begins_at, learning_rate_at, num_micro_batches_at, num_updates
 from transformer_core.training.selection import Selection
 from transformer_core.training.validation_loss import perplexity_of, validation_values
 
@@ -106,7 +106,7 @@ class Trainer:
             model.config, batch_size=config.batch_size, batch_type=config.batch_type, seed=config.seed
         )
         self.num_batches = self.batching.num_batches(task.training)
-        self.max_steps, self.valid_every = config.max_steps, config.valid_every
+        self.max_steps, self.valid_every = self._num_steps(self.config.accumulate * job.world_size), config.valid_every
         self._unsettled: list[Update] = []  # made, but nobody has asked the device what they gave
         self._gradient_norm = math.nan
         self._is_saved = True  # the newest checkpoint holds all that was done
@@ -126,6 +126,7 @@ class Trainer:
         if state is not None:
             self.selection.check(state)
             self.state = state
+            self.max_steps = self._num_steps(state.micro_batches)
             self.log.cut_back(state.metrics_bytes, state.log_bytes)
             self.log.message(f"going on from step {state.step}")
         else:
@@ -204,10 +205,10 @@ class Trainer:
     def _reason_to_stop(self) -> str | None:
         """Say why training is over, if it is; depends on the state alone."""
         state, config = self.state, self.config
-        if state.step >= self.max_steps:
-            return f"all {self.max_steps} steps are done"
         if config.max_epochs is not None and state.epoch >= config.max_epochs:
             return f"all {config.max_epochs} epochs are done"
+        if state.step >= self.max_steps:
+            return f"all {self.max_steps} steps are done"
         if config.patience and state.num_worse >= config.patience:
             return f"{config.metric} has not become better for {state.num_worse} validations"
         return None
@@ -234,10 +235,18 @@ class Trainer:
                     state.epoch, state.batch = state.epoch + 1, 0
                 yield self.batching.deal(micro_batches, job.rank, job.world_size)
 
+    def _num_steps(self, micro_batches: int) -> int:
+        """Say after how many updates of so many micro-batches the run ends at the latest: the rate falls until then."""
+        config = self.config
+        assert config.max_steps is not None, "the caller completes the config"
+        if config.max_epochs is None:
+            return config.max_steps
+        of_epochs = num_updates(config.max_epochs, self.num_batches, micro_batches, config.batch_warmup_steps)
+        return min(config.max_steps, of_epochs)
+
     def _num_micro_batches(self, step: int) -> int:
         """Say of how many micro-batches of all processes update number `step` is made."""
-        share = min(1.0, step / max(1, self.config.batch_warmup_steps))
-        return max(1, math.ceil(share * self.state.micro_batches))
+        return num_micro_batches_at(step, self.state.micro_batches, self.config.batch_warmup_steps)
 
     def _update(self, micro_batches: list[Batch]) -> None:
         """Make one update, and count it as soon as that costs no waiting for the device."""

@@ -196,3 +196,16 @@ def test_epochs_become_steps_as_they_are() -> None:
     config = TrainingConfig(max_epochs=3, accumulate=4)
     completed = complete_training(config, num_batches=10, d_model=512, is_fine_tuning=False)
     assert completed.max_steps == 3 * 3  # ten batches are three updates of four, four and two
+    config = TrainingConfig(max_epochs=3, accumulate=2)
+    together = complete_training(config, num_batches=10, num_processes=2, d_model=512, is_fine_tuning=False)
+    assert together.max_steps == completed.max_steps
+    config = TrainingConfig(max_epochs=3, accumulate=4, batch_warmup_steps=3)
+    slow = complete_training(config, num_batches=10, d_model=512, is_fine_tuning=False)
+    assert slow.max_steps == 4 + 3 + 3  # two, three, four and one; then as above
+
+
+def test_the_limit_that_comes_first_makes_the_warm_up() -> None:
+    for max_steps, warmup_steps in ((1_000, 50), (300, 30)):
+        config = TrainingConfig(max_epochs=50, max_steps=max_steps)
+        completed = complete_training(config, num_batches=10, d_model=512, is_fine_tuning=False)
+        assert (completed.max_steps, completed.warmup_steps) == (max_steps, warmup_steps)

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file
 from torch import Tensor
 
 from tests.training_task import write_lines
@@ -167,6 +168,66 @@ def test_what_the_encoder_brings_cannot_be_asked_for(
         train_from_text(run)
     assert not (tmp_path / "model").exists()
     train_from_text(replace(run, architecture=ArchitectureConfig(num_decoder_layers=1)))
+
+
+def test_what_the_model_is_may_be_asked_for(place: Path, tmp_path: Path) -> None:
+    run = make_training(place, init_from=place / "denoising", folder=tmp_path / "model")
+    sizes = {"arch": "base", "num_layers": 1, "d_model": 16, "num_heads": 2, "d_ff": 16}
+    asked: dict[str, Any] = {
+        **sizes,
+        "tie_embeddings": "all",
+        "share_layers": "none",
+        "num_encoder_layers": 1,
+        "decoder_d_model": 16,
+    }
+    train_from_text(replace(run, architecture=ArchitectureConfig(**asked), asked=frozenset(asked)))
+    for other in ({"arch": "base"}, {"arch": "base", "num_layers": 1}, {"num_layers": 2}, {"share_layers": "all"}):
+        run = replace(run, architecture=ArchitectureConfig(**other), asked=frozenset(other), overwrite=True)
+        with pytest.raises(ConfigError, match="does not go with --init-from: the model brings its architecture"):
+            train_from_text(run)
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"architecture": ArchitectureConfig(d_model=30, num_heads=4)}, "must be divisible by num_heads"),
+        ({"init_from": "denoising", "architecture": ArchitectureConfig(num_layers=3)}, "--layers does not go with"),
+        ({"init_from": "denoising", "adaptation": AdaptationConfig(freeze=("encoder.9",))}, "has layers 1 to 1"),
+    ],
+)
+def test_a_model_that_cannot_be_is_refused_before_the_text_is_read(
+    place: Path, tmp_path: Path, values: dict[str, Any], message: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = make_training(place, folder=tmp_path / "model", **PLAIN)
+    run = replace(run, **{"architecture": ArchitectureConfig(), **values})
+    if run.init_from is not None:
+        run = replace(run, init_from=place / run.init_from)
+    for name in ("prepare_data", "choose_tokenizers"):
+        monkeypatch.setattr(f"transformer_core.experiments.train_from_text.{name}", lambda *_: pytest.fail("reads it"))
+    with pytest.raises(ConfigError, match=message):
+        train_from_text(run)
+
+
+def test_other_weights_than_the_best_may_be_taken(
+    place: Path, tmp_path: Path, begun: list[Weights], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    base = make_training(place, **PLAIN, folder=tmp_path / "base")
+    base = replace(base, training=replace(base.training, max_steps=6, save_every=2, valid_every=6, keep_last=9))
+    interrupted(base, 3, monkeypatch)
+    run = make_training(place, **PLAIN, init_from=base.folder, folder=tmp_path / "model")
+    with pytest.raises(ModelError, match="base: has no best weights yet, training has validated nothing; its checkpoi"):
+        train_from_text(run)
+    train_from_text(replace(run, init_checkpoint="last", folder=tmp_path / "of-last"))
+    train_from_text(base)
+    interrupted(replace(run, init_checkpoint="4"), 1, monkeypatch)
+    train_from_text(run)  # what is not given again is as it was
+    for weights, step in ((begun[1], 2), (begun[3], 4)):
+        path = base.folder / f"checkpoints/step-{step:08}/model.safetensors"
+        assert all(torch.equal(weights[name], weight) for name, weight in load_file(path).items())
+    assert read_json(run.folder / "metadata.json")["init_from"]["checkpoint"] == "4"
+    assert read_training_file(run.folder)["init_checkpoint"] == "4"
+    with pytest.raises(ConfigError, match=r"--init-checkpoint was 4 when .* and is 6 now"):
+        train_from_text(replace(run, init_checkpoint="6"))
 
 
 def test_of_a_complete_model_the_decoder_is_its_own(place: Path, tmp_path: Path) -> None:

@@ -240,6 +240,32 @@ def test_a_changed_option_is_named_and_refused(tmp_path: Path, monkeypatch: pyte
     assert {path: path.read_bytes() for path in (tmp_path / "model").rglob("*") if path.is_file()} == before
 
 
+def test_what_changes_nothing_is_named(tmp_path: Path) -> None:
+    listener = Listener()
+    values = {"warmup_steps": 9, "max_steps": 5, "lr_schedule": "inverse-sqrt", "momentum": 0.5, "kernel_width": 5}
+    train_from_text(make_run(tmp_path, **values, optimizer="adamw"), listener)
+    assert [text.partition(":")[0] for text in listener.warnings] == [
+        "--kernel-width changes nothing",
+        "--momentum changes nothing",
+        "--warmup-steps 9 are as many as training has updates (5), and the rate rises all the time; by default it "
+        "would rise for 0 of them",
+    ]
+    listener = Listener()
+    used = {"encoder_mixer": "conv", "optimizer": "muon", "max_steps": 10}
+    train_from_text(make_run(tmp_path, **{**values, **used}, overwrite=True), listener)
+    assert listener.warnings == []
+
+
+def test_sides_of_different_length_are_found_before_the_vocabulary_is_learned(tmp_path: Path) -> None:
+    run = make_run(tmp_path, tokenizer_kind="bpe")
+    with (tmp_path / "train.src").open("a") as file:
+        file.write("a b\n")
+    listener = Listener()
+    with pytest.raises(DataError, match=r"train.src has 201 lines but .*train.tgt has 200"):
+        train_from_text(run, listener)
+    assert listener.messages == []
+
+
 def test_another_number_of_threads_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     interrupted(make_run(tmp_path), 4, monkeypatch)
     numbers = [1]

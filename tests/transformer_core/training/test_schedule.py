@@ -3,7 +3,7 @@ import math
 import pytest
 
 from transformer_core.training.config import Schedule
-from transformer_core.training.schedule import fall_begins_at, learning_rate_at
+from transformer_core.training.schedule import fall_begins_at, learning_rate_at, num_micro_batches_at, num_updates
 
 
 def rates(schedule: Schedule, steps: list[int], warmup_steps: int = 100, max_steps: int = 1100) -> list[float]:
@@ -62,3 +62,19 @@ def test_after_the_end_nothing_rises_again() -> None:
 def test_without_warm_up_it_begins_near_its_peak(schedule: Schedule) -> None:
     assert rates(schedule, [1], warmup_steps=0)[0] == pytest.approx(2.0, rel=0.01)
     assert rates(schedule, [1], warmup_steps=0, max_steps=1)[0] >= 0
+
+
+def test_a_warm_batch_has_all_its_micro_batches() -> None:
+    assert [num_micro_batches_at(step, 4, 8) for step in (1, 2, 3, 5, 7, 8, 9, 100)] == [1, 1, 2, 3, 4, 4, 4, 4]
+    assert num_micro_batches_at(1, 4, 0) == 4
+
+
+@pytest.mark.parametrize(("full", "batch_warmup_steps"), [(1, 0), (3, 0), (8, 20), (8, 3), (4, 1000)])
+def test_updates_of_epochs(full: int, batch_warmup_steps: int) -> None:
+    step = 0
+    for _ in range(6):
+        left = 29
+        while left > 0:
+            step += 1
+            left -= num_micro_batches_at(step, full, batch_warmup_steps)
+    assert num_updates(6, 29, full, batch_warmup_steps) == step

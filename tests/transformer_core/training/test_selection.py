@@ -50,6 +50,11 @@ class Run:
         self.set(step)
         return self.selection.consider(self.state, {self.selection.metric: value})
 
+    def consider_values(self, step: int, **values: float) -> bool:
+        self.state.step = step
+        self.set(step)
+        return self.selection.consider(self.state, values)
+
     def kept(self) -> float:
         weights = read_weights(self.folder / "model.safetensors", expected_shapes(self.model))
         (number,) = {value for weight in weights.values() for value in weight.flatten().tolist()}
@@ -66,6 +71,21 @@ def test_the_best_are_kept_and_worse_ones_counted(tmp_path: Path) -> None:
     assert (run.state.best_step, run.state.best_values, run.state.num_worse) == (20, {"loss": 2.0}, 2)
     assert run.consider(50, 1.0)
     assert run.state.num_worse == 0
+
+
+def test_of_the_same_metric_less_loss_is_better(tmp_path: Path) -> None:
+    run = Run(tmp_path, metric="exact")
+    assert run.consider_values(10, exact=0.0, loss=3.0)
+    assert run.consider_values(20, exact=0.0, loss=2.0)
+    assert not run.consider_values(30, exact=0.0, loss=2.0)
+    assert run.consider_values(40, exact=5.0, loss=4.0)
+    assert not run.consider_values(50, exact=5.0, loss=4.5)
+    assert (run.kept(), run.state.num_worse) == (40, 1)
+    outcome = run.selection.try_mean(run.state, lambda: {"exact": 5.0, "loss": 3.0})
+    assert outcome is not None
+    assert outcome.endswith("exact 5.0000 and a lower loss, better than 5.0000 of step 40")
+    assert run.kept() == 40  # (30 + 40 + 50) / 3
+    assert run.state.averaged == [30, 40, 50]
 
 
 def test_before_a_step_worse_ones_are_not_counted(tmp_path: Path) -> None:

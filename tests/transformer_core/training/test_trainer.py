@@ -386,7 +386,7 @@ def test_every_update_is_corrupted_anew(pretrain: Callable[[str], Builder]) -> N
 def test_the_best_accuracy_is_the_highest(pretrain: Callable[[str], Builder]) -> None:
     builder = pretrain("accuracy")
     result = builder(metric="accuracy", valid_every=1, average_last=0).run()
-    values = [report.values["accuracy"] for report in builder.listener.validations]
+    values = [(report.values["accuracy"], -report.values["loss"]) for report in builder.listener.validations]
     assert len(values) == 12
     assert result.state.best_step == values.index(max(values)) + 1
 
@@ -420,11 +420,19 @@ def test_an_epoch_limit_ends_with_its_epoch(build: Builder) -> None:
     trainer = build(max_epochs=2, max_steps=1000, valid_every=1000)
     result = trainer.run()
     assert result.reason == "all 2 epochs are done"
+    assert build.listener.steps[-1].learning_rate == pytest.approx(0.0, abs=1e-12)  # it fell until then, not later
+    assert build.listener.steps[-1].max_steps == result.state.step
     assert result.state.step == 2 * trainer.num_batches
     assert (result.state.epoch, result.state.batch) == (2, 0)
     assert result.state.num_target_tokens == 2 * sum(
         batch.num_target_tokens for batch in trainer.batching.in_order(trainer.task.training)
     )
+
+
+def test_epochs_whose_first_updates_have_fewer_micro_batches_are_whole(build: Builder) -> None:
+    result = build(max_epochs=4, max_steps=1000, accumulate=4, batch_warmup_steps=7).run()
+    assert result.reason == "all 4 epochs are done"
+    assert build.listener.steps[-1].learning_rate == pytest.approx(0.0, abs=1e-12)
 
 
 def test_the_last_micro_batches_of_an_epoch_are_an_update(build: Builder) -> None:
@@ -699,7 +707,7 @@ def scripted(values: list[float], name: str = "bleu") -> Decode:
     [
         ("bleu", [1.0, 5.0, 4.0, 3.0, 9.0, 9.0], 2, 4),  # two looks without a better one end it
         ("exact", [1.0, 5.0, 5.0, 6.0, 1.0, 2.0, 9.0], 4, 6),
-        ("wer", [50.0, 60.0, 40.0, 41.0, 40.0, 0.0], 3, 5),
+        ("wer", [50.0, 60.0, 40.0, 41.0, 40.5, 0.0], 3, 5),
         ("cer", [math.nan, 60.0, math.nan, 70.0, 0.0], 2, 4),
     ],
 )

@@ -1,0 +1,54 @@
+"""Options of training that change nothing in a run, because of what goes without them."""
+
+from transformer_core.config import ModelConfig
+from transformer_core.experiments.config import ArchitectureConfig, TrainingRun
+from transformer_core.training.config import TrainingConfig
+
+__all__ = ["idle_options"]
+
+
+def idle_options(run: TrainingRun, config: ModelConfig) -> list[str]:
+    """Name the options that were set to no effect, each in a sentence.
+
+    Args:
+        run: complete.
+        config: of its model.
+    """
+    architecture, training = run.architecture, run.training
+    usual, usual_training = ArchitectureConfig(), TrainingConfig()
+    mixers = {config.encoder.mixer, config.decoder.mixer}
+    is_recurrent = config.encoder.mixer in ("gru", "lstm")
+    options = (  # its name, whether it was set, whether anything goes by it, and what it is for
+        (
+            "max-positions",
+            architecture.max_positions != usual.max_positions,
+            config.positions == "learned",
+            "is of learned positions; how long a line may be is --max-length",
+        ),
+        (
+            "kernel-width",
+            architecture.kernel_width != usual.kernel_width,
+            "conv" in mixers,
+            "is of convolutions, and no layer is one",
+        ),
+        (
+            "no-bidirectional",
+            architecture.bidirectional != usual.bidirectional,
+            is_recurrent,
+            "is of recurrent layers in the encoder, and it has none",
+        ),
+        (
+            "momentum",
+            training.momentum != usual_training.momentum,
+            training.optimizer == "muon",
+            "is of Muon, and the optimizer is AdamW",
+        ),
+        (
+            "valid-beam-size",
+            training.valid_beam_size != usual_training.valid_beam_size,
+            training.metric != "loss",
+            "is for a --metric that needs translations",
+        ),
+    )
+    idle = [(name, purpose) for name, is_set, is_used, purpose in options if is_set and not is_used]
+    return [f"--{name} changes nothing: it {purpose}" for name, purpose in idle]
