@@ -11,6 +11,7 @@ from transformer_core.data.lines import is_blank
 from transformer_core.data.padding import pad
 from transformer_core.decoding.batching import BatchRunner
 from transformer_core.decoding.config import BatchConfig, SearchConfig
+from transformer_core.decoding.finite import require_finite
 from transformer_core.decoding.linear import for_decoding
 from transformer_core.decoding.step import decoding_mode
 from transformer_core.errors import DataError
@@ -82,6 +83,7 @@ class Scorer:
 
         Raises:
             DataError: a line is longer than the positions that the model has learned.
+            ModelError: the model computes no probabilities, but NaN.
             OutOfMemoryError: there is no memory for one pair alone.
         """
         sources = self._source_tokenizer.encode_batch(["" if is_blank(source) else source for source, _ in pairs])
@@ -97,6 +99,7 @@ class Scorer:
             )
         scores = [_BLANK] * len(pairs)
         for index, pair_score in zip(places, found, strict=True):
+            require_finite(pair_score.token_log_probabilities, f"{self._name}:{first_line_number + index}")
             scores[index] = pair_score
         return scores
 

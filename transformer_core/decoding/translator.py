@@ -9,12 +9,13 @@ from tokenizer import Tokenizer
 from transformer_core.data.lines import is_blank
 from transformer_core.decoding.config import NOTHING_ASKED, BatchConfig, LineGuide, SearchConfig
 from transformer_core.decoding.constrained import Constraints
+from transformer_core.decoding.finite import require_finite
 from transformer_core.decoding.guidance import Guide
 from transformer_core.decoding.long_input import split_text
 from transformer_core.decoding.piece_search import Piece, PieceSearch
 from transformer_core.decoding.search import Hypothesis
 from transformer_core.decoding.translation import TargetText, Translation
-from transformer_core.errors import ConfigError, DataError, ModelError
+from transformer_core.errors import ConfigError, DataError
 from transformer_core.lexicon.shortlist import Shortlist
 from transformer_core.model import Transformer
 from transformer_core.model_files import require_decoder
@@ -199,11 +200,8 @@ class Translator:
                 f"{self._place(piece.line_number)}: what is asked of its translation leaves no token to go on with; "
                 "ask for less"
             )
-        if not hypotheses or not all(math.isfinite(hypothesis.log_probability) for hypothesis in hypotheses):
-            raise ModelError(
-                f"the model computes no probabilities (NaN) for {self._place(piece.line_number)}: "
-                "its weights are damaged or its training diverged; take another --checkpoint"
-            )
+        log_probabilities = [hypothesis.log_probability for hypothesis in hypotheses]
+        require_finite(log_probabilities or [math.nan], self._place(piece.line_number))
         return hypotheses
 
     def _distinct(self, hypotheses: list[Hypothesis]) -> list[Hypothesis]:

@@ -7,7 +7,7 @@ from tests.transformer_core.decoding.random_model import random_lines, word_mode
 from transformer_core.decoding import scoring
 from transformer_core.decoding.config import BatchConfig, SearchConfig
 from transformer_core.decoding.scoring import Scorer
-from transformer_core.errors import DataError
+from transformer_core.errors import DataError, ModelError
 
 PAIRS = list(zip(random_lines(40), random_lines(40, seed=1), strict=True))
 
@@ -70,3 +70,12 @@ def test_pair_beyond_the_learned_positions_is_named() -> None:
     assert len(scorer.score([("ba", longest), (longest, "ba")])) == 2
     with pytest.raises(DataError, match=r"^test\.de:6: has 64 tokens"):
         scorer.score([("ba", "ba"), ("ba", longest + " ba")], first_line_number=5)
+
+
+def test_model_that_computes_nan_is_an_error() -> None:
+    model = word_model()
+    with torch.no_grad():
+        model.target_embedding.token_embedding.weight[1] = math.nan
+    scorer = Scorer(model, word_tokenizer(), word_tokenizer(), name="test.de")
+    with pytest.raises(ModelError, match=r"computes no probabilities \(NaN\) for test\.de:6: "):
+        scorer.score([("", ""), ("ba", "be"), ("bi", "bo")], first_line_number=5)
