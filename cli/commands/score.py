@@ -2,7 +2,6 @@
 
 import math
 from dataclasses import dataclass
-from itertools import islice
 from json import dumps
 from typing import TYPE_CHECKING, Annotated
 
@@ -25,7 +24,7 @@ from cli.decoding_options import (
 from cli.translation_output import warn_of_input
 from transformer_core.data.json_lines import join_object
 from transformer_core.data.lines import REPLACEMENT, LineWriter, open_output
-from transformer_core.data.pairs import read_pair_records
+from transformer_core.data.pairs import pair_windows
 from transformer_core.data.records import PAIR_KEYS, Record, RecordForm
 from transformer_core.data.tsv import join_row
 from transformer_core.decoding.config import BatchConfig, SearchConfig
@@ -110,7 +109,8 @@ def score(
     if target is None and input_format == "text":
         raise ConfigError("--tgt is missing; one file holds both sides with --input-format tsv or jsonl")
     target = target or source
-    records = read_pair_records(source, target, errors, RecordForm.choose(input_format, columns or [], PAIR_KEYS))
+    record_form = RecordForm.choose(input_format, columns or [], PAIR_KEYS)
+    windows = pair_windows(source, target, buffer_size, errors, record_form)
     loaded = load_for_decoding(model, checkpoint, device, threads).tagged(tag)
     from transformer_core.decoding.scoring import Scorer
 
@@ -124,7 +124,7 @@ def score(
     )
     totals, num_replaced = _Totals(), 0
     with open_output(output) as writer:
-        while window := list(islice(records, buffer_size)):
+        for window in windows:
             pairs = [(record.texts[0], record.texts[1]) for record in window]
             num_replaced += sum(REPLACEMENT in source + target for source, target in pairs)
             for record, pair_score in zip(window, scorer.score(pairs, totals.num_lines + 1), strict=True):
