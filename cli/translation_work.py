@@ -137,7 +137,10 @@ class TranslationWork:
         guides = [guide_of(record, self._asked) for record in window.records]
         num_halvings = self._translator.num_halvings
         translations = self._translator.translate(lines, window.first, guides)
-        tally = Tally(num_halvings=self._translator.num_halvings - num_halvings)
+        tally = Tally(
+            num_mended=sum(record.is_mended for record in window.records),
+            num_halvings=self._translator.num_halvings - num_halvings,
+        )
         tally.add(translations, window.first)
         numbered = enumerate(zip(translations, window.records, strict=True), window.first)
         return TranslatedWindow(

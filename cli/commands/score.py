@@ -23,7 +23,7 @@ from cli.decoding_options import (
 )
 from cli.translation_output import warn_of_input
 from transformer_core.data.json_lines import join_object
-from transformer_core.data.lines import REPLACEMENT, LineWriter, open_output
+from transformer_core.data.lines import LineWriter, open_output
 from transformer_core.data.pairs import pair_windows
 from transformer_core.data.records import PAIR_KEYS, Record, RecordForm
 from transformer_core.data.tsv import join_row
@@ -122,11 +122,11 @@ def score(
         batch_config(context.params, loaded.generation),
         str(target),
     )
-    totals, num_replaced = _Totals(), 0
+    totals, num_mended = _Totals(), 0
     with open_output(output) as writer:
         for window in windows:
             pairs = [(record.texts[0], record.texts[1]) for record in window]
-            num_replaced += sum(REPLACEMENT in source + target for source, target in pairs)
+            num_mended += sum(record.is_mended for record in window)
             for record, pair_score in zip(window, scorer.score(pairs, totals.num_lines + 1), strict=True):
                 totals.add(pair_score)
                 if not summary:
@@ -134,8 +134,7 @@ def score(
             writer.flush()
         if summary:
             totals.write(writer, str(target), is_json=json)
-    if errors == "replace":
-        warn_of_input(num_replaced)
+    warn_of_input(num_mended)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -272,7 +272,7 @@ def translate(
                 writer.commit(window.num_records)
                 tally.merge(window.tally)
                 advance(window.num_records)
-    tally.report(num_invalid=reader.num_invalid, circumstances=str(setup.config.search))
+    tally.report(str(setup.config.search))
 
 
 def _search_config(context: typer.Context, *, scores: bool) -> SearchConfig:

@@ -71,6 +71,8 @@ def test_lines_with_replaced_bytes_are_counted(model: Path, tmp_path: Path) -> N
     assert stderr == "transduce: warning: 1 line with bytes that are not UTF-8: U+FFFD stands in their place\n"
     code, stdout, stderr = invoke("-m", model, *pair)
     assert code == 3 and "source.txt:2: is not UTF-8" in stderr
+    valid = write(tmp_path / "valid.txt", ["ba", "b\ufffd", "ba"])
+    assert invoke("-m", model, "-s", valid, "-t", valid, "--errors", "replace")[::2] == (0, "")
 
 
 def test_normalize_prints_the_score(model: Path, pair: list[str]) -> None:

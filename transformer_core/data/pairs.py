@@ -103,7 +103,8 @@ def _windows(
             pairs, fault = [], None
             try:
                 for source, target in zip(window, lines, strict=False):
-                    pairs.append(source._replace(texts=source.texts + target.texts))
+                    is_mended = source.is_mended or target.is_mended
+                    pairs.append(source._replace(texts=source.texts + target.texts, is_mended=is_mended))
             except DataError as error:
                 fault = error
             if pairs:
