@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass
+from functools import partial
 from json import dumps
 from typing import TYPE_CHECKING, Annotated
 
@@ -21,6 +22,7 @@ from cli.decoding_options import (
     load_for_decoding,
     search_config,
 )
+from cli.line_fault import up_to_fault
 from cli.translation_output import warn_of_input
 from transformer_core.data.json_lines import join_object
 from transformer_core.data.lines import LineWriter, open_output
@@ -125,13 +127,17 @@ def score(
     totals, num_mended = _Totals(), 0
     with open_output(output) as writer:
         for window in windows:
+            first = totals.num_lines + 1
             pairs = [(record.texts[0], record.texts[1]) for record in window]
-            num_mended += sum(record.is_mended for record in window)
-            for record, pair_score in zip(window, scorer.score(pairs, totals.num_lines + 1), strict=True):
+            pair_scores, fault = up_to_fault(partial(scorer.score, first_line_number=first), pairs, first)
+            for record, pair_score in zip(window, pair_scores, strict=False):
                 totals.add(pair_score)
+                num_mended += record.is_mended
                 if not summary:
                     writer.write_line(form.line(pair_score, record, loaded.target_tokenizer))
             writer.flush()
+            if fault is not None:
+                raise fault
         if summary:
             totals.write(writer, str(target), is_json=json)
     warn_of_input(num_mended)

@@ -272,6 +272,8 @@ def translate(
                 writer.commit(window.num_records)
                 tally.merge(window.tally)
                 advance(window.num_records)
+                if window.fault is not None:
+                    raise window.fault
     tally.report(str(setup.config.search))
 
 

@@ -122,6 +122,15 @@ def test_several_models_decode_together(model: Path, tmp_path: Path) -> None:
     assert results("-m", model, "-m", model, *MAX_LENGTH) == texts(BEAM)
 
 
+@pytest.mark.parametrize("flags", [[], ["--buffer-size", "1"], ["--workers", "2", "--buffer-size", "2"]], ids=str)
+def test_a_line_that_asks_for_what_cannot_be_is_named_behind_those_before_it(model: Path, flags: list[str]) -> None:
+    asked = [{"text": "ba"}, {"text": "be"}, {"text": "bi", "constraints": ["ki"]}, {"text": "bo"}]
+    stdin = "".join(f"{json.dumps(each)}\n" for each in asked).encode()
+    code, stdout, stderr = invoke("-m", model, "--greedy", "--input-format", "jsonl", *flags, stdin=stdin)
+    assert (code, stdout.count("\n")) == (3, 2)
+    assert stderr.startswith("transduce: error: standard input:3: asks for constraints, which are met by beam search")
+
+
 @pytest.mark.parametrize(
     ("flags", "message"),
     [

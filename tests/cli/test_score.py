@@ -162,6 +162,14 @@ def test_pairs_before_a_fault_are_scored(model: Path, tmp_path: Path) -> None:
     assert "rows:3: has 1 column" in stderr
 
 
+def test_pairs_before_a_line_too_long_are_scored(tmp_path: Path) -> None:
+    model = save_word_model(tmp_path / "model", "learned")
+    source = write(tmp_path / "source", ["ba", "be", "ba " * 64, "bi"])
+    code, stdout, stderr = invoke("-m", model, "-s", source, "-t", write(tmp_path / "target", ["ba"] * 4))
+    assert (code, stdout.count("\n")) == (3, 2)
+    assert ":3: has 64 tokens" in stderr
+
+
 def test_coprocess_gets_its_answer_before_it_sends_the_next_pair(model: Path) -> None:
     process = subprocess.Popen(
         [sys.executable, "-m", "cli", "score", "-m", str(model), "-s", "-", "--input-format", "tsv"],

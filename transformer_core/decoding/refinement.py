@@ -60,10 +60,7 @@ class RefiningTranslator:
             guides: what is asked of each translation.
 
         Raises:
-            ConfigError: there are constraints, but no beam to meet them with.
-            DataError: a line is too long and `long_input` is "error".
-            OutOfMemoryError: there is no memory for one line alone.
-            ModelError: the model computes no probabilities, but NaN.
+            LineError, OutOfMemoryError, ModelError: as Translator.
         """
         translations = self._translator.translate(lines, first, guides)
         if (utility := self._utility) is not None:

@@ -14,7 +14,7 @@ from transformer_core.decoding.config import BatchConfig, SearchConfig
 from transformer_core.decoding.finite import require_finite
 from transformer_core.decoding.linear import for_decoding
 from transformer_core.decoding.step import decoding_mode
-from transformer_core.errors import DataError
+from transformer_core.errors import LineError
 from transformer_core.model import Transformer
 from transformer_core.model_files import require_decoder
 
@@ -82,7 +82,7 @@ class Scorer:
             first_line_number: place of the first pair in the whole input, for messages.
 
         Raises:
-            DataError: a line is longer than the positions that the model has learned.
+            LineError: a line is longer than the positions that the model has learned.
             ModelError: the model computes no probabilities, but NaN.
             OutOfMemoryError: there is no memory for one pair alone.
         """
@@ -105,9 +105,10 @@ class Scorer:
 
     def _check_length(self, num_tokens: int, line_number: int) -> None:
         if num_tokens > self._model.config.max_length:
-            raise DataError(
+            raise LineError(
+                line_number,
                 f"{self._name}:{line_number}: has {num_tokens} tokens, but this model has learned only "
-                f"{self._model.config.max_positions} positions, the end token's included; leave the pair out"
+                f"{self._model.config.max_positions} positions, the end token's included; leave the pair out",
             )
 
     def _score_batch(self, pairs: Sequence[tuple[list[int], list[int]]]) -> list[PairScore]:

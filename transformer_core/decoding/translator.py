@@ -15,7 +15,7 @@ from transformer_core.decoding.long_input import split_text
 from transformer_core.decoding.piece_search import Piece, PieceSearch
 from transformer_core.decoding.search import Hypothesis
 from transformer_core.decoding.translation import TargetText, Translation
-from transformer_core.errors import ConfigError, DataError
+from transformer_core.errors import LineError
 from transformer_core.lexicon.shortlist import Shortlist
 from transformer_core.model import Transformer
 from transformer_core.model_files import require_decoder
@@ -110,8 +110,8 @@ class Translator:
             guides: what is asked of each translation; nothing if not given.
 
         Raises:
-            ConfigError: there are constraints, but no beam to meet them with.
-            DataError: a line is too long and `long_input` is "error".
+            LineError: a line is too long and `long_input` is "error"; or it has constraints, but there is no beam to
+                meet them with; or what is asked of its translation leaves nothing that could be written.
             OutOfMemoryError: there is no memory for one line alone.
             ModelError: the model computes no probabilities, but NaN; or there is no shortlist and the search needs it.
         """
@@ -134,16 +134,17 @@ class Translator:
         """Cut a line into pieces that the model can take.
 
         Raises:
-            DataError: it is too long and must not be cut.
+            LineError: it is too long and must not be cut, or it has constraints that cannot be met.
         """
         limit = self._max_source_length
         texts = [("", token_ids)]
         if is_long := len(token_ids) > limit:
             match self._batching.long_input:
                 case "error":
-                    raise DataError(
+                    raise LineError(
+                        line_number,
                         f"{self._place(line_number)}: has {len(token_ids)} tokens, more than the {limit} that are "
-                        "translated at once; shorten it, or pass --long-input split"
+                        "translated at once; shorten it, or pass --long-input split",
                     )
                 case "truncate":
                     pass
@@ -158,7 +159,7 @@ class Translator:
                 separator=separator,
                 token_ids=ids[:limit],
                 guide=self._guide(guide, has_prefix=place == 0),
-                constraints=self._constraints(guide) if len(texts) == 1 else None,
+                constraints=self._constraints(guide, line_number) if len(texts) == 1 else None,
             )
             for place, (separator, ids) in enumerate(texts)
             if ids
@@ -174,16 +175,20 @@ class Translator:
             avoid=tuple(tuple(tokenizer.encode_words(phrase)) for phrase in guide.avoid),
         )
 
-    def _constraints(self, guide: LineGuide) -> Constraints | None:
+    def _constraints(self, guide: LineGuide, line_number: int) -> Constraints | None:
         """Turn constraints into tokens.
 
         Raises:
-            ConfigError: there is no beam to meet them with.
+            LineError: there is no beam to meet them with.
         """
         if not guide.constraints:
             return None
-        if self._config.beam_size == 1 or self._config.beam_groups > 1:
-            raise ConfigError("constraints are met by beam search: give a --beam-size above 1, without --beam-groups")
+        if not self._config.meets_constraints:
+            raise LineError(
+                line_number,
+                f"{self._place(line_number)}: asks for constraints, which are met by beam search: "
+                "give a --beam-size above 1, without --beam-groups",
+            )
         phrases = dict.fromkeys(tuple(self._target_tokenizer.encode_words(phrase)) for phrase in guide.constraints)
         return Constraints(tuple(phrases), guide.is_ordered)
 
@@ -191,14 +196,15 @@ class Translator:
         """Give the hypotheses back.
 
         Raises:
-            DataError: all that could be written was forbidden.
+            LineError: all that could be written was forbidden.
             ModelError: there is none with a finite log-probability.
         """
         is_guided = bool(piece.guide.asks_anything or piece.constraints or self._config.no_repeat_ngram)
         if is_guided and all(hypothesis.log_probability == -math.inf for hypothesis in hypotheses):
-            raise DataError(
+            raise LineError(
+                piece.line_number,
                 f"{self._place(piece.line_number)}: what is asked of its translation leaves no token to go on with; "
-                "ask for less"
+                "ask for less",
             )
         log_probabilities = [hypothesis.log_probability for hypothesis in hypotheses]
         require_finite(log_probabilities or [math.nan], self._place(piece.line_number))
