@@ -17,6 +17,7 @@ from transformer_core.attention_walk import walk
 from transformer_core.data.padding import pad
 from transformer_core.decoding.batching import BatchRunner
 from transformer_core.decoding.config import BatchConfig
+from transformer_core.decoding.encoding import encode_lines
 from transformer_core.decoding.linear import for_decoding
 from transformer_core.decoding.step import decoding_mode
 from transformer_core.model import Transformer
@@ -72,7 +73,7 @@ class Aligner:
             OutOfMemoryError: there is no memory for one pair alone.
         """
         limit = int(min(self._batching.max_source_length, self._model.config.max_length))
-        sources = self._source_tokenizer.encode_batch([line for line, _ in pairs])
+        sources = encode_lines(self._source_tokenizer, [line for line, _ in pairs])
         ids = [(source[:limit], list(target[:limit])) for source, (_, target) in zip(sources, pairs, strict=True)]
         places = [index for index, (source, target) in enumerate(ids) if source and target]
         with decoding_mode(self._model.device, self._batching.precision):

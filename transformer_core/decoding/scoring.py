@@ -7,10 +7,10 @@ import torch
 from torch import Tensor
 
 from tokenizer import Tokenizer
-from transformer_core.data.lines import is_blank
 from transformer_core.data.padding import pad
 from transformer_core.decoding.batching import BatchRunner
 from transformer_core.decoding.config import BatchConfig, SearchConfig
+from transformer_core.decoding.encoding import encode_lines
 from transformer_core.decoding.finite import require_finite
 from transformer_core.decoding.linear import for_decoding
 from transformer_core.decoding.step import decoding_mode
@@ -86,8 +86,8 @@ class Scorer:
             ModelError: the model computes no probabilities, but NaN.
             OutOfMemoryError: there is no memory for one pair alone.
         """
-        sources = self._source_tokenizer.encode_batch(["" if is_blank(source) else source for source, _ in pairs])
-        targets = self._target_tokenizer.encode_batch([target for _, target in pairs])
+        sources = encode_lines(self._source_tokenizer, [source for source, _ in pairs])
+        targets = encode_lines(self._target_tokenizer, [target for _, target in pairs])
         places = [index for index in range(len(pairs)) if sources[index] or targets[index]]
         for index in places:
             self._check_length(max(len(sources[index]), len(targets[index])), first_line_number + index)

@@ -3,12 +3,11 @@
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Protocol
 
 from tokenizer import Tokenizer
-from transformer_core.data.lines import is_blank
 from transformer_core.decoding.config import NOTHING_ASKED, BatchConfig, LineGuide, SearchConfig
 from transformer_core.decoding.constrained import Constraints
+from transformer_core.decoding.encoding import TextEncoder, encode_lines
 from transformer_core.decoding.finite import require_finite
 from transformer_core.decoding.guidance import Guide
 from transformer_core.decoding.long_input import split_text
@@ -20,17 +19,7 @@ from transformer_core.lexicon.shortlist import Shortlist
 from transformer_core.model import Transformer
 from transformer_core.model_files import require_decoder
 
-__all__ = ["TextEncoder", "Translator"]
-
-
-class TextEncoder(Protocol):
-    """Turns source lines into ids: a Tokenizer, or what looks like one from here."""
-
-    def encode(self, line: str) -> list[int]:
-        """Turn a line into ids."""
-
-    def encode_batch(self, lines: Sequence[str]) -> list[list[int]]:
-        """Turn lines into ids; the same as `encode` on each."""
+__all__ = ["Translator"]
 
 
 # A blank line is blank in every language: certain, and without the model.
@@ -115,7 +104,7 @@ class Translator:
             OutOfMemoryError: there is no memory for one line alone.
             ModelError: the model computes no probabilities, but NaN; or there is no shortlist and the search needs it.
         """
-        encoded = self._source_tokenizer.encode_batch(["" if is_blank(line) else line for line in lines])
+        encoded = encode_lines(self._source_tokenizer, lines)
         guides = guides or [NOTHING_ASKED] * len(lines)
         numbers = range(first_line_number, first_line_number + len(lines))
         sources = list(map(self._source, lines, encoded, numbers, guides))

@@ -3,7 +3,8 @@ import math
 import pytest
 import torch
 
-from tests.transformer_core.decoding.random_model import random_lines, word_model, word_tokenizer
+from tests.transformer_core.decoding.random_model import random_lines, random_model, word_model, word_tokenizer
+from tokenizer import TokenizerConfig, train_tokenizer
 from transformer_core.decoding import scoring
 from transformer_core.decoding.config import BatchConfig, SearchConfig
 from transformer_core.decoding.scoring import Scorer
@@ -62,6 +63,16 @@ def test_blank_sides() -> None:
     for pair_score in (source, target, none):
         assert math.isfinite(pair_score.log_probability)
         assert pair_score.log_probability < 0
+
+
+def test_white_space_is_blank_even_where_the_tokenizer_has_tokens_for_it() -> None:
+    tokenizer = train_tokenizer(["a b  c"] * 3, TokenizerConfig(kind="char", vocabulary_size=20))
+    assert tokenizer.encode("  ")
+    scorer = Scorer(random_model(tokenizer.vocabulary_size), tokenizer, tokenizer)
+    blank, space, both = scorer.score([("a", ""), ("a", "  "), (" ", "  ")])
+    assert space.token_ids == (tokenizer.eos_id,)
+    assert space.log_probability == pytest.approx(blank.log_probability, abs=1e-5)
+    assert (both.token_ids, both.log_probability) == ((), 0.0)
 
 
 def test_pair_beyond_the_learned_positions_is_named() -> None:
