@@ -122,7 +122,7 @@ def score(
         loaded.target_tokenizer,
         search_config({"model": model, "length_penalty": length_penalty, "length_penalty_type": length_penalty_type}),
         batch_config(context.params, loaded.generation),
-        str(target),
+        (str(source), str(target)),
     )
     totals, num_mended = _Totals(), 0
     with open_output(output) as writer:

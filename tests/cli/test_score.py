@@ -167,7 +167,7 @@ def test_pairs_before_a_line_too_long_are_scored(tmp_path: Path) -> None:
     source = write(tmp_path / "source", ["ba", "be", "ba " * 64, "bi"])
     code, stdout, stderr = invoke("-m", model, "-s", source, "-t", write(tmp_path / "target", ["ba"] * 4))
     assert (code, stdout.count("\n")) == (3, 2)
-    assert ":3: has 64 tokens" in stderr
+    assert f"{source}:3: has 64 tokens" in stderr
 
 
 def test_coprocess_gets_its_answer_before_it_sends_the_next_pair(model: Path) -> None:

@@ -76,17 +76,19 @@ def test_white_space_is_blank_even_where_the_tokenizer_has_tokens_for_it() -> No
 
 
 def test_pair_beyond_the_learned_positions_is_named() -> None:
-    scorer = Scorer(word_model("learned"), word_tokenizer(), word_tokenizer(), name="test.de")
+    scorer = Scorer(word_model("learned"), word_tokenizer(), word_tokenizer(), names=("test.en", "test.de"))
     longest = " ".join(["ba"] * 63)  # and the end token: 64 positions
     assert len(scorer.score([("ba", longest), (longest, "ba")])) == 2
     with pytest.raises(DataError, match=r"^test\.de:6: has 64 tokens"):
         scorer.score([("ba", "ba"), ("ba", longest + " ba")], first_line_number=5)
+    with pytest.raises(DataError, match=r"^test\.en:1: has 65 tokens"):
+        scorer.score([(longest + " ba ba", longest + " ba")])
 
 
 def test_model_that_computes_nan_is_an_error() -> None:
     model = word_model()
     with torch.no_grad():
         model.target_embedding.token_embedding.weight[1] = math.nan
-    scorer = Scorer(model, word_tokenizer(), word_tokenizer(), name="test.de")
+    scorer = Scorer(model, word_tokenizer(), word_tokenizer(), names=("test.en", "test.de"))
     with pytest.raises(ModelError, match=r"computes no probabilities \(NaN\) for test\.de:6: "):
         scorer.score([("", ""), ("ba", "be"), ("bi", "bo")], first_line_number=5)
