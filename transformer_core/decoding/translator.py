@@ -7,10 +7,9 @@ from dataclasses import dataclass, field, replace
 from tokenizer import Tokenizer
 from transformer_core.decoding.config import NOTHING_ASKED, BatchConfig, LineGuide, SearchConfig
 from transformer_core.decoding.constrained import Constraints
-from transformer_core.decoding.encoding import TextEncoder, encode_lines
+from transformer_core.decoding.encoding import TextEncoder, cut_line, encode_lines
 from transformer_core.decoding.finite import require_finite
 from transformer_core.decoding.guidance import Guide
-from transformer_core.decoding.long_input import split_text
 from transformer_core.decoding.piece_search import Piece, PieceSearch
 from transformer_core.decoding.search import Hypothesis
 from transformer_core.decoding.translation import TargetText, Translation
@@ -125,35 +124,27 @@ class Translator:
         Raises:
             LineError: it is too long and must not be cut, or it has constraints that cannot be met.
         """
-        limit = self._max_source_length
-        texts = [("", token_ids)]
-        if is_long := len(token_ids) > limit:
-            match self._batching.long_input:
-                case "error":
-                    raise LineError(
-                        line_number,
-                        f"{self._place(line_number)}: has {len(token_ids)} tokens, more than the {limit} that are "
-                        "translated at once; shorten it, or pass --long-input split",
-                    )
-                case "truncate":
-                    pass
-                case "split":
-                    encode = self._source_tokenizer.encode
-                    cut = split_text(line, limit, lambda text: len(encode(text)))
-                    texts = [(separator, encode(text)) for separator, text in cut]
+        limit, long_input = self._max_source_length, self._batching.long_input
+        is_long = len(token_ids) > limit
+        if is_long and long_input == "error":
+            raise LineError(
+                line_number,
+                f"{self._place(line_number)}: has {len(token_ids)} tokens, more than the {limit} that are "
+                "translated at once; shorten it, or pass --long-input split",
+            )
+        texts = cut_line(self._source_tokenizer, line, token_ids, limit, long_input)
         pieces = [
             Piece(
                 line_number=line_number,
                 place=place,
-                separator=separator,
-                token_ids=ids[:limit],
+                separator=text.separator,
+                token_ids=text.token_ids,
                 guide=self._guide(guide, has_prefix=place == 0),
                 constraints=self._constraints(guide, line_number) if len(texts) == 1 else None,
             )
-            for place, (separator, ids) in enumerate(texts)
-            if ids
+            for place, text in enumerate(texts)
         ]
-        return _Source(pieces=pieces, guide=guide, is_cut=is_long and self._batching.long_input == "truncate")
+        return _Source(pieces=pieces, guide=guide, is_cut=is_long and long_input == "truncate")
 
     def _guide(self, guide: LineGuide, *, has_prefix: bool) -> Guide:
         """Turn what is asked of a translation into tokens."""

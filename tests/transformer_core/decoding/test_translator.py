@@ -152,6 +152,13 @@ class TestLongInput:
         ]
         assert translation.log_probability == pytest.approx(sum(t.log_probability for t in alone), abs=1e-4)
 
+    def test_white_space_before_a_long_line_changes_nothing(self) -> None:
+        line = "ba be bi bo bu da de di"
+        guides = [LineGuide(prefix="ki lo")] * 2
+        found, expected = make(BEAM, max_source_length=4).translate([" " * 90 + line, line], 1, guides)
+        assert found.text.startswith("ki lo")
+        assert_same([found], [expected])
+
     def test_truncated(self) -> None:
         (translation,) = make(GREEDY, max_source_length=4, long_input="truncate").translate(["ba be bi bo bu da de du"])
         assert translation.is_source_cut
