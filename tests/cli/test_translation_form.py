@@ -24,7 +24,7 @@ def translation(*texts: str) -> Translation:
                 score=-0.5 - rank,
                 log_probability=-1.0 - rank,
                 num_tokens=3,
-                token_ids=(),
+                piece_ids=(),
                 is_truncated=False,
             )
             for rank, text in enumerate(texts)

@@ -39,7 +39,10 @@ class RefiningTranslator:
         self._translator = Translator(networks, *tokenizers, config.search, config.batching, place)
         if config.search.shortlist:
             self._translator.choose_among(require_shortlist(first.shortlist))
-        self._aligner = Aligner(networks[0], *tokenizers, config.batching, place) if config.has_alignments else None
+        self._aligner = None
+        if config.has_alignments:
+            batching = replace(config.batching, max_source_length=self._translator.max_source_length)  # the same pieces
+            self._aligner = Aligner(networks[0], *tokenizers, batching, place)
 
     @property
     def num_halvings(self) -> int:
@@ -75,7 +78,7 @@ class RefiningTranslator:
     ) -> list[Translation]:
         pairs, numbers = [], []
         for number, (line, each) in enumerate(zip(lines, translations, strict=True), first):
-            pairs += [(line, found.token_ids) for found in each.hypotheses]
+            pairs += [(line, found.piece_ids) for found in each.hypotheses]
             numbers += [number] * len(each.hypotheses)
         alignments = iter(aligner.align(pairs, numbers))
         return [

@@ -22,7 +22,7 @@ __all__ = ["Translator"]
 
 
 # A blank line is blank in every language: certain, and without the model.
-_BLANK_TEXT = TargetText(text="", score=0.0, log_probability=0.0, num_tokens=0, token_ids=(), is_truncated=False)
+_BLANK_TEXT = TargetText(text="", score=0.0, log_probability=0.0, num_tokens=0, piece_ids=(), is_truncated=False)
 _BLANK = Translation(hypotheses=(_BLANK_TEXT,), is_blank=True)
 
 
@@ -49,6 +49,7 @@ class Translator:
 
     Attributes:
         runner: puts lines into batches, and counts how often memory ran out.
+        max_source_length: tokens that a piece of a line may have.
 
     Raises:
         ConfigError: the device does not compute in the precision asked for.
@@ -74,7 +75,7 @@ class Translator:
         self._place = place
         self._search = PieceSearch(models, target_tokenizer, self._config, self._batching, place)
         self.runner = self._search.runner
-        self._max_source_length = int(
+        self.max_source_length = int(
             min(self._batching.max_source_length, *(each.config.max_length for each in models))
         )
 
@@ -124,7 +125,7 @@ class Translator:
         Raises:
             LineError: it is too long and must not be cut, or it has constraints that cannot be met.
         """
-        limit, long_input = self._max_source_length, self._batching.long_input
+        limit, long_input = self.max_source_length, self._batching.long_input
         is_long = len(token_ids) > limit
         if is_long and long_input == "error":
             raise LineError(
@@ -233,7 +234,7 @@ class Translator:
             score=self._config.score(log_probability, num_tokens),
             log_probability=log_probability,
             num_tokens=num_tokens,
-            token_ids=tuple(index for hypothesis in hypotheses for index in hypothesis.token_ids),
+            piece_ids=tuple(tuple(hypothesis.token_ids) for hypothesis in hypotheses),
             is_truncated=any(hypothesis.is_truncated for hypothesis in hypotheses),
             tokens=tuple(tokens),
             token_log_probabilities=tuple(
