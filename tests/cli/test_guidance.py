@@ -140,6 +140,9 @@ def test_a_line_that_asks_for_what_cannot_be_is_named_behind_those_before_it(mod
         (["--alignments"], "--alignments needs --format tsv, jsonl or moses"),
         (["--mbr", "chrf"], "--mbr chooses among several translations: give --n-best 2 or more"),
         (["--avoid", " "], "avoid: a phrase is blank"),
+        (["--ordered-constraints"], "--ordered-constraints needs --constraint"),
+        (["--greedy", "--early-stopping"], "--early-stopping needs a --beam-size above 1"),
+        (["--diversity-penalty", "1"], "--diversity-penalty needs --beam-groups above 1"),
     ],
     ids=str,
 )
