@@ -55,7 +55,7 @@ def seeds_of_answers(folder: Path) -> Sequence[bytes]:
         score=-0.5,
         log_probability=-1.5,
         num_tokens=3,
-        token_ids=(7, 8),
+        piece_ids=((7, 8),),
         is_truncated=False,
         tokens=("x", "y", "<eos>"),
         token_log_probabilities=(-0.5, -0.5, -0.5),

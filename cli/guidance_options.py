@@ -64,7 +64,8 @@ RepetitionPenalty = Annotated[
     float,
     typer.Option(
         "--repetition-penalty",
-        help="Multiply the log-probability of a token that was written before; above 1 makes it rarer.",
+        help="Multiply the log-probability of a token that was written before; above 1 makes it rarer. "
+        "Printed log-probabilities are those after it.",
         rich_help_panel=GUIDANCE,
     ),
 ]

@@ -47,6 +47,7 @@ class Tally:
     num_lines: int = 0
     num_tokens: int = 0
     num_blank: int = 0
+    num_mended: int = 0  # lines with bytes that were not UTF-8
     num_halvings: int = 0  # how often memory ran out
     split: LineNumbers = field(default_factory=LineNumbers)
     source_cut: LineNumbers = field(default_factory=LineNumbers)
@@ -71,19 +72,18 @@ class Tally:
 
     def merge(self, later: "Tally") -> None:
         """Count what was counted of lines behind these."""
-        for name in ("num_lines", "num_tokens", "num_blank", "num_halvings"):
+        for name in ("num_lines", "num_tokens", "num_blank", "num_mended", "num_halvings"):
             setattr(self, name, getattr(self, name) + getattr(later, name))
         for name in ("split", "source_cut", "truncated", "unmet"):
             getattr(self, name).merge(getattr(later, name))
 
-    def report(self, *, num_invalid: int, circumstances: str) -> None:
+    def report(self, circumstances: str) -> None:
         """Warn of what happened, and with -v say how fast it went.
 
         Args:
-            num_invalid: lines with bytes that were not UTF-8.
             circumstances: how it was translated.
         """
-        warn_of_input(num_invalid)
+        warn_of_input(self.num_mended)
         if self.split.count:
             console.warn(f"{self.split} too long for the model: translated in pieces and joined")
         if self.source_cut.count:

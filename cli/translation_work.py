@@ -8,11 +8,13 @@ from typing import TYPE_CHECKING, Protocol
 
 from cli.garbage import without_collections
 from cli.guidance_options import guide_of
+from cli.line_fault import up_to_fault
 from cli.line_translator import load_ensemble
 from cli.translation_form import TranslationForm
 from cli.translation_output import Tally
 from transformer_core.data.records import Record
 from transformer_core.decoding.config import LineGuide, TranslationConfig
+from transformer_core.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
     from transformer_core.decoding.translation import Translation
@@ -35,8 +37,9 @@ class TranslatedWindow:
     """What became of a window."""
 
     lines: Sequence[str]  # of the output, without their ends
-    num_records: int
+    num_records: int  # that they are made of
     tally: Tally
+    fault: DataError | None = None  # what is wrong with the record behind them, which ends the work
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,6 +55,10 @@ class TranslationSetup:
     form: TranslationForm
     asked: LineGuide  # of every translation
     worker: int = 0  # number of the process among those that work side by side
+
+    def __post_init__(self) -> None:
+        if self.asked.constraints and not self.config.search.meets_constraints:
+            raise ConfigError("constraints are met by beam search: give a --beam-size above 1, without --beam-groups")
 
     def start(self) -> "TranslationWork":
         """Load the models, or connect to a server; give what translates windows.
@@ -133,18 +140,27 @@ class TranslationWork:
     def __call__(self, window: Window) -> TranslatedWindow:
         """Translate the records of a window; say what is to be written of them."""
         self._window = window
-        lines = [record.text for record in window.records]
-        guides = [guide_of(record, self._asked) for record in window.records]
         num_halvings = self._translator.num_halvings
-        translations = self._translator.translate(lines, window.first, guides)
-        tally = Tally(num_halvings=self._translator.num_halvings - num_halvings)
+        translations, fault = up_to_fault(self._translate, window.records, window.first)
+        records = window.records[: len(translations)]
+        tally = Tally(
+            num_mended=sum(record.is_mended for record in records),
+            num_halvings=self._translator.num_halvings - num_halvings,
+        )
         tally.add(translations, window.first)
-        numbered = enumerate(zip(translations, window.records, strict=True), window.first)
+        numbered = enumerate(zip(translations, records, strict=True), window.first)
         return TranslatedWindow(
             lines=[line for number, pair in numbered for line in self._form.lines(*pair, number)],
-            num_records=len(window.records),
+            num_records=len(records),
             tally=tally,
+            fault=fault,
         )
+
+    def _translate(self, records: Sequence[Record]) -> "list[Translation]":
+        """Translate the first records of the window."""
+        assert self._window is not None
+        guides = [guide_of(record, self._asked) for record in records]
+        return self._translator.translate([record.text for record in records], self._window.first, guides)
 
     def _place(self, number: int) -> str:
         """Say where a record of the window stands: "file:line"."""

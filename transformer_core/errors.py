@@ -3,6 +3,7 @@
     TransduceError
     ├── ConfigError        an option has a value that cannot work, alone or beside another   (exit code 2)
     ├── DataError          input text or data files are missing, malformed or do not match   (exit code 3)
+    │   └── LineError      one line of the input, though those before it are as they should be
     ├── ModelError         a model or checkpoint is missing, damaged or incompatible         (exit code 4)
     ├── OutOfMemoryError   the smallest piece of work does not fit into memory               (exit code 5)
     ├── TrainingError      training cannot go on (diverged, for example)                     (exit code 1)
@@ -15,6 +16,7 @@ __all__ = [
     "ConfigError",
     "DataError",
     "Interrupted",
+    "LineError",
     "ModelError",
     "OutOfMemoryError",
     "TrainingError",
@@ -32,6 +34,18 @@ class ConfigError(TransduceError):
 
 class DataError(TransduceError):
     """Input is missing, malformed, or does not match its partner."""
+
+
+class LineError(DataError):
+    """One line of the input cannot be worked on.
+
+    Attributes:
+        line_number: its place in the whole input, from 1.
+    """
+
+    def __init__(self, line_number: int, message: str) -> None:
+        super().__init__(message)
+        self.line_number = line_number
 
 
 class ModelError(TransduceError):

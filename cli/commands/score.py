@@ -2,7 +2,7 @@
 
 import math
 from dataclasses import dataclass
-from itertools import islice
+from functools import partial
 from json import dumps
 from typing import TYPE_CHECKING, Annotated
 
@@ -22,10 +22,11 @@ from cli.decoding_options import (
     load_for_decoding,
     search_config,
 )
+from cli.line_fault import up_to_fault
 from cli.translation_output import warn_of_input
 from transformer_core.data.json_lines import join_object
-from transformer_core.data.lines import REPLACEMENT, LineWriter, open_output
-from transformer_core.data.pairs import read_pair_records
+from transformer_core.data.lines import LineWriter, open_output
+from transformer_core.data.pairs import pair_windows
 from transformer_core.data.records import PAIR_KEYS, Record, RecordForm
 from transformer_core.data.tsv import join_row
 from transformer_core.decoding.config import BatchConfig, SearchConfig
@@ -110,7 +111,8 @@ def score(
     if target is None and input_format == "text":
         raise ConfigError("--tgt is missing; one file holds both sides with --input-format tsv or jsonl")
     target = target or source
-    records = read_pair_records(source, target, errors, RecordForm.choose(input_format, columns or [], PAIR_KEYS))
+    record_form = RecordForm.choose(input_format, columns or [], PAIR_KEYS)
+    windows = pair_windows(source, target, buffer_size, errors, record_form)
     loaded = load_for_decoding(model, checkpoint, device, threads).tagged(tag)
     from transformer_core.decoding.scoring import Scorer
 
@@ -120,22 +122,25 @@ def score(
         loaded.target_tokenizer,
         search_config({"model": model, "length_penalty": length_penalty, "length_penalty_type": length_penalty_type}),
         batch_config(context.params, loaded.generation),
-        str(target),
+        (str(source), str(target)),
     )
-    totals, num_replaced = _Totals(), 0
+    totals, num_mended = _Totals(), 0
     with open_output(output) as writer:
-        while window := list(islice(records, buffer_size)):
+        for window in windows:
+            first = totals.num_lines + 1
             pairs = [(record.texts[0], record.texts[1]) for record in window]
-            num_replaced += sum(REPLACEMENT in source + target for source, target in pairs)
-            for record, pair_score in zip(window, scorer.score(pairs, totals.num_lines + 1), strict=True):
+            pair_scores, fault = up_to_fault(partial(scorer.score, first_line_number=first), pairs, first)
+            for record, pair_score in zip(window, pair_scores, strict=False):
                 totals.add(pair_score)
+                num_mended += record.is_mended
                 if not summary:
                     writer.write_line(form.line(pair_score, record, loaded.target_tokenizer))
             writer.flush()
+            if fault is not None:
+                raise fault
         if summary:
             totals.write(writer, str(target), is_json=json)
-    if errors == "replace":
-        warn_of_input(num_replaced)
+    warn_of_input(num_mended)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -272,7 +272,9 @@ def translate(
                 writer.commit(window.num_records)
                 tally.merge(window.tally)
                 advance(window.num_records)
-    tally.report(num_invalid=reader.num_invalid, circumstances=str(setup.config.search))
+                if window.fault is not None:
+                    raise window.fault
+    tally.report(str(setup.config.search))
 
 
 def _search_config(context: typer.Context, *, scores: bool) -> SearchConfig:
@@ -295,7 +297,16 @@ def _search_config(context: typer.Context, *, scores: bool) -> SearchConfig:
                 values["beam_size"] = 1
             case _:  # a beam asked for on the command line overrules a greedy configuration file
                 values[chosen[0]] = False
-    return search_config(values, scores=scores)
+    search = search_config(values, scores=scores)
+    for name, is_heeded, needed in (
+        ("early_stopping", search.beam_size > 1, "a --beam-size above 1"),
+        ("diversity_penalty", search.beam_groups > 1, "--beam-groups above 1"),
+        ("ordered_constraints", values["constraints"] or values["input_format"] == "jsonl", "--constraint"),
+    ):
+        # what a model or a configuration file says holds for other searches too
+        if values[name] and not is_heeded and settings.origin_of(context, name) == "command line":
+            raise ConfigError(f"--{name.replace('_', '-')} needs {needed}: otherwise it says nothing")
+    return search
 
 
 def _level(context: typer.Context, name: str) -> int:

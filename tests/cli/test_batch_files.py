@@ -140,6 +140,13 @@ def test_shards_of_several_files_and_samples_are_those_of_the_whole(model: Path,
     assert "".join(parts) == expected
 
 
+def test_a_shard_counts_its_lines_with_replaced_bytes_and_no_others(model: Path, source: Path) -> None:
+    source.write_bytes(b"ba\xff\nba\nbe\xff\nbi\nbo\xff\nbu\xff\n")
+    stderr = [invoke("-m", model, "-i", source, "--shard", f"{number}/3", *FLAGS)[2] for number in (1, 2, 3)]
+    for said, count in zip(stderr, ("1 line", "1 line", "2 lines"), strict=True):
+        assert f"warning: {count} with bytes that are not UTF-8" in said
+
+
 @pytest.mark.parametrize("shard", ["0/3", "4/3", "2", "a/b", "1/", "-1/3", "1/0"])
 def test_a_shard_is_k_of_n(model: Path, source: Path, shard: str) -> None:
     code, stdout, stderr = invoke("-m", model, "-i", source, f"--shard={shard}")

@@ -102,7 +102,7 @@ def test_words_are_aligned(model: Path) -> None:
     for line, each in zip(LINES, found, strict=True):
         assert isinstance(each["translations"], list)
         ids = [word_tokenizer().encode(text) for text in each["translations"]]
-        expected = aligner.align([(line, of_text) for of_text in ids], [1] * len(ids))
+        expected = aligner.align([(line, [of_text] * bool(line.strip())) for of_text in ids], [1] * len(ids))
         assert each["alignments"] == [" ".join(f"{i}-{j}" for i, j in alignment) for alignment in expected]
     first = str(found[0]["alignments"][0])  # type: ignore[index]
     tsv = results("-m", model, "--alignments", "--format", "tsv", *MAX_LENGTH)
@@ -122,6 +122,15 @@ def test_several_models_decode_together(model: Path, tmp_path: Path) -> None:
     assert results("-m", model, "-m", model, *MAX_LENGTH) == texts(BEAM)
 
 
+@pytest.mark.parametrize("flags", [[], ["--buffer-size", "1"], ["--workers", "2", "--buffer-size", "2"]], ids=str)
+def test_a_line_that_asks_for_what_cannot_be_is_named_behind_those_before_it(model: Path, flags: list[str]) -> None:
+    asked = [{"text": "ba"}, {"text": "be"}, {"text": "bi", "constraints": ["ki"]}, {"text": "bo"}]
+    stdin = "".join(f"{json.dumps(each)}\n" for each in asked).encode()
+    code, stdout, stderr = invoke("-m", model, "--greedy", "--input-format", "jsonl", *flags, stdin=stdin)
+    assert (code, stdout.count("\n")) == (3, 2)
+    assert stderr.startswith("transduce: error: standard input:3: asks for constraints, which are met by beam search")
+
+
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
@@ -131,6 +140,9 @@ def test_several_models_decode_together(model: Path, tmp_path: Path) -> None:
         (["--alignments"], "--alignments needs --format tsv, jsonl or moses"),
         (["--mbr", "chrf"], "--mbr chooses among several translations: give --n-best 2 or more"),
         (["--avoid", " "], "avoid: a phrase is blank"),
+        (["--ordered-constraints"], "--ordered-constraints needs --constraint"),
+        (["--greedy", "--early-stopping"], "--early-stopping needs a --beam-size above 1"),
+        (["--diversity-penalty", "1"], "--diversity-penalty needs --beam-groups above 1"),
     ],
     ids=str,
 )

@@ -1,11 +1,14 @@
 import json
 import math
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
 
 from cli.main import app
+from tests.program import program_environment
 from tests.transformer_core.decoding.random_model import random_lines, save_word_model, word_model, word_tokenizer
 from transformer_core.decoding.config import SearchConfig
 from transformer_core.decoding.scoring import PairScore, Scorer
@@ -68,6 +71,8 @@ def test_lines_with_replaced_bytes_are_counted(model: Path, tmp_path: Path) -> N
     assert stderr == "transduce: warning: 1 line with bytes that are not UTF-8: U+FFFD stands in their place\n"
     code, stdout, stderr = invoke("-m", model, *pair)
     assert code == 3 and "source.txt:2: is not UTF-8" in stderr
+    valid = write(tmp_path / "valid.txt", ["ba", "b\ufffd", "ba"])
+    assert invoke("-m", model, "-s", valid, "-t", valid, "--errors", "replace")[::2] == (0, "")
 
 
 def test_normalize_prints_the_score(model: Path, pair: list[str]) -> None:
@@ -148,3 +153,38 @@ def test_one_side_may_be_standard_input(model: Path, pair: list[str]) -> None:
     code, stdout, _ = invoke("-m", model, "--src", pair[1], "--tgt", "-", stdin=text)
     assert code == 0
     assert stdout.split("\n")[:-1] == results("-m", model, *pair)
+
+
+def test_pairs_before_a_fault_are_scored(model: Path, tmp_path: Path) -> None:
+    rows = write(tmp_path / "rows", ["ba\tbe", "bi\tbo", "broken"])
+    code, stdout, stderr = invoke("-m", model, "-s", rows, "--input-format", "tsv")
+    assert (code, stdout.count("\n")) == (3, 2)
+    assert "rows:3: has 1 column" in stderr
+
+
+def test_pairs_before_a_line_too_long_are_scored(tmp_path: Path) -> None:
+    model = save_word_model(tmp_path / "model", "learned")
+    source = write(tmp_path / "source", ["ba", "be", "ba " * 64, "bi"])
+    code, stdout, stderr = invoke("-m", model, "-s", source, "-t", write(tmp_path / "target", ["ba"] * 4))
+    assert (code, stdout.count("\n")) == (3, 2)
+    assert f"{source}:3: has 64 tokens" in stderr
+
+
+def test_coprocess_gets_its_answer_before_it_sends_the_next_pair(model: Path) -> None:
+    process = subprocess.Popen(
+        [sys.executable, "-m", "cli", "score", "-m", str(model), "-s", "-", "--input-format", "tsv"],
+        env=program_environment(),
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    assert process.stdin is not None
+    assert process.stdout is not None
+    scorer = Scorer(word_model(), word_tokenizer(), word_tokenizer())
+    for pair in (("ba be", "bi"), ("", ""), ("da", "do du")):
+        process.stdin.write("\t".join(pair).encode() + b"\n")
+        process.stdin.flush()
+        (expected,) = scorer.score([pair])
+        assert float(process.stdout.readline()) == pytest.approx(expected.log_probability, abs=1e-5)
+    _, stderr = process.communicate()
+    assert process.returncode == 0, stderr

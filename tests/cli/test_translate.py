@@ -162,6 +162,7 @@ def test_long_input_is_split_cut_or_refused(model: Path) -> None:
     assert "line 1 too long for the model: translated without the end" in stderr
     code, stdout, stderr = invoke("-m", limited, "--long-input", "error", stdin=b"ba\n" + line)
     assert code == 3
+    assert stdout == results("-m", limited, stdin=b"ba\n")[0] + "\n"  # the line before it is answered
     assert stderr.startswith("transduce: error: standard input:2: has 8 tokens, more than the 4 ")
 
 

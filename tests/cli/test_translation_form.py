@@ -1,5 +1,7 @@
 import json
 import re
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
@@ -9,6 +11,7 @@ from cli.translation_form import TranslationForm, TranslationFormat
 from transformer_core.data.json_lines import split_object
 from transformer_core.data.records import Record
 from transformer_core.data.tsv import RowParser
+from transformer_core.decoding.config import LineGuide
 from transformer_core.decoding.translation import TargetText, Translation
 from transformer_core.errors import ConfigError
 
@@ -24,7 +27,7 @@ def translation(*texts: str) -> Translation:
                 score=-0.5 - rank,
                 log_probability=-1.0 - rank,
                 num_tokens=3,
-                token_ids=(),
+                piece_ids=(),
                 is_truncated=False,
             )
             for rank, text in enumerate(texts)
@@ -83,6 +86,14 @@ def test_moses_lines_have_four_fields_whatever_the_text_holds(texts: list[str], 
 def test_columns_of_a_row_are_a_list_in_an_object() -> None:
     (line,) = lines("jsonl", "x", record=Record(("b",), ("a", "b")), column=1)
     assert json.loads(line)["columns"] == ["a", "b"]
+
+
+def test_every_key_is_documented() -> None:
+    form = TranslationForm(format="jsonl", n_best=2, per_token=True, has_alignments=True)
+    unmet = replace(translation("x", "y"), guide=LineGuide(avoid=("x",)))
+    (line,) = form.lines(unmet, Record(("b",), ("a", "b")), 1)
+    documentation = (Path(__file__).parents[2] / "docs" / "formats.md").read_text(encoding="utf-8")
+    assert [key for key in json.loads(line) if f"| `{key}` |" not in documentation] == []
 
 
 def test_text_has_one_translation() -> None:

@@ -8,7 +8,9 @@ from transformer_core.data.lines import STANDARD_STREAM, Errors, LineReader
 from transformer_core.data.records import PLAIN, Record, RecordForm, RecordReader
 from transformer_core.errors import ConfigError, DataError
 
-__all__ = ["read_pair_records", "read_pairs"]
+__all__ = ["pair_windows", "read_pairs"]
+
+WINDOW_PAIRS = 1024  # read ahead where they are handed over one by one
 
 
 def read_pairs(
@@ -32,22 +34,31 @@ def read_pairs(
     _check_paths(source_paths, target_paths, form)
     if form.format == "text":
         return _line_pairs(source_paths, target_paths, errors)
-    return ((record.texts[0], record.texts[1]) for record in _records(source_paths, target_paths, errors, form))
+    return (
+        (record.texts[0], record.texts[1])
+        for paths in zip(source_paths, target_paths, strict=True)
+        for window in _windows(*paths, WINDOW_PAIRS, errors, form)
+        for record in window
+    )
 
 
-def read_pair_records(
-    source_path: str | Path, target_path: str | Path, errors: Errors = "strict", form: RecordForm = PLAIN
-) -> Iterator[Record]:
+def pair_windows(
+    source_path: str | Path,
+    target_path: str | Path,
+    max_pairs: int,
+    errors: Errors = "strict",
+    form: RecordForm = PLAIN,
+) -> Iterator[list[Record]]:
     """Yield the pairs of one file or two as records of two texts each; what else they hold is the source's.
+
+    They come in groups, as RecordReader has them: what there is when the source pauses, and pairs before a fault first.
 
     Raises:
         ConfigError: as for read_pairs.
         DataError: as for read_pairs.
     """
     _check_paths([source_path], [target_path], form)
-    if form.format == "text":
-        return (Record(pair) for pair in _line_pairs([source_path], [target_path], errors))
-    return _records([source_path], [target_path], errors, form)
+    return _windows(source_path, target_path, max_pairs, errors, form)
 
 
 def _check_paths(source_paths: Sequence[str | Path], target_paths: Sequence[str | Path], form: RecordForm) -> None:
@@ -75,25 +86,35 @@ def _line_pairs(
             _check_counts(source.name, source.line_number, target.name, target.line_number)
 
 
-def _records(
-    source_paths: Sequence[str | Path], target_paths: Sequence[str | Path], errors: Errors, form: RecordForm
-) -> Iterator[Record]:
-    for source_path, target_path in zip(source_paths, target_paths, strict=True):
-        if str(source_path) == str(target_path):
-            with RecordReader([source_path], form, errors=errors) as reader:
-                yield from reader
-            continue
-        with (
-            RecordReader([source_path], form.only(0), errors=errors) as sources,
-            RecordReader([target_path], form.only(1), errors=errors) as targets,
-        ):
-            num_sources = num_targets = 0
-            for source, target in zip_longest(sources, targets):
-                num_sources += source is not None
-                num_targets += target is not None
-                if source is not None and target is not None:
-                    yield source._replace(texts=source.texts + target.texts)
-            _check_counts(str(source_path), num_sources, str(target_path), num_targets)
+def _windows(
+    source_path: str | Path, target_path: str | Path, max_pairs: int, errors: Errors, form: RecordForm
+) -> Iterator[list[Record]]:
+    if form.format != "text" and str(source_path) == str(target_path):
+        with RecordReader([source_path], form, errors=errors) as reader:
+            yield from reader.windows(max_pairs)
+        return
+    with (
+        RecordReader([source_path], form.only(0), errors=errors) as sources,
+        RecordReader([target_path], form.only(1), errors=errors) as targets,
+    ):
+        num_sources = num_targets = 0
+        lines = iter(targets)
+        for window in sources.windows(max_pairs):
+            pairs, fault = [], None
+            try:
+                for source, target in zip(window, lines, strict=False):
+                    is_mended = source.is_mended or target.is_mended
+                    pairs.append(source._replace(texts=source.texts + target.texts, is_mended=is_mended))
+            except DataError as error:
+                fault = error
+            if pairs:
+                yield pairs
+            if fault is not None:
+                raise fault
+            num_sources += len(window)
+            num_targets += len(pairs)
+        num_targets += sum(1 for _ in lines)
+        _check_counts(sources.place(1)[0], num_sources, targets.place(1)[0], num_targets)
 
 
 def _check_counts(source_name: str, num_sources: int, target_name: str, num_targets: int) -> None:

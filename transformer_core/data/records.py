@@ -46,6 +46,7 @@ class Record(NamedTuple):
     target_prefix: str = ""  # what a JSON object asks of the translation: its beginning,
     constraints: tuple[str, ...] = ()  # what must stand in it,
     avoid: tuple[str, ...] = ()  # and what must not
+    is_mended: bool = False  # U+FFFD stands in it where bytes were not UTF-8, or half a character
 
     @property
     def text(self) -> str:
@@ -113,9 +114,6 @@ class RecordReader:
         errors: what becomes of bytes that are not UTF-8, and of half a character in JSON.
         source: gives the bytes in place of the first path.
 
-    Attributes:
-        num_invalid: lines in which something was replaced.
-
     Raises:
         ConfigError: standard input is named twice.
         DataError: here when a file cannot be opened; while iterating when it is damaged or not of the form.
@@ -133,11 +131,10 @@ class RecordReader:
             raise ConfigError("standard input (-) can be only one of the files")
         for path in paths[1:]:
             _check_exists(path)
-        self.num_invalid = 0
         self._paths = list(paths)
         self._form = form
         self._errors = errors
-        self._file = LineReader(paths[0], errors=errors, source=source)
+        self._file = _MarkingReader(paths[0], errors=errors, source=source)
         self._begins = [0]  # records before each file that has been opened
         self._names = [self._file.name]
 
@@ -152,7 +149,7 @@ class RecordReader:
     def __iter__(self) -> Iterator[Record]:
         for parser in self._files():
             for line in self._file:
-                yield parser.parse(line, self._file.line_number)
+                yield self._record(parser, line, self._file.line_number)
 
     def windows(self, max_records: int) -> Iterator[list[Record]]:
         """Hand over the records in groups, as LineReader does; none has records of two files."""
@@ -161,7 +158,7 @@ class RecordReader:
                 records, fault = [], None
                 for number, line in enumerate(lines, self._file.line_number - len(lines) + 1):
                     try:
-                        records.append(parser.parse(line, number))
+                        records.append(self._record(parser, line, number))
                     except DataError as error:
                         fault = error
                         break
@@ -175,23 +172,45 @@ class RecordReader:
         index = bisect_right(self._begins, number - 1) - 1
         return self._names[index], number - self._begins[index]
 
+    def _record(self, parser: "_Parser", line: str, number: int) -> Record:
+        record = parser.parse(line, number)
+        return record._replace(is_mended=True) if self._file.was_mended(number) else record
+
     def _files(self) -> Iterator["_Parser"]:
         """Open one file after the other; gives a parser for each."""
         for index, path in enumerate(self._paths):
             if index > 0:
                 self._begins.append(self._begins[-1] + self._file.line_number)
-                self._file = LineReader(path, errors=self._errors)
+                self._file = _MarkingReader(path, errors=self._errors)
                 self._names.append(self._file.name)
-            parser = _Parser(self._form, self._errors, self._file.name)
-            yield parser
-            self.num_invalid += self._file.num_invalid + parser.num_invalid
+            yield _Parser(self._form, self._errors, self._file.name)
+
+
+class _MarkingReader(LineReader):
+    """Remembers in which of the lines read ahead bytes were replaced."""
+
+    def __init__(self, path: str | Path, *, errors: Errors = "strict", source: ByteSource | None = None) -> None:
+        super().__init__(path, errors=errors, source=source)
+        self._mended: set[int] = set()  # numbers of lines
+
+    def was_mended(self, number: int) -> bool:
+        """Tell it of a line, and forget it."""
+        if number not in self._mended:
+            return False
+        self._mended.remove(number)
+        return True
+
+    def _decode_with_faults(self, raw_lines: Sequence[bytes]) -> list[str]:
+        lines = super()._decode_with_faults(raw_lines)
+        numbered = enumerate(zip(lines, raw_lines, strict=False), self._num_decoded + 1)
+        self._mended.update(number for number, (line, raw_line) in numbered if line.encode() != raw_line)
+        return lines
 
 
 class _Parser:
     """Turns the lines of one file into records."""
 
     def __init__(self, form: RecordForm, errors: Errors, name: str) -> None:
-        self.num_invalid = 0
         self._form = form
         self._errors = errors
         self._name = name
@@ -219,19 +238,19 @@ class _Parser:
             return Record(("",) * len(self._form.columns))
         has_prefix = self._form.asks and PREFIX_KEY in members
         found = [text_of(members, key) for key in (*self._form.columns, *([PREFIX_KEY] if has_prefix else []))]
-        if any(is_mended for _, is_mended in found):
-            if self._errors == "strict":
-                raise ValueError("has half a character (such as \\ud800); mend the text or pass --errors replace")
-            self.num_invalid += 1
+        is_mended = any(has_half for _, has_half in found)
+        if is_mended and self._errors == "strict":
+            raise ValueError("has half a character (such as \\ud800); mend the text or pass --errors replace")
         texts = tuple(text for text, _ in found)
         if not self._form.asks:
-            return Record(texts, members=members)
+            return Record(texts, members=members, is_mended=is_mended)
         return Record(
             texts[: len(self._form.columns)],
             members=members,
             target_prefix=texts[-1] if has_prefix else "",
             constraints=texts_of(members, "constraints"),
             avoid=texts_of(members, "avoid"),
+            is_mended=is_mended,
         )
 
 

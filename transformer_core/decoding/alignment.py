@@ -17,6 +17,7 @@ from transformer_core.attention_walk import walk
 from transformer_core.data.padding import pad
 from transformer_core.decoding.batching import BatchRunner
 from transformer_core.decoding.config import BatchConfig
+from transformer_core.decoding.encoding import TextPiece, cut_line, encode_lines
 from transformer_core.decoding.linear import for_decoding
 from transformer_core.decoding.step import decoding_mode
 from transformer_core.model import Transformer
@@ -61,30 +62,59 @@ class Aligner:
         self._place = place
         self.runner = BatchRunner(self._batching)
 
-    def align(self, pairs: Sequence[tuple[str, Sequence[int]]], line_numbers: Sequence[int]) -> list[Alignment]:
-        """Align lines with the tokens of their translations; what the model cannot take at once is left out.
+    def align(
+        self, pairs: Sequence[tuple[str, Sequence[Sequence[int]]]], line_numbers: Sequence[int]
+    ) -> list[Alignment]:
+        """Align lines with the tokens of their translations, each piece of a long line by itself.
 
         Args:
-            pairs: a line and the ids of its translation, end tokens aside.
+            pairs: a line and the ids of the translations of its pieces, end tokens aside.
             line_numbers: of the lines in the whole input, for messages.
 
         Raises:
             OutOfMemoryError: there is no memory for one pair alone.
         """
-        limit = int(min(self._batching.max_source_length, self._model.config.max_length))
-        sources = self._source_tokenizer.encode_batch([line for line, _ in pairs])
-        ids = [(source[:limit], list(target[:limit])) for source, (_, target) in zip(sources, pairs, strict=True)]
-        places = [index for index, (source, target) in enumerate(ids) if source and target]
+        encoded = encode_lines(self._source_tokenizer, [line for line, _ in pairs])
+        cut = [self._cut(line, token_ids) for (line, _), token_ids in zip(pairs, encoded, strict=True)]
+        pieces = [
+            (index, source.token_ids, list(target))
+            for index, (sources, (_, targets)) in enumerate(zip(cut, pairs, strict=True))
+            for source, target in zip(sources, targets, strict=True)
+        ]
         with decoding_mode(self._model.device, self._batching.precision):
-            found = self.runner.run(
-                [len(ids[index][0]) + len(ids[index][1]) + 2 for index in places],
-                lambda batch: self._align([ids[places[index]] for index in batch]),
-                lambda index: self._place(line_numbers[places[index]]),
+            found = iter(
+                self.runner.run(
+                    [len(source) + len(target) + 2 for _, source, target in pieces],
+                    lambda batch: self._align([pieces[piece][1:] for piece in batch]),
+                    lambda piece: self._place(line_numbers[pieces[piece][0]]),
+                )
             )
-        alignments: list[Alignment] = [()] * len(pairs)
-        for index, alignment in zip(places, found, strict=True):
-            alignments[index] = alignment
-        return alignments
+        return [
+            self._joined(sources, targets, [next(found) for _ in sources])
+            for sources, (_, targets) in zip(cut, pairs, strict=True)
+        ]
+
+    def _cut(self, line: str, token_ids: list[int]) -> list[TextPiece]:
+        """Cut a line where Translator does."""
+        limit = int(min(self._batching.max_source_length, self._model.config.max_length))
+        return cut_line(self._source_tokenizer, line, token_ids, limit, self._batching.long_input)
+
+    def _joined(
+        self, sources: Sequence[TextPiece], targets: Sequence[Sequence[int]], alignments: Sequence[Alignment]
+    ) -> Alignment:
+        """Number the words of pieces as those of the whole line; one that was cut through may be aligned twice."""
+        if len(sources) == 1:
+            return alignments[0]
+        separators = [source.separator for source in sources]
+        texts = self._target_tokenizer.decode_batch(list(map(list, targets)))
+        first_sources = first_words(separators, [source.text for source in sources])
+        first_targets = first_words(separators, texts)
+        moved = [
+            (first_source + source, first_target + target)
+            for first_source, first_target, alignment in zip(first_sources, first_targets, alignments, strict=True)
+            for source, target in alignment
+        ]
+        return tuple(dict.fromkeys(moved))
 
     def _align(self, pairs: Sequence[tuple[list[int], list[int]]]) -> list[Alignment]:
         """Align token ids, all at once."""
@@ -120,6 +150,21 @@ def words_of(tokenizer: Tokenizer, token_ids: Sequence[int]) -> list[int]:
         words.append(NO_WORD if is_space else word)
         is_space_before = is_space
     return words
+
+
+def first_words(separators: Sequence[str], texts: Sequence[str]) -> list[int]:
+    """Give the number, from 0, that the first word of each piece of a text has in the whole of it.
+
+    >>> first_words(["", " ", ""], ["one two", "three fo", "ur"])
+    [0, 2, 3]
+    """
+    numbers, before = [], ""
+    for separator, text in zip(separators, texts, strict=True):
+        before += separator
+        is_cut_through = bool(before[-1:].strip() and text[:1].strip())
+        numbers.append(len(before.split()) - is_cut_through)
+        before += text
+    return numbers
 
 
 def best_words(weights: Tensor, source_words: Sequence[int], target_words: Sequence[int]) -> Alignment:

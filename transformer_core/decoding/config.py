@@ -104,6 +104,11 @@ class SearchConfig:
         """Whether what is found has a log-probability and a score: all searches but a greedy one need them."""
         return self.scores or self.beam_size > 1 or self.sample
 
+    @property
+    def meets_constraints(self) -> bool:
+        """Whether a translation can be made to contain something: it takes a beam, and one alone."""
+        return self.beam_size > 1 and self.beam_groups == 1
+
     def length_limit(self, num_source_tokens: int) -> int:
         """Count the tokens that the translation of so many source tokens may have, both without their end token."""
         limit = math.ceil(self.max_length_ratio * num_source_tokens) + LENGTH_MARGIN

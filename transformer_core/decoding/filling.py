@@ -21,6 +21,7 @@ from transformer_core.data.padding import pad
 from transformer_core.decoding.batching import BatchRunner
 from transformer_core.decoding.best_tokens import best_candidates
 from transformer_core.decoding.config import BatchConfig, SearchConfig
+from transformer_core.decoding.finite import require_finite
 from transformer_core.decoding.linear import for_decoding
 from transformer_core.decoding.step import decoding_mode
 from transformer_core.decoding.translator import Translator
@@ -101,6 +102,10 @@ class Filler:
             OutOfMemoryError: there is no memory for one line alone.
             ModelError: the model computes no probabilities, but NaN.
         """
+
+        def place(index: int) -> str:
+            return f"{self._name}:{first_line_number + index}"
+
         encoded = [encode_masked_line(self._tokenizer, line) for line in lines]
         pieces = [  # the index of the line, the tokens that are seen at once, and what fits their masks
             (index, token_ids, fits) for index, line in enumerate(encoded) for token_ids, fits in self._cut(line)
@@ -108,11 +113,12 @@ class Filler:
         with decoding_mode(self._model.device, self._batching.precision):
             found = self._runner.run(
                 [len(token_ids) + 1 for _, token_ids, _ in pieces],
-                lambda batch: self._predict([pieces[place][1:] for place in batch]),
-                lambda place: f"{self._name}:{first_line_number + pieces[place][0]}",
+                lambda batch: self._predict([pieces[piece][1:] for piece in batch]),
+                lambda piece: place(pieces[piece][0]),
             )
         masks: list[list[tuple[Candidate, ...]]] = [[] for _ in lines]
         for (index, _, _), candidates in zip(pieces, found, strict=True):
+            require_finite([each.probability for of_mask in candidates for each in of_mask], place(index))
             masks[index] += candidates
         return [
             FilledLine(
@@ -141,11 +147,6 @@ class Filler:
         for start in range(0, len(fits), PROJECTED_MASKS):
             masks = slice(start, start + PROJECTED_MASKS)
             log_probabilities = torch.log_softmax(self._model.project(hidden[masks]), dim=-1, dtype=torch.float32)
-            if bool(log_probabilities.isnan().any()):
-                raise ModelError(
-                    "the model computes no probabilities (NaN): its weights are damaged or its training diverged; take "
-                    "another --checkpoint"
-                )
             unfit = torch.stack([self._unfit[place] for place in fits[masks]]).to(log_probabilities.device)
             width = min(self._top_k, log_probabilities.size(1))
             ids, best = best_candidates(log_probabilities.masked_fill(unfit, -torch.inf), width)
@@ -157,7 +158,7 @@ class Filler:
         return tuple(
             Candidate(token=self._texts[index], probability=math.exp(log_probability))
             for index, log_probability in zip(ids, log_probabilities, strict=True)
-            if math.isfinite(log_probability)  # else it does not fit
+            if log_probability != -math.inf  # else it does not fit
         )
 
     @cached_property

@@ -1,7 +1,8 @@
 """Rules on the next token: what a translation must begin with, must not contain and should not repeat.
 
 A rule looks at what a row has written and changes the log-probabilities of its next token before the best are picked.
-What a rule forbids gets minus infinity; the log-probabilities of the others stay the model's own.
+What a rule forbids gets minus infinity; the log-probabilities of the others stay the model's own, but for those that
+the repetition penalty makes smaller.
 """
 
 from collections.abc import Sequence

@@ -39,7 +39,10 @@ class RefiningTranslator:
         self._translator = Translator(networks, *tokenizers, config.search, config.batching, place)
         if config.search.shortlist:
             self._translator.choose_among(require_shortlist(first.shortlist))
-        self._aligner = Aligner(networks[0], *tokenizers, config.batching, place) if config.has_alignments else None
+        self._aligner = None
+        if config.has_alignments:
+            batching = replace(config.batching, max_source_length=self._translator.max_source_length)  # the same pieces
+            self._aligner = Aligner(networks[0], *tokenizers, batching, place)
 
     @property
     def num_halvings(self) -> int:
@@ -60,10 +63,7 @@ class RefiningTranslator:
             guides: what is asked of each translation.
 
         Raises:
-            ConfigError: there are constraints, but no beam to meet them with.
-            DataError: a line is too long and `long_input` is "error".
-            OutOfMemoryError: there is no memory for one line alone.
-            ModelError: the model computes no probabilities, but NaN.
+            LineError, OutOfMemoryError, ModelError: as Translator.
         """
         translations = self._translator.translate(lines, first, guides)
         if (utility := self._utility) is not None:
@@ -78,7 +78,7 @@ class RefiningTranslator:
     ) -> list[Translation]:
         pairs, numbers = [], []
         for number, (line, each) in enumerate(zip(lines, translations, strict=True), first):
-            pairs += [(line, found.token_ids) for found in each.hypotheses]
+            pairs += [(line, found.piece_ids) for found in each.hypotheses]
             numbers += [number] * len(each.hypotheses)
         alignments = iter(aligner.align(pairs, numbers))
         return [

@@ -7,13 +7,14 @@ import torch
 from torch import Tensor
 
 from tokenizer import Tokenizer
-from transformer_core.data.lines import is_blank
 from transformer_core.data.padding import pad
 from transformer_core.decoding.batching import BatchRunner
 from transformer_core.decoding.config import BatchConfig, SearchConfig
+from transformer_core.decoding.encoding import encode_lines
+from transformer_core.decoding.finite import require_finite
 from transformer_core.decoding.linear import for_decoding
 from transformer_core.decoding.step import decoding_mode
-from transformer_core.errors import DataError
+from transformer_core.errors import LineError
 from transformer_core.model import Transformer
 from transformer_core.model_files import require_decoder
 
@@ -49,7 +50,7 @@ class Scorer:
         target_tokenizer: of the target lines.
         config: the length penalty; SearchConfig() if not given.
         batching: size of the batches and precision; BatchConfig() if not given.
-        name: what messages call the input.
+        names: what messages call the sources and the targets.
 
     Raises:
         ModelError: the model has no decoder.
@@ -62,7 +63,7 @@ class Scorer:
         target_tokenizer: Tokenizer,
         config: SearchConfig | None = None,
         batching: BatchConfig | None = None,
-        name: str = "input",
+        names: tuple[str, str] = ("source", "target"),
     ) -> None:
         require_decoder(model.config)
         self._source_tokenizer = source_tokenizer
@@ -70,7 +71,7 @@ class Scorer:
         self._config = config or SearchConfig()
         self._batching = batching or BatchConfig()
         self._model = for_decoding(model, self._batching.precision)
-        self._name = name
+        self._names = names
         self._runner = BatchRunner(self._batching)
 
     def score(self, pairs: Sequence[tuple[str, str]], first_line_number: int = 1) -> list[PairScore]:
@@ -81,30 +82,34 @@ class Scorer:
             first_line_number: place of the first pair in the whole input, for messages.
 
         Raises:
-            DataError: a line is longer than the positions that the model has learned.
+            LineError: a line is longer than the positions that the model has learned.
+            ModelError: the model computes no probabilities, but NaN.
             OutOfMemoryError: there is no memory for one pair alone.
         """
-        sources = self._source_tokenizer.encode_batch(["" if is_blank(source) else source for source, _ in pairs])
-        targets = self._target_tokenizer.encode_batch([target for _, target in pairs])
+        sources = encode_lines(self._source_tokenizer, [source for source, _ in pairs])
+        targets = encode_lines(self._target_tokenizer, [target for _, target in pairs])
         places = [index for index in range(len(pairs)) if sources[index] or targets[index]]
         for index in places:
-            self._check_length(max(len(sources[index]), len(targets[index])), first_line_number + index)
+            for name, token_ids in zip(self._names, (sources[index], targets[index]), strict=True):
+                self._check_length(len(token_ids), name, first_line_number + index)
         with decoding_mode(self._model.device, self._batching.precision):
             found = self._runner.run(
                 [len(sources[index]) + len(targets[index]) + 2 for index in places],
                 lambda batch: self._score_batch([(sources[places[i]], targets[places[i]]) for i in batch]),
-                lambda place: f"{self._name}:{first_line_number + places[place]}",
+                lambda place: f"{self._names[1]}:{first_line_number + places[place]}",
             )
         scores = [_BLANK] * len(pairs)
         for index, pair_score in zip(places, found, strict=True):
+            require_finite(pair_score.token_log_probabilities, f"{self._names[1]}:{first_line_number + index}")
             scores[index] = pair_score
         return scores
 
-    def _check_length(self, num_tokens: int, line_number: int) -> None:
+    def _check_length(self, num_tokens: int, name: str, line_number: int) -> None:
         if num_tokens > self._model.config.max_length:
-            raise DataError(
-                f"{self._name}:{line_number}: has {num_tokens} tokens, but this model has learned only "
-                f"{self._model.config.max_positions} positions, the end token's included; leave the pair out"
+            raise LineError(
+                line_number,
+                f"{name}:{line_number}: has {num_tokens} tokens, but this model has learned only "
+                f"{self._model.config.max_positions} positions, the end token's included; leave the pair out",
             )
 
     def _score_batch(self, pairs: Sequence[tuple[list[int], list[int]]]) -> list[PairScore]:

@@ -17,11 +17,16 @@ class TargetText:
     score: float  # what ranks: the log-probability after the length penalty
     log_probability: float  # natural logarithm of the whole hypothesis, end token included
     num_tokens: int  # end tokens included; 0 for a blank line
-    token_ids: tuple[int, ...]  # as they were decoded, end tokens aside
+    piece_ids: tuple[tuple[int, ...], ...]  # of each piece of the line, as they were decoded, end tokens aside
     is_truncated: bool  # the length limit ended it where the model would have gone on
     tokens: tuple[str, ...] = ()  # with per_token: as they were decoded, end tokens included
     token_log_probabilities: tuple[float, ...] = ()  # of each of them
     alignment: tuple[tuple[int, int], ...] = ()  # if it was asked for: words of the line and of the text, from 0
+
+    @property
+    def token_ids(self) -> tuple[int, ...]:
+        """Those of all pieces."""
+        return tuple(token_id for piece in self.piece_ids for token_id in piece)
 
 
 @dataclass(frozen=True, kw_only=True)

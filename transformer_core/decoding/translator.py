@@ -3,37 +3,26 @@
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Protocol
 
 from tokenizer import Tokenizer
-from transformer_core.data.lines import is_blank
 from transformer_core.decoding.config import NOTHING_ASKED, BatchConfig, LineGuide, SearchConfig
 from transformer_core.decoding.constrained import Constraints
+from transformer_core.decoding.encoding import TextEncoder, cut_line, encode_lines
+from transformer_core.decoding.finite import require_finite
 from transformer_core.decoding.guidance import Guide
-from transformer_core.decoding.long_input import split_text
 from transformer_core.decoding.piece_search import Piece, PieceSearch
 from transformer_core.decoding.search import Hypothesis
 from transformer_core.decoding.translation import TargetText, Translation
-from transformer_core.errors import ConfigError, DataError, ModelError
+from transformer_core.errors import LineError
 from transformer_core.lexicon.shortlist import Shortlist
 from transformer_core.model import Transformer
 from transformer_core.model_files import require_decoder
 
-__all__ = ["TextEncoder", "Translator"]
-
-
-class TextEncoder(Protocol):
-    """Turns source lines into ids: a Tokenizer, or what looks like one from here."""
-
-    def encode(self, line: str) -> list[int]:
-        """Turn a line into ids."""
-
-    def encode_batch(self, lines: Sequence[str]) -> list[list[int]]:
-        """Turn lines into ids; the same as `encode` on each."""
+__all__ = ["Translator"]
 
 
 # A blank line is blank in every language: certain, and without the model.
-_BLANK_TEXT = TargetText(text="", score=0.0, log_probability=0.0, num_tokens=0, token_ids=(), is_truncated=False)
+_BLANK_TEXT = TargetText(text="", score=0.0, log_probability=0.0, num_tokens=0, piece_ids=(), is_truncated=False)
 _BLANK = Translation(hypotheses=(_BLANK_TEXT,), is_blank=True)
 
 
@@ -60,6 +49,7 @@ class Translator:
 
     Attributes:
         runner: puts lines into batches, and counts how often memory ran out.
+        max_source_length: tokens that a piece of a line may have.
 
     Raises:
         ConfigError: the device does not compute in the precision asked for.
@@ -85,7 +75,7 @@ class Translator:
         self._place = place
         self._search = PieceSearch(models, target_tokenizer, self._config, self._batching, place)
         self.runner = self._search.runner
-        self._max_source_length = int(
+        self.max_source_length = int(
             min(self._batching.max_source_length, *(each.config.max_length for each in models))
         )
 
@@ -109,12 +99,12 @@ class Translator:
             guides: what is asked of each translation; nothing if not given.
 
         Raises:
-            ConfigError: there are constraints, but no beam to meet them with.
-            DataError: a line is too long and `long_input` is "error".
+            LineError: a line is too long and `long_input` is "error"; or it has constraints, but there is no beam to
+                meet them with; or what is asked of its translation leaves nothing that could be written.
             OutOfMemoryError: there is no memory for one line alone.
             ModelError: the model computes no probabilities, but NaN; or there is no shortlist and the search needs it.
         """
-        encoded = self._source_tokenizer.encode_batch(["" if is_blank(line) else line for line in lines])
+        encoded = encode_lines(self._source_tokenizer, lines)
         guides = guides or [NOTHING_ASKED] * len(lines)
         numbers = range(first_line_number, first_line_number + len(lines))
         sources = list(map(self._source, lines, encoded, numbers, guides))
@@ -133,36 +123,29 @@ class Translator:
         """Cut a line into pieces that the model can take.
 
         Raises:
-            DataError: it is too long and must not be cut.
+            LineError: it is too long and must not be cut, or it has constraints that cannot be met.
         """
-        limit = self._max_source_length
-        texts = [("", token_ids)]
-        if is_long := len(token_ids) > limit:
-            match self._batching.long_input:
-                case "error":
-                    raise DataError(
-                        f"{self._place(line_number)}: has {len(token_ids)} tokens, more than the {limit} that are "
-                        "translated at once; shorten it, or pass --long-input split"
-                    )
-                case "truncate":
-                    pass
-                case "split":
-                    encode = self._source_tokenizer.encode
-                    cut = split_text(line, limit, lambda text: len(encode(text)))
-                    texts = [(separator, encode(text)) for separator, text in cut]
+        limit, long_input = self.max_source_length, self._batching.long_input
+        is_long = len(token_ids) > limit
+        if is_long and long_input == "error":
+            raise LineError(
+                line_number,
+                f"{self._place(line_number)}: has {len(token_ids)} tokens, more than the {limit} that are "
+                "translated at once; shorten it, or pass --long-input split",
+            )
+        texts = cut_line(self._source_tokenizer, line, token_ids, limit, long_input)
         pieces = [
             Piece(
                 line_number=line_number,
                 place=place,
-                separator=separator,
-                token_ids=ids[:limit],
+                separator=text.separator,
+                token_ids=text.token_ids,
                 guide=self._guide(guide, has_prefix=place == 0),
-                constraints=self._constraints(guide) if len(texts) == 1 else None,
+                constraints=self._constraints(guide, line_number) if len(texts) == 1 else None,
             )
-            for place, (separator, ids) in enumerate(texts)
-            if ids
+            for place, text in enumerate(texts)
         ]
-        return _Source(pieces=pieces, guide=guide, is_cut=is_long and self._batching.long_input == "truncate")
+        return _Source(pieces=pieces, guide=guide, is_cut=is_long and long_input == "truncate")
 
     def _guide(self, guide: LineGuide, *, has_prefix: bool) -> Guide:
         """Turn what is asked of a translation into tokens."""
@@ -173,16 +156,20 @@ class Translator:
             avoid=tuple(tuple(tokenizer.encode_words(phrase)) for phrase in guide.avoid),
         )
 
-    def _constraints(self, guide: LineGuide) -> Constraints | None:
+    def _constraints(self, guide: LineGuide, line_number: int) -> Constraints | None:
         """Turn constraints into tokens.
 
         Raises:
-            ConfigError: there is no beam to meet them with.
+            LineError: there is no beam to meet them with.
         """
         if not guide.constraints:
             return None
-        if self._config.beam_size == 1 or self._config.beam_groups > 1:
-            raise ConfigError("constraints are met by beam search: give a --beam-size above 1, without --beam-groups")
+        if not self._config.meets_constraints:
+            raise LineError(
+                line_number,
+                f"{self._place(line_number)}: asks for constraints, which are met by beam search: "
+                "give a --beam-size above 1, without --beam-groups",
+            )
         phrases = dict.fromkeys(tuple(self._target_tokenizer.encode_words(phrase)) for phrase in guide.constraints)
         return Constraints(tuple(phrases), guide.is_ordered)
 
@@ -190,20 +177,18 @@ class Translator:
         """Give the hypotheses back.
 
         Raises:
-            DataError: all that could be written was forbidden.
+            LineError: all that could be written was forbidden.
             ModelError: there is none with a finite log-probability.
         """
         is_guided = bool(piece.guide.asks_anything or piece.constraints or self._config.no_repeat_ngram)
         if is_guided and all(hypothesis.log_probability == -math.inf for hypothesis in hypotheses):
-            raise DataError(
+            raise LineError(
+                piece.line_number,
                 f"{self._place(piece.line_number)}: what is asked of its translation leaves no token to go on with; "
-                "ask for less"
+                "ask for less",
             )
-        if not hypotheses or not all(math.isfinite(hypothesis.log_probability) for hypothesis in hypotheses):
-            raise ModelError(
-                f"the model computes no probabilities (NaN) for {self._place(piece.line_number)}: "
-                "its weights are damaged or its training diverged; take another --checkpoint"
-            )
+        log_probabilities = [hypothesis.log_probability for hypothesis in hypotheses]
+        require_finite(log_probabilities or [math.nan], self._place(piece.line_number))
         return hypotheses
 
     def _distinct(self, hypotheses: list[Hypothesis]) -> list[Hypothesis]:
@@ -249,7 +234,7 @@ class Translator:
             score=self._config.score(log_probability, num_tokens),
             log_probability=log_probability,
             num_tokens=num_tokens,
-            token_ids=tuple(index for hypothesis in hypotheses for index in hypothesis.token_ids),
+            piece_ids=tuple(tuple(hypothesis.token_ids) for hypothesis in hypotheses),
             is_truncated=any(hypothesis.is_truncated for hypothesis in hypotheses),
             tokens=tuple(tokens),
             token_log_probabilities=tuple(

@@ -9,7 +9,7 @@ from typing import Self, TypeVar
 
 from transformer_core.decoding.config import LineGuide, TranslationConfig
 from transformer_core.decoding.translation import Translation
-from transformer_core.errors import DataError, ModelError, TransduceError
+from transformer_core.errors import LineError, ModelError, TransduceError
 from transformer_core.serving.protocol import (
     MAX_ANSWER_BYTES,
     MAX_REQUEST_BYTES,
@@ -131,7 +131,7 @@ class RemoteTranslator:
         if len(packed) > MAX_REQUEST_BYTES:
             middle = len(lines) // 2
             if not middle:
-                raise DataError(f"{place}: is longer than a server takes; translate it without --socket")
+                raise LineError(first, f"{place}: is longer than a server takes; translate it without --socket")
             before = self.translate(lines[:middle], first, guides[:middle])
             return before + self.translate(lines[middle:], first + middle, guides[middle:])
         answer = self._model.ask(packed, Answer)

@@ -21,7 +21,7 @@ from typing import TypeVar
 
 from transformer_core.decoding.config import LineGuide, TranslationConfig
 from transformer_core.decoding.translation import Translation
-from transformer_core.errors import ConfigError, DataError, ModelError, OutOfMemoryError, TransduceError
+from transformer_core.errors import ConfigError, DataError, LineError, ModelError, OutOfMemoryError, TransduceError
 from transformer_core.json_record import build_record
 
 __all__ = [
@@ -39,7 +39,7 @@ __all__ = [
     "pack",
 ]
 
-VERSION = 1  # of what is described above
+VERSION = 2  # of what is described above
 MAX_REQUEST_BYTES = 1 << 24  # of a line to the server; the client cuts its windows to fit
 MAX_ANSWER_BYTES = 1 << 30  # of a line to the client: its n-best lists may be long
 MAX_REASON = 300  # characters of what is wrong with a message: it may be of any length
@@ -96,15 +96,19 @@ class Fault:
 
     kind: str  # one of KINDS
     message: str
+    line_number: int | None = None  # of the line that it is about, if there is one; the next window may follow
 
     @classmethod
     def of(cls, error: TransduceError) -> "Fault":
         """Say of an exception what crosses the socket."""
         kind = next(name for name, kind in KINDS.items() if isinstance(error, kind))
-        return cls(kind=kind, message=str(error))
+        line_number = error.line_number if isinstance(error, LineError) else None
+        return cls(kind=kind, message=str(error), line_number=line_number)
 
     def to_error(self) -> TransduceError:
         """Make the exception that it was."""
+        if self.line_number is not None:
+            return LineError(self.line_number, self.message)
         return KINDS.get(self.kind, TransduceError)(self.message)
 
 

@@ -12,7 +12,7 @@ from transformer_core.decoding.config import BatchConfig, Precision, SearchConfi
 from transformer_core.decoding.linear import for_decoding
 from transformer_core.decoding.refinement import RefiningTranslator
 from transformer_core.decoding.translator import Translator
-from transformer_core.errors import ConfigError, DataError, OutOfMemoryError, TransduceError
+from transformer_core.errors import ConfigError, DataError, LineError, OutOfMemoryError, TransduceError
 from transformer_core.model_directory import LoadedModel
 from transformer_core.out_of_memory import is_out_of_memory
 from transformer_core.serving.protocol import (
@@ -163,7 +163,10 @@ class Server:
     def _answer(self, translator: RefiningTranslator, window: Window) -> bytes:
         if len(window.guides) != len(window.lines):
             raise ProtocolError("a message over the socket does not fit: there are not as many guides as lines")
-        translations = translator.translate(window.lines, window.first, window.guides)
+        try:
+            translations = translator.translate(window.lines, window.first, window.guides)
+        except LineError as error:  # the lines before it may be asked for next
+            return pack(Fault.of(error))
         packed = pack(Answer(translations=tuple(translations), num_halvings=translator.num_halvings))
         if len(packed) > MAX_ANSWER_BYTES:
             raise TooLongError("the answer is longer than a client takes; make the --buffer-size smaller")

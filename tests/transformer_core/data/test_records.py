@@ -104,8 +104,19 @@ def test_half_a_character_is_an_error_or_replaced_and_counted(tmp_path: Path) ->
     with pytest.raises(DataError, match=r"in:1: has half a character .*; mend the text or pass --errors replace"):
         texts(JSON_LINES, path)
     with RecordReader([path], JSON_LINES, errors="replace") as reader:
-        assert [record.text for record in reader] == ["a\ufffdb", "😀"]
-        assert reader.num_invalid == 1
+        assert [(record.text, record.is_mended) for record in reader] == [("a\ufffdb", True), ("😀", False)]
+
+
+@pytest.mark.parametrize("max_records", [1, 3, 100])
+def test_a_record_says_whether_bytes_were_replaced(max_records: int, tmp_path: Path) -> None:
+    first, second = tmp_path / "first", tmp_path / "second"
+    first.write_bytes("\ufeffa\n\ufffd\n".encode() + b"b\xff\r\n\xff")
+    second.write_bytes(b"\xff\nc\n")
+    with RecordReader([first, second], errors="replace") as reader:
+        found = [record for window in reader.windows(max_records) for record in window]
+    assert [record.is_mended for record in found] == [False, False, True, True, True, False]
+    with RecordReader([first, second], errors="replace") as reader:
+        assert list(reader) == found
 
 
 def test_what_is_asked_of_a_translation_is_read(tmp_path: Path) -> None:

@@ -165,7 +165,7 @@ def test_a_model_that_is_no_encoder_or_computes_nothing_is_refused() -> None:
     model = masked_model()
     with torch.no_grad():
         model.encoder.final_norm.weight.fill_(torch.nan)  # type: ignore[operator]
-    with pytest.raises(ModelError, match=r"computes no probabilities \(NaN\)"):
+    with pytest.raises(ModelError, match=r"computes no probabilities \(NaN\) for input:1: "):
         Filler(model, word_tokenizer()).fill(["ba <mask>"])
 
 

@@ -3,11 +3,12 @@ import math
 import pytest
 import torch
 
-from tests.transformer_core.decoding.random_model import random_lines, word_model, word_tokenizer
+from tests.transformer_core.decoding.random_model import random_lines, random_model, word_model, word_tokenizer
+from tokenizer import TokenizerConfig, train_tokenizer
 from transformer_core.decoding import scoring
 from transformer_core.decoding.config import BatchConfig, SearchConfig
 from transformer_core.decoding.scoring import Scorer
-from transformer_core.errors import DataError
+from transformer_core.errors import DataError, ModelError
 
 PAIRS = list(zip(random_lines(40), random_lines(40, seed=1), strict=True))
 
@@ -64,9 +65,30 @@ def test_blank_sides() -> None:
         assert pair_score.log_probability < 0
 
 
+def test_white_space_is_blank_even_where_the_tokenizer_has_tokens_for_it() -> None:
+    tokenizer = train_tokenizer(["a b  c"] * 3, TokenizerConfig(kind="char", vocabulary_size=20))
+    assert tokenizer.encode("  ")
+    scorer = Scorer(random_model(tokenizer.vocabulary_size), tokenizer, tokenizer)
+    blank, space, both = scorer.score([("a", ""), ("a", "  "), (" ", "  ")])
+    assert space.token_ids == (tokenizer.eos_id,)
+    assert space.log_probability == pytest.approx(blank.log_probability, abs=1e-5)
+    assert (both.token_ids, both.log_probability) == ((), 0.0)
+
+
 def test_pair_beyond_the_learned_positions_is_named() -> None:
-    scorer = Scorer(word_model("learned"), word_tokenizer(), word_tokenizer(), name="test.de")
+    scorer = Scorer(word_model("learned"), word_tokenizer(), word_tokenizer(), names=("test.en", "test.de"))
     longest = " ".join(["ba"] * 63)  # and the end token: 64 positions
     assert len(scorer.score([("ba", longest), (longest, "ba")])) == 2
     with pytest.raises(DataError, match=r"^test\.de:6: has 64 tokens"):
         scorer.score([("ba", "ba"), ("ba", longest + " ba")], first_line_number=5)
+    with pytest.raises(DataError, match=r"^test\.en:1: has 65 tokens"):
+        scorer.score([(longest + " ba ba", longest + " ba")])
+
+
+def test_model_that_computes_nan_is_an_error() -> None:
+    model = word_model()
+    with torch.no_grad():
+        model.target_embedding.token_embedding.weight[1] = math.nan
+    scorer = Scorer(model, word_tokenizer(), word_tokenizer(), names=("test.en", "test.de"))
+    with pytest.raises(ModelError, match=r"computes no probabilities \(NaN\) for test\.de:6: "):
+        scorer.score([("", ""), ("ba", "be"), ("bi", "bo")], first_line_number=5)

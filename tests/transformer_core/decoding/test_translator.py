@@ -10,13 +10,13 @@ from torch import Tensor
 from tests.transformer_core.decoding.random_model import random_lines, random_model, word_model, word_tokenizer
 from tokenizer import TokenizerConfig, train_tokenizer
 from transformer_core.config import Positions
-from transformer_core.decoding.config import BatchConfig, LineGuide, SearchConfig
+from transformer_core.decoding.config import NOTHING_ASKED, BatchConfig, LineGuide, SearchConfig
 from transformer_core.decoding.piece_search import Piece, PieceSearch
 from transformer_core.decoding.scoring import Scorer
 from transformer_core.decoding.step import StepState
 from transformer_core.decoding.translation import Translation
 from transformer_core.decoding.translator import Translator
-from transformer_core.errors import ConfigError, DataError, ModelError, OutOfMemoryError
+from transformer_core.errors import DataError, LineError, ModelError, OutOfMemoryError
 from transformer_core.model import Transformer
 
 LINES = ["", *random_lines(40), "   ", *random_lines(60, seed=1), "ba", "qqq ba unknown", ""]
@@ -151,6 +151,13 @@ class TestLongInput:
             for first, second in zip(alone[0].hypotheses, alone[1].hypotheses, strict=True)
         ]
         assert translation.log_probability == pytest.approx(sum(t.log_probability for t in alone), abs=1e-4)
+
+    def test_white_space_before_a_long_line_changes_nothing(self) -> None:
+        line = "ba be bi bo bu da de di"
+        guides = [LineGuide(prefix="ki lo")] * 2
+        found, expected = make(BEAM, max_source_length=4).translate([" " * 90 + line, line], 1, guides)
+        assert found.text.startswith("ki lo")
+        assert_same([found], [expected])
 
     def test_truncated(self) -> None:
         (translation,) = make(GREEDY, max_source_length=4, long_input="truncate").translate(["ba be bi bo bu da de du"])
@@ -317,8 +324,9 @@ def test_what_cannot_be_met_is_said() -> None:
 
 def test_constraints_need_a_beam() -> None:
     for config in (GREEDY, SAMPLE, SearchConfig(beam_size=4, beam_groups=2)):
-        with pytest.raises(ConfigError, match="constraints are met by beam search"):
-            make(config).translate(["ba"], 1, [LineGuide(constraints=("ki",))])
+        with pytest.raises(LineError, match=r"^input:8: asks for constraints, which are met by beam search") as caught:
+            make(config).translate(["be", "ba"], 7, [NOTHING_ASKED, LineGuide(constraints=("ki",))])
+        assert caught.value.line_number == 8
 
 
 def test_rules_that_leave_nothing_are_named() -> None:

@@ -99,7 +99,7 @@ def test_with_references_the_nearest_are_learned(folder: Path, n_best: int) -> N
 def test_what_did_not_come_to_its_end_is_not_learned(folder: Path) -> None:
     def hypothesis(text: str, *, is_truncated: bool = False) -> TargetText:
         return TargetText(
-            text=text, score=0.0, log_probability=0.0, num_tokens=1, token_ids=(9,), is_truncated=is_truncated
+            text=text, score=0.0, log_probability=0.0, num_tokens=1, piece_ids=((9,),), is_truncated=is_truncated
         )
 
     choose = teacher(folder, n_best=3)._choose

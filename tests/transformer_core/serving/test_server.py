@@ -120,6 +120,7 @@ def test_faults_come_back_as_they_were(served: Served) -> None:
         translator = RemoteTranslator(there, strict, lambda number: f"a:b.txt:{number - 90}")
         with pytest.raises(DataError, match=r"^a:b.txt:12: has 30 tokens"):
             translator.translate(["ba", *long_line], 101, [NOTHING_ASKED] * 2)
+        assert len(translator.translate(["ba"], 101, [NOTHING_ASKED])) == 1  # the connection stands
     with pytest.raises(DataError, match="half of a surrogate pair"):
         remote(served.path, lines=["half a character: \ud800"])
     with pytest.raises(ConfigError, match="tag"):
