@@ -99,7 +99,9 @@ def open_job_output(output: Path, job: Mapping[str, object] | None) -> AbstractC
     """
     if job is None:
         return open_output(output)
-    if str(output) == STANDARD_STREAM or (output.exists() and not output.is_file()):
+    from tokenizer.atomic_file import is_replaceable
+
+    if str(output) == STANDARD_STREAM or not is_replaceable(output):
         raise ConfigError("--resume needs an ordinary file to write to: -o FILE")
     if output.suffix in (".gz", ".xz", ".zst"):
         raise ConfigError(

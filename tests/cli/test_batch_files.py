@@ -102,6 +102,7 @@ def test_a_killed_program_loses_and_doubles_nothing(model: Path, source: Path, t
     ("flags", "message"),
     [
         (["-o", "out"], "--resume needs files (-i)"),
+        (["-i", "source", "-o", "/dev/stdout"], "--resume needs an ordinary file to write to: -o FILE"),
         (["-i", "source"], "--resume needs an ordinary file to write to: -o FILE"),
         (["-i", "source", "-o", "out.gz"], "--resume cannot go on with a packed file: give -o out"),
     ],

@@ -6,14 +6,12 @@ so is a byte order mark at the start of a file. The last line of a file may lack
 .zst are compressed.
 """
 
-import errno
 import io
-import os
 import select
 import sys
 from collections import deque
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import BinaryIO, Literal, Self
@@ -269,7 +267,7 @@ def open_output(path: str | Path) -> Iterator[LineWriter]:
     """Open a file, or standard output for "-", to write lines to.
 
     A file appears under its name when the block ends without an error, whole or not at all. What is no ordinary file
-    (a named pipe, /dev/null) is written to directly.
+    (a named pipe, /dev/null), or has been opened by our caller (/dev/stdout), is written to directly.
 
     Raises:
         OSError: it cannot be written to; `filename` says which. BrokenPipeError: nobody reads the pipe any more.
@@ -279,9 +277,11 @@ def open_output(path: str | Path) -> Iterator[LineWriter]:
         yield writer
         writer.flush()
         return
+    from tokenizer.atomic_file import open_atomic  # with it the tokenizers are loaded, which a filter may not need
+
     with ExitStack() as stack:
         with blaming(str(path)):
-            file = stack.enter_context(_open_to_write(Path(path)))
+            file = stack.enter_context(open_atomic(path))
             packed = stack.enter_context(open_compressor(file, path))
         try:
             yield LineWriter(packed, str(path))
@@ -307,17 +307,6 @@ def read_lines(paths: Sequence[str | Path], errors: Errors = "strict") -> Iterat
     for path in paths:
         with LineReader(path, errors=errors) as reader:
             yield from reader
-
-
-def _open_to_write(path: Path) -> AbstractContextManager[BinaryIO]:
-    """Open an ordinary file to be renamed into its place, anything else as it is."""
-    if path.is_dir():
-        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
-    if path.exists() and not path.is_file():
-        return path.open("wb")
-    from tokenizer.atomic_file import open_atomic  # with it the tokenizers are loaded, which a filter may not need
-
-    return open_atomic(os.path.realpath(path))  # the file that a link points to is replaced, not the link
 
 
 def _buffered(stream: BinaryIO) -> BinaryIO:
