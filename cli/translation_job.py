@@ -77,7 +77,7 @@ def numbered_windows(reader: RecordReader, buffer_size: int, begin: int, end: in
 
 
 def describe_job(params: Mapping[str, Any], inputs: Sequence[Path]) -> dict[str, object]:
-    """Name all that decides about the output: options, the weights of the models, the size of the input.
+    """Name all that decides about the output: options, weights, and what the files of the models and the input hold.
 
     Raises:
         ConfigError: the input is no file.
@@ -85,8 +85,13 @@ def describe_job(params: Mapping[str, Any], inputs: Sequence[Path]) -> dict[str,
     """
     if any(not path.is_file() for path in inputs):
         raise ConfigError("--resume needs files (-i): what was piped once cannot be read again")
+    from transformer_core.model_files import SHORTLIST_FILE, TOKENIZER_FILES, hash_file
+
+    names = ("config.json", "generation.json", SHORTLIST_FILE, *TOKENIZER_FILES)
+    paths = [*inputs, *(path for folder in params["model"] for name in names if (path := folder / name).is_file())]
     values = {name.replace("_", "-"): value for name, value in params.items() if name not in FREE_OPTIONS}
-    described = {**values, "weights": weights_of(params), "input size": [path.stat().st_size for path in inputs]}
+    contents = {f"content of {path}": hash_file(path) for path in paths}
+    described = {**values, "weights": weights_of(params), **contents}
     return dict(json.loads(json.dumps(described, default=str)))
 
 
