@@ -8,8 +8,9 @@ from typing import Any
 
 from cli.line_translator import weights_of
 from cli.translation_work import Window
+from transformer_core.data.compression import is_compressed
 from transformer_core.data.line_count import count_lines
-from transformer_core.data.lines import STANDARD_STREAM, LineWriter, open_output
+from transformer_core.data.lines import STANDARD_STREAM, LineWriter, open_output, require_place
 from transformer_core.data.records import RecordReader
 from transformer_core.errors import ConfigError
 
@@ -99,7 +100,7 @@ def open_job_output(output: Path, job: Mapping[str, object] | None) -> AbstractC
     """Open the output; with a job, go on where an earlier run of it stopped (None: it is complete).
 
     Raises:
-        ConfigError: the output cannot be gone on with.
+        ConfigError: the output has no place, or cannot be gone on with.
         OSError: it cannot be written.
     """
     if job is None:
@@ -108,10 +109,11 @@ def open_job_output(output: Path, job: Mapping[str, object] | None) -> AbstractC
 
     if str(output) == STANDARD_STREAM or not is_replaceable(output):
         raise ConfigError("--resume needs an ordinary file to write to: -o FILE")
-    if output.suffix in (".gz", ".xz", ".zst"):
+    if is_compressed(output):
         raise ConfigError(
             f"--resume cannot go on with a packed file: give -o {output.with_suffix('')} and pack it later"
         )
+    require_place(output)
     from transformer_core.data.resumable_output import open_resumable
 
     return open_resumable(output, job)

@@ -252,7 +252,7 @@ def test_what_is_no_text_can_be_replaced_and_is_counted(tmp_path: Path) -> None:
     assert (outcome.code, outcome.stdout) == (0, b"100.0\n")
     assert outcome.stderr == f"transduce: warning: {latin}: {said}\n"
     pairs.write_text('{"translation": "a\\ud800", "reference": "a\ufffd"}\n')
-    json_lines = ["evaluate", pairs, "-i", pairs, "--input-format", "jsonl", "-m", "exact", "-b"]
+    json_lines: list[str | Path] = ["evaluate", pairs, "-i", pairs, "--input-format", "jsonl", "-m", "exact", "-b"]
     outcome = run_program(*json_lines, "--errors", "replace")
     assert (outcome.code, outcome.stdout) == (0, b"100.0\n")
     assert outcome.stderr == f"transduce: warning: {pairs}: {said}\n"

@@ -7,6 +7,7 @@ so is a byte order mark at the start of a file. The last line of a file may lack
 """
 
 import io
+import os
 import select
 import sys
 from collections import deque
@@ -18,7 +19,7 @@ from typing import BinaryIO, Literal, Self
 
 from transformer_core.data.byte_input import STANDARD_STREAM, ByteInput, ByteSource
 from transformer_core.data.compression import open_compressor
-from transformer_core.errors import DataError
+from transformer_core.errors import ConfigError, DataError
 
 __all__ = [
     "REPLACEMENT",
@@ -30,6 +31,7 @@ __all__ = [
     "is_blank",
     "open_output",
     "read_lines",
+    "require_place",
 ]
 
 Errors = Literal["strict", "replace"]
@@ -270,6 +272,7 @@ def open_output(path: str | Path) -> Iterator[LineWriter]:
     (a named pipe, /dev/null), or has been opened by our caller (/dev/stdout), is written to directly.
 
     Raises:
+        ConfigError: as `require_place`.
         OSError: it cannot be written to; `filename` says which. BrokenPipeError: nobody reads the pipe any more.
     """
     if str(path) == STANDARD_STREAM:
@@ -279,6 +282,7 @@ def open_output(path: str | Path) -> Iterator[LineWriter]:
         return
     from tokenizer.atomic_file import open_atomic  # with it the tokenizers are loaded, which a filter may not need
 
+    require_place(path)
     with ExitStack() as stack:
         with blaming(str(path)):
             file = stack.enter_context(open_atomic(path))
@@ -291,6 +295,26 @@ def open_output(path: str | Path) -> Iterator[LineWriter]:
             raise
         with blaming(str(path)):
             stack.close()
+
+
+def require_place(path: str | Path) -> None:
+    """See that an output has a place to go; good to know before the work.
+
+    Raises:
+        ConfigError: its folder is missing or cannot be written to, or it is a folder itself.
+    """
+    from tokenizer.atomic_file import is_replaceable
+
+    path = Path(path)
+    folder = (Path(os.path.realpath(path)) if path.is_symlink() else path).parent
+    if path.is_dir():
+        raise ConfigError(f"{path}: is a folder; name the file to write")
+    if str(path) == STANDARD_STREAM or not is_replaceable(path):
+        return
+    if not folder.is_dir():
+        raise ConfigError(f"{folder}: no such folder; make it first, or write elsewhere with -o")
+    if not os.access(folder, os.W_OK):
+        raise ConfigError(f"{folder}: cannot be written to; write elsewhere with -o")
 
 
 def is_blank(line: str) -> bool:
