@@ -133,7 +133,8 @@ def encode(
 
     transduce tokenizer encode -t joint.json < test.en
 
-    Tokens stand with spaces between them; inside a token "▁" is a space, and "\▁" a "▁" of the text.
+    Tokens stand with spaces between them; inside a token "▁" is a space, and "\▁" a "▁" of the text. Those of byte-bpe
+    are bytes, each as GPT-2 writes it: "Ġ" is a space, and "Ã©" an "é".
     """
     loaded = Tokenizer.load(tokenizer)
     _hint_at_terminal(input)

@@ -177,6 +177,14 @@ def test_tokens_are_shown_with_spaces_between(bpe: Path) -> None:
     assert run.stdout.decode() == "▁A ▁man , ▁a ▁ ▁man\n\n"
 
 
+def test_tokens_of_bytes_are_shown_as_gpt_2_writes_them(tmp_path: Path) -> None:
+    trained("byte-bpe").save(tmp_path / "bytes.json")
+    shown = run_program("tokenizer", "encode", "-t", tmp_path / "bytes.json", stdin="▁ x é\n".encode()).stdout
+    assert shown.decode().replace(" ", "") == "ĠâĸģĠxĠÃ©\n"
+    back = run_program("tokenizer", "decode", "-t", tmp_path / "bytes.json", stdin=shown)
+    assert back.stdout.decode() == "▁ x é\n"
+
+
 def test_files_in_and_out(bpe: Path, text: Path, tmp_path: Path) -> None:
     ids, back = tmp_path / "text.ids.gz", tmp_path / "back.txt"
     assert run_program("tokenizer", "encode", "-t", bpe, "-i", text, "-o", ids, "--ids").code == 0
