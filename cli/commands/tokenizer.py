@@ -1,5 +1,6 @@
 """`transduce tokenizer`: learn a vocabulary, use it by itself, and look at what it does to a text."""
 
+import re
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -215,6 +216,8 @@ def _parse_row(tokenizer: Tokenizer, line: str, where: str, *, is_numbers: bool)
     try:
         if not is_numbers:
             return tokenizer.token_ids(items)
+        if not all(re.fullmatch("-?[0-9]+", item) for item in items):  # int() reads "1_0" and "٣" as well
+            raise ValueError
         row = [int(item) for item in items]
         tokenizer.tokens(row)  # raises for a number that is no id
         return row
