@@ -8,8 +8,9 @@ from typing import Any
 
 from cli.line_translator import weights_of
 from cli.translation_work import Window
+from transformer_core.data.compression import is_compressed
 from transformer_core.data.line_count import count_lines
-from transformer_core.data.lines import STANDARD_STREAM, LineWriter, open_output
+from transformer_core.data.lines import STANDARD_STREAM, LineWriter, open_output, require_place
 from transformer_core.data.records import RecordReader
 from transformer_core.errors import ConfigError
 
@@ -77,7 +78,7 @@ def numbered_windows(reader: RecordReader, buffer_size: int, begin: int, end: in
 
 
 def describe_job(params: Mapping[str, Any], inputs: Sequence[Path]) -> dict[str, object]:
-    """Name all that decides about the output: options, the weights of the models, the size of the input.
+    """Name all that decides about the output: options, weights, and what the files of the models and the input hold.
 
     Raises:
         ConfigError: the input is no file.
@@ -85,8 +86,13 @@ def describe_job(params: Mapping[str, Any], inputs: Sequence[Path]) -> dict[str,
     """
     if any(not path.is_file() for path in inputs):
         raise ConfigError("--resume needs files (-i): what was piped once cannot be read again")
+    from transformer_core.model_files import SHORTLIST_FILE, TOKENIZER_FILES, hash_file
+
+    names = ("config.json", "generation.json", SHORTLIST_FILE, *TOKENIZER_FILES)
+    paths = [*inputs, *(path for folder in params["model"] for name in names if (path := folder / name).is_file())]
     values = {name.replace("_", "-"): value for name, value in params.items() if name not in FREE_OPTIONS}
-    described = {**values, "weights": weights_of(params), "input size": [path.stat().st_size for path in inputs]}
+    contents = {f"content of {path}": hash_file(path) for path in paths}
+    described = {**values, "weights": weights_of(params), **contents}
     return dict(json.loads(json.dumps(described, default=str)))
 
 
@@ -94,17 +100,20 @@ def open_job_output(output: Path, job: Mapping[str, object] | None) -> AbstractC
     """Open the output; with a job, go on where an earlier run of it stopped (None: it is complete).
 
     Raises:
-        ConfigError: the output cannot be gone on with.
+        ConfigError: the output has no place, or cannot be gone on with.
         OSError: it cannot be written.
     """
     if job is None:
         return open_output(output)
-    if str(output) == STANDARD_STREAM or (output.exists() and not output.is_file()):
+    from tokenizer.atomic_file import is_replaceable
+
+    if str(output) == STANDARD_STREAM or not is_replaceable(output):
         raise ConfigError("--resume needs an ordinary file to write to: -o FILE")
-    if output.suffix in (".gz", ".xz", ".zst"):
+    if is_compressed(output):
         raise ConfigError(
             f"--resume cannot go on with a packed file: give -o {output.with_suffix('')} and pack it later"
         )
+    require_place(output)
     from transformer_core.data.resumable_output import open_resumable
 
     return open_resumable(output, job)

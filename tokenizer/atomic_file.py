@@ -12,8 +12,17 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
-__all__ = ["new_folder", "open_atomic", "remove_temporary_files", "sync_directory", "write_bytes", "write_text"]
+__all__ = [
+    "is_replaceable",
+    "new_folder",
+    "open_atomic",
+    "remove_temporary_files",
+    "sync_directory",
+    "write_bytes",
+    "write_text",
+]
 
+_DESCRIPTOR = re.compile(r"/(?:dev|proc/self)/fd/([0-9]{1,9})")
 _TEMPORARY_NAME = re.compile(r"\..+\.[a-z0-9_]{8}\.tmp")  # as `tempfile` makes them
 
 
@@ -21,10 +30,17 @@ _TEMPORARY_NAME = re.compile(r"\..+\.[a-z0-9_]{8}\.tmp")  # as `tempfile` makes 
 def open_atomic(path: str | Path) -> Iterator[BinaryIO]:
     """Open a temporary file beside `path`; rename it to `path` when the block ends without an error.
 
+    Where `path` is a link, its target is replaced. What cannot be replaced is written to as it is.
+
     Raises:
         OSError: the folder is missing or read-only, the disk is full; nothing is left behind.
     """
-    path = Path(path)
+    if not is_replaceable(path):
+        descriptor = _descriptor_of(path)
+        with open(path if descriptor is None else descriptor, "wb", closefd=descriptor is None) as file:
+            yield file
+        return
+    path = Path(os.path.realpath(path))
     # mkstemp makes the file readable by its owner alone; the rights of an ordinary new file are put back below.
     descriptor, temporary_name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
     temporary_path = Path(temporary_name)
@@ -40,6 +56,11 @@ def open_atomic(path: str | Path) -> Iterator[BinaryIO]:
             temporary_path.unlink()
         raise
     sync_directory(path.parent)
+
+
+def is_replaceable(path: str | Path) -> bool:
+    """Tell whether a new file may take the place of `path`: not of a pipe, a device, or what is open as a stream."""
+    return (os.path.isfile(path) or not os.path.exists(path)) and _descriptor_of(path) is None
 
 
 @contextmanager
@@ -100,6 +121,19 @@ def remove_temporary_files(folder: str | Path) -> None:
         for path in Path(folder).iterdir():
             if _TEMPORARY_NAME.fullmatch(path.name):
                 path.unlink()
+
+
+def _descriptor_of(path: str | Path) -> int | None:
+    """Give the open descriptor that `path` is another name of, as /dev/stdout is; None of everything else.
+
+    What is behind it may be an ordinary file, to which somebody else has written and will write.
+    """
+    with suppress(OSError, ValueError):  # it is not there, or a descriptor is closed
+        status = os.stat(path)
+        if match := _DESCRIPTOR.fullmatch(os.path.abspath(path)):
+            return int(match[1])
+        return next((number for number in (1, 2) if os.path.samestat(status, os.fstat(number))), None)
+    return None
 
 
 def _rights_of(path: Path) -> int:

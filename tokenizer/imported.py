@@ -14,6 +14,7 @@ and not every piece has an entry. The file is JSON like ours, but none of the li
 
 import base64
 import json
+import re
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
@@ -179,6 +180,8 @@ def _vocabulary_of(document: dict[str, Any]) -> ImportedVocabulary:
     names = vocabulary.names
     if not isinstance(names, dict) or not all(isinstance(name, str) for name in names.values()):
         raise ValueError("its names are no table")
+    if re.search("[\ud800-\udfff]", "".join([*pieces, *names, *names.values()])):
+        raise ValueError("a piece or a name holds half a character (such as \\ud800)")
     if not isinstance(vocabulary.cutter, dict):
         raise ValueError("how it cuts text is not known")
     return vocabulary

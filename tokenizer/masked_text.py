@@ -48,7 +48,7 @@ def encode_masked_line(tokenizer: Tokenizer, line: str) -> MaskedLine:
     for place, part in enumerate(parts):
         is_last = place == len(parts) - 1
         text = part if is_last or tokenizer.config.kind == "char" else part.removesuffix(" ")
-        token_ids += tokenizer.encode_rest(text) if place else tokenizer.encode(text)
+        token_ids += tokenizer.encode_rest(text) if place else tokenizer.encode_words(text)
         if is_last:
             break
         token_ids.append(tokenizer.mask_id)
@@ -59,6 +59,8 @@ def encode_masked_line(tokenizer: Tokenizer, line: str) -> MaskedLine:
                 begins_word.append(True)
             case _:
                 begins_word.append(part.endswith(" ") or (place == 0 and not part))
+    if token_ids:
+        token_ids = [*tokenizer.first_ids, *token_ids]
     return MaskedLine(parts=tuple(parts), token_ids=token_ids, begins_word=tuple(begins_word))
 
 

@@ -235,7 +235,7 @@ class Tokenizer:
         return self._library.decode_batch([self._valid(ids) for ids in batch], skip_special_tokens=False)
 
     def tokens(self, ids: Sequence[int]) -> list[str]:
-        r"""The tokens with these ids, as they are shown: "▁" for a space, "\▁" for a "▁".
+        r"""The tokens with these ids, as they are shown: "▁" for a space, "\▁" for a "▁"; bytes as GPT-2 writes them.
 
         No token holds a space, and no two look the same, so that a line of tokens can be read again.
 

@@ -55,6 +55,8 @@ def average(
 
     sources = find_weights(models, last, checkpoint or ())
     average_models(sources, output, console.command_line())
+    if last is not None and len(sources) < last:
+        console.warn(f"{models[0]} has {len(sources)} saved weights, not {last}: the mean is of all that there are")
     for source in sources:
         console.detail(f"averaged {source.path}")
     command = "fill" if read_config(output).is_encoder_only else "translate"

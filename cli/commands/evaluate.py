@@ -9,7 +9,8 @@ import typer
 
 from cli import console, format_options, options
 from cli.evaluation_report import EvaluationReport
-from transformer_core.data.lines import STANDARD_STREAM
+from cli.translation_output import warn_of_input
+from transformer_core.data.lines import STANDARD_STREAM, Errors
 from transformer_core.data.records import InputFormat, RecordForm, RecordReader
 from transformer_core.errors import ConfigError, DataError
 from transformer_core.evaluation.metrics import (
@@ -56,6 +57,7 @@ def evaluate(
             rich_help_panel=options.INPUT_OUTPUT,
         ),
     ] = None,
+    errors: options.Errors = "strict",
     metrics: Annotated[
         list[options.MetricChoice],
         typer.Option("--metrics", "-m", "--metric", help="What to compute; repeat it.", rich_help_panel=METRIC),
@@ -161,7 +163,7 @@ def evaluate(
         raise ConfigError(f"--paired-{how.paired_test} compares whole files of several systems: -i BASELINE -i OTHER")
     form = _input_form(input_format, columns or [], num_files=len(reference))
     _check_arguments(reference, input, form, has_several_parts=sentence_level and (ci or len(input) > 1))
-    texts = _read(reference, input, form)
+    texts = _read(reference, input, form, errors)
     references = [lines for path in reference for lines in texts[path][1:]]
     systems = [(path, texts[path][0]) for path in input]
     for path, hypotheses in systems:
@@ -213,7 +215,9 @@ def _check_arguments(
         raise ConfigError("there are no hypotheses: name a file with -i FILE, or pipe them in")
 
 
-def _read(references: Sequence[Path], inputs: Sequence[Path], form: RecordForm) -> dict[Path, list[list[str]]]:
+def _read(
+    references: Sequence[Path], inputs: Sequence[Path], form: RecordForm, errors: Errors
+) -> dict[Path, list[list[str]]]:
     """Read every file once: its hypotheses, if it has any, and then its references.
 
     Raises:
@@ -223,10 +227,11 @@ def _read(references: Sequence[Path], inputs: Sequence[Path], form: RecordForm) 
     for path in dict.fromkeys([*references, *inputs]):
         places = [*([0] if path in inputs else []), *(range(1, len(form.columns)) if path in references else [])]
         columns: list[list[str]] = [[] for _ in places or [0]]
-        with RecordReader([path], form.only(*places)) as reader:
+        with RecordReader([path], form.only(*places), errors=errors) as reader:
             for record in reader:
                 for column, text in zip(columns, record.texts, strict=True):
                     column.append(text)
+        warn_of_input(reader.num_invalid, _name(path))
         if not columns[0]:
             raise DataError(f"{_name(path)}: is empty; there is nothing to score")
         if form.format == "text":  # one column, whatever the file is named for

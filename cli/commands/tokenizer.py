@@ -1,6 +1,6 @@
 """`transduce tokenizer`: learn a vocabulary, use it by itself, and look at what it does to a text."""
 
-import os
+import re
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -22,7 +22,8 @@ from tokenizer import (
     train_tokenizer,
 )
 from tokenizer.config import DEFAULT_KIND
-from transformer_core.data.lines import Errors, LineReader, open_output
+from transformer_core.data.compression import is_compressed
+from transformer_core.data.lines import Errors, LineReader, open_output, require_place
 
 __all__ = ["app"]
 
@@ -103,10 +104,15 @@ def train(
     of what they cannot spell; `transduce tokenizer info FILE --check TEXT` counts it.
     """
     config = TokenizerConfig(kind=kind, vocabulary_size=vocab_size, normalization=normalization, lowercase=lowercase)
-    _require_place(output)
+    if is_compressed(output):
+        raise TokenizerConfigError(f"{output}: no tokenizer is read packed; give -o {output.with_suffix('')}")
+    require_place(output)
     with console.progress("learning the vocabulary", unit="lines") as advance:
         tokenizer = train_tokenizer(_read(input, errors), config, advance)
-    _write(tokenizer, output)
+    if output == options.STANDARD_STREAM:
+        console.write(tokenizer.to_json())
+    else:
+        tokenizer.save(output)
     found = f"{output}: {kind}, {tokenizer.vocabulary_size} entries"
     if tokenizer.vocabulary_size == vocab_size:
         console.info(found)
@@ -128,7 +134,8 @@ def encode(
 
     transduce tokenizer encode -t joint.json < test.en
 
-    Tokens stand with spaces between them; inside a token "▁" is a space, and "\▁" a "▁" of the text.
+    Tokens stand with spaces between them; inside a token "▁" is a space, and "\▁" a "▁" of the text. Those of byte-bpe
+    are bytes, each as GPT-2 writes it: "Ġ" is a space, and "Ã©" an "é".
     """
     loaded = Tokenizer.load(tokenizer)
     _hint_at_terminal(input)
@@ -209,6 +216,8 @@ def _parse_row(tokenizer: Tokenizer, line: str, where: str, *, is_numbers: bool)
     try:
         if not is_numbers:
             return tokenizer.token_ids(items)
+        if not all(re.fullmatch("-?[0-9]+", item) for item in items):  # int() reads "1_0" and "٣" as well
+            raise ValueError
         row = [int(item) for item in items]
         tokenizer.tokens(row)  # raises for a number that is no id
         return row
@@ -239,29 +248,3 @@ def _counted(reader: LineReader, advance: Callable[[int], None]) -> Iterator[str
 def _hint_at_terminal(path: Path) -> None:
     if path == options.STANDARD_STREAM and sys.stdin.isatty():
         console.info("reading from the terminal, one item per line; Ctrl-D ends, -i FILE reads a file")
-
-
-def _require_place(output: Path) -> None:
-    """Make sure before the work that its result has a place to go.
-
-    Raises:
-        TokenizerConfigError: the folder is missing, or the name is that of a folder.
-    """
-    if output == options.STANDARD_STREAM:
-        return
-    if output.is_dir():
-        raise TokenizerConfigError(f"{output}: is a folder; name the file to write, such as {output / 'joint.json'}")
-    if not output.parent.is_dir():
-        raise TokenizerConfigError(f"{output.parent}: no such folder; make it first, or write elsewhere with -o")
-    if not os.access(output.parent, os.W_OK):
-        raise TokenizerConfigError(f"{output.parent}: cannot be written to; write elsewhere with -o")
-
-
-def _write(tokenizer: Tokenizer, output: Path) -> None:
-    """Write the file; what is no ordinary one (standard output, a named pipe, /dev/null) cannot be replaced."""
-    if output == options.STANDARD_STREAM:
-        console.write(tokenizer.to_json())
-    elif output.exists() and not output.is_file():
-        output.write_text(tokenizer.to_json(), encoding="utf-8", newline="\n")
-    else:
-        tokenizer.save(output)

@@ -38,3 +38,29 @@ def test_the_mean_of_chosen_weights_and_of_models(tmp_path: Path) -> None:
     require_mean(tmp_path / "b", 3)  # both have the weights of seed 3
     result = CliRunner().invoke(app, ["translate", "-m", str(tmp_path / "b"), "--max-length", "4"], input="ba be\n")
     assert (result.exit_code, result.stdout.count("\n")) == (0, 1)
+
+
+def test_fewer_weights_than_asked_for_are_told(tmp_path: Path) -> None:
+    model = save_word_model(tmp_path / "model")
+    for step in (10, 20):
+        add_snapshot(model, step)
+    code, _, stderr = invoke(model, "-n", "50", "-o", tmp_path / "mean")
+    assert code == 0
+    assert f"warning: {model} has 2 saved weights, not 50: the mean is of all that there are\n" in stderr
+    assert "warning" not in invoke(model, "-o", tmp_path / "other")[2]
+
+
+def test_nothing_counts_twice(tmp_path: Path) -> None:
+    model = save_word_model(tmp_path / "model")
+    add_snapshot(model, 10)
+    snapshot = f"{model}/checkpoints/snapshots/step-00000010.safetensors"
+    (tmp_path / "link").symlink_to(model)
+    for arguments, path in (
+        ([model, "--checkpoint", "10", "--checkpoint", "10"], snapshot),
+        ([model, "--checkpoint", "10", "--checkpoint", "010"], snapshot),
+        ([model, model], model / "model.safetensors"),
+        ([model, tmp_path / "link"], tmp_path / "link" / "model.safetensors"),
+    ):
+        code, _, stderr = invoke(*arguments, "-o", tmp_path / "mean")
+        assert code == 2
+        assert f"error: {path}: is named 2 times; name every set of weights once\n" in stderr

@@ -1,4 +1,6 @@
+import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -9,7 +11,7 @@ import pytest
 
 from tests.cli.test_translate import MAX_LENGTH, invoke, model, texts
 from tests.program import program_environment
-from tests.transformer_core.decoding.random_model import random_lines
+from tests.transformer_core.decoding.random_model import random_lines, word_tokenizer
 from transformer_core.data.resumable_output import ResumableWriter
 from transformer_core.decoding.config import SearchConfig
 
@@ -74,10 +76,49 @@ def test_it_says_on_which_options_an_output_depends(
     code, _, stderr = invoke(*arguments, "--min-length", "3")
     assert code == 2
     assert "was begun with another min-length; give the same to go on, or remove out.part" in stderr
-    source.write_text(source.read_text(encoding="utf-8") + "ba\n", encoding="utf-8")
-    code, _, stderr = invoke(*arguments, "-qq")
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("source", b"be\nba\n"),  # as long as it was
+        ("model/tokenizer.json", word_tokenizer().to_json().encode() + b"\n"),
+        ("model/generation.json", b'{"beam_size": 5}'),
+        ("model/shortlist.safetensors", b""),
+    ],
+)
+def test_nothing_goes_on_from_other_files(
+    model: Path, source: Path, tmp_path: Path, name: str, content: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(model, tmp_path / "model")
+    source.write_text("ba\nbe\n", encoding="utf-8")
+    arguments: list[str | Path] = ["-m", "model", "-i", "source", "-o", "out", "--resume", *FLAGS]
+    monkeypatch.chdir(tmp_path)
+    with monkeypatch.context() as patch:
+        interrupted_after(0, patch)
+        invoke(*arguments)
+    (tmp_path / name).write_bytes(content)
+    code, _, stderr = invoke(*arguments)
     assert code == 2
-    assert "was begun with another input size" in stderr
+    assert f"out: was begun with another content of {name}; give the same to go on, or remove out.part and" in stderr
+
+
+def test_what_an_older_version_began_is_refused_in_one_line(
+    model: Path, source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    arguments: list[str | Path] = ["-m", model, "-i", source, "-o", tmp_path / "out", "--resume", *FLAGS]
+    with monkeypatch.context() as patch:
+        interrupted_after(2, patch)
+        invoke(*arguments)
+    journal = tmp_path / "out.part.journal"
+    head, rest = journal.read_text().split("\n", 1)
+    job = {name: value for name, value in json.loads(head).items() if not name.startswith("content of")}
+    journal.write_text(json.dumps({**job, "input size": [source.stat().st_size]}, sort_keys=True) + f"\n{rest}")
+    code, _, stderr = invoke(*arguments)
+    assert code == 2
+    assert f"was begun with another content of {source} and " in stderr
+    assert " and input size; give the same to go on, or remove out.part and " in stderr
+    assert stderr.count("\n") == 1
 
 
 def test_a_killed_program_loses_and_doubles_nothing(model: Path, source: Path, tmp_path: Path) -> None:
@@ -102,6 +143,7 @@ def test_a_killed_program_loses_and_doubles_nothing(model: Path, source: Path, t
     ("flags", "message"),
     [
         (["-o", "out"], "--resume needs files (-i)"),
+        (["-i", "source", "-o", "/dev/stdout"], "--resume needs an ordinary file to write to: -o FILE"),
         (["-i", "source"], "--resume needs an ordinary file to write to: -o FILE"),
         (["-i", "source", "-o", "out.gz"], "--resume cannot go on with a packed file: give -o out"),
     ],

@@ -244,6 +244,23 @@ def test_bad_inputs_end_in_one_line_and_their_exit_code(tmp_path: Path) -> None:
         assert len(outcome.stderr.splitlines()) == 1
 
 
+def test_what_is_no_text_can_be_replaced_and_is_counted(tmp_path: Path) -> None:
+    reference, latin, pairs = write(tmp_path / "ref", ["b\ufffdr", "c"]), tmp_path / "latin", tmp_path / "pairs"
+    latin.write_bytes(b"b\xe4r\nc\n")
+    said = "1 line with bytes that are not UTF-8: U+FFFD stands in their place"
+    outcome = run_program("evaluate", reference, "-i", latin, "-m", "exact", "-b", "--errors", "replace")
+    assert (outcome.code, outcome.stdout) == (0, b"100.0\n")
+    assert outcome.stderr == f"transduce: warning: {latin}: {said}\n"
+    pairs.write_text('{"translation": "a\\ud800", "reference": "a\ufffd"}\n')
+    json_lines: list[str | Path] = ["evaluate", pairs, "-i", pairs, "--input-format", "jsonl", "-m", "exact", "-b"]
+    outcome = run_program(*json_lines, "--errors", "replace")
+    assert (outcome.code, outcome.stdout) == (0, b"100.0\n")
+    assert outcome.stderr == f"transduce: warning: {pairs}: {said}\n"
+    outcome = run_program(*json_lines)
+    assert outcome.code == 3
+    assert f"{pairs}:1: has half a character" in outcome.stderr
+
+
 def test_a_terminal_with_nothing_piped_in_is_not_waited_for(tmp_path: Path) -> None:
     controller, terminal = pty.openpty()
     result = subprocess.run(

@@ -80,6 +80,14 @@ def test_a_text_that_cannot_fill_the_vocabulary_warns_only_if_the_size_was_asked
     assert Tokenizer.load(output).vocabulary_size == 9
 
 
+def test_a_link_stays_a_link(text: Path, tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to("file")
+    run = run_program("tokenizer", "train", "-i", text, "-o", tmp_path / "link", "--vocab-size", "900")
+    assert run.code == 0
+    assert (tmp_path / "link").is_symlink()
+    assert (tmp_path / "file").read_text(encoding="utf-8") == trained("bpe").to_json()
+
+
 def test_a_named_pipe_is_written_to_and_not_replaced(text: Path, tmp_path: Path) -> None:
     pipe = tmp_path / "pipe"
     os.mkfifo(pipe)
@@ -111,6 +119,8 @@ def test_a_named_pipe_is_written_to_and_not_replaced(text: Path, tmp_path: Path)
         ([], 2, "--input"),
         (["-i", "text.txt", "-o", "nowhere/x.json"], 2, "nowhere: no such folder"),
         (["-i", "text.txt", "-o", "."], 2, ".: is a folder; name the file to write"),
+        (["-i", "text.txt", "-o", "x.json.gz"], 2, "x.json.gz: no tokenizer is read packed; give -o x.json"),
+        (["-i", "text.txt", "-o", "/dev/full"], 1, "/dev/full: the disk is full"),
     ],
 )
 def test_what_cannot_be_trained_ends_in_one_line_and_leaves_nothing(
@@ -167,11 +177,26 @@ def test_tokens_are_shown_with_spaces_between(bpe: Path) -> None:
     assert run.stdout.decode() == "▁A ▁man , ▁a ▁ ▁man\n\n"
 
 
+def test_tokens_of_bytes_are_shown_as_gpt_2_writes_them(tmp_path: Path) -> None:
+    trained("byte-bpe").save(tmp_path / "bytes.json")
+    shown = run_program("tokenizer", "encode", "-t", tmp_path / "bytes.json", stdin="▁ x é\n".encode()).stdout
+    assert shown.decode().replace(" ", "") == "ĠâĸģĠxĠÃ©\n"
+    back = run_program("tokenizer", "decode", "-t", tmp_path / "bytes.json", stdin=shown)
+    assert back.stdout.decode() == "▁ x é\n"
+
+
 def test_files_in_and_out(bpe: Path, text: Path, tmp_path: Path) -> None:
     ids, back = tmp_path / "text.ids.gz", tmp_path / "back.txt"
     assert run_program("tokenizer", "encode", "-t", bpe, "-i", text, "-o", ids, "--ids").code == 0
     assert run_program("tokenizer", "decode", "-t", bpe, "-i", ids, "-o", back, "--ids").code == 0
     assert back.read_text(encoding="utf-8") == "".join(f"{trained('bpe').normalize(line)}\n" for line in LINES)
+
+
+def test_an_output_without_a_place_is_a_usage_error(bpe: Path, text: Path, tmp_path: Path) -> None:
+    run = run_program("tokenizer", "encode", "-t", bpe, "-i", text, "-o", "nowhere/x", folder=tmp_path)
+    assert (run.code, run.stdout) == (2, b"")
+    said = "nowhere: no such folder; make it first, or write elsewhere with -o"
+    assert run.stderr == f"transduce: error: {said}\n"
 
 
 def test_a_co_process_gets_its_answer_before_it_sends_the_next_line(bpe: Path) -> None:
@@ -197,6 +222,9 @@ def test_a_co_process_gets_its_answer_before_it_sends_the_next_line(bpe: Path) -
         ([], "▁A ▁man\n▁A ▁man zzz\n", "standard input:2: 'zzz' is no token of this vocabulary"),
         ([], "17 18\n", "--ids reads numbers"),
         (["--ids"], "5 6\n5 x\n", "standard input:2: is not a line of numbers; without --ids, tokens are read"),
+        (["--ids"], "5 6\n1_0\n", "standard input:2: is not a line of numbers"),
+        (["--ids"], "+5\n", "standard input:1: is not a line of numbers"),
+        (["--ids"], "٣\n", "standard input:1: is not a line of numbers"),
         (["--ids"], "5 99999\n", "standard input:1: 99999 is no id of this vocabulary, whose ids go from 0 to 551"),
         (["--ids"], "-1\n", "standard input:1: -1 is no id"),
     ],

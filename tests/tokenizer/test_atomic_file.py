@@ -1,9 +1,12 @@
 import os
 import stat
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
+from tests.program import program_environment
 from tokenizer.atomic_file import open_atomic, remove_temporary_files, write_bytes, write_text
 
 
@@ -52,6 +55,44 @@ def test_an_error_names_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         write_bytes(tmp_path / "out", b"x")
     assert caught.value.filename == str(tmp_path / "out")
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("name", "descriptor"),
+    [("/dev/stdout", 1), ("/dev/fd/1", 1), ("/dev/stderr", 2), ("/dev/fd/5", 5), ("link", 1), ("log", 1)],
+)
+def test_what_is_open_as_a_stream_keeps_what_it_has(tmp_path: Path, name: str, descriptor: int) -> None:
+    """And whoever has opened it goes on behind what we have written."""
+    (tmp_path / "link").symlink_to("/dev/stdout")
+    program = f"from tokenizer.atomic_file import write_text; write_text({name!r}, 'ours ')"
+    script = f'{{ printf "head " >&{descriptor}; "$0" -c "$1"; printf tail >&{descriptor}; }} {descriptor}> log'
+    subprocess.run(["bash", "-c", script, sys.executable, program], cwd=tmp_path, env=program_environment(), check=True)
+    assert (tmp_path / "log").read_text() == "head ours tail"
+
+
+def test_the_target_of_a_link_is_written_and_the_link_stays(tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to("folder/file")
+    (tmp_path / "folder").mkdir()
+    write_text(tmp_path / "link", "x")
+    assert (tmp_path / "link").is_symlink()
+    assert (tmp_path / "folder" / "file").read_text() == "x"
+    assert [path.name for path in (tmp_path / "folder").iterdir()] == ["file"]
+
+
+def test_a_pipe_is_written_to_and_not_replaced(tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    reader = subprocess.Popen(["cat", pipe], stdout=subprocess.PIPE)
+    write_text(pipe, "through")
+    assert reader.communicate(timeout=10)[0] == b"through"
+    assert pipe.is_fifo()
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+def test_a_full_device_is_named() -> None:
+    with pytest.raises(OSError, match="/dev/full"):
+        write_text("/dev/full", "x")
+    assert Path("/dev/full").is_char_device()
 
 
 def test_what_a_killed_writer_left_can_be_removed(tmp_path: Path) -> None:

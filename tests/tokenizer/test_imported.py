@@ -69,6 +69,8 @@ def test_tags_can_be_added_and_tokens_be_read_again() -> None:
         ({"pieces": [*SPECIAL_TOKENS]}, "its pieces are no list of some length"),
         ({"pieces": [*SPECIAL_TOKENS, "a", "a"]}, "there twice"),
         ({"pieces": ["<bos>", "<pad>", "<eos>", "<unk>", "<mask>", "a"]}, "do not begin with <pad>"),
+        ({"pieces": [*SPECIAL_TOKENS, "\ud800"]}, "holds half a character"),
+        ({"names": {"<bos>": "\ud800"}}, "holds half a character"),
         ({"start": "a"}, "it starts with no special token"),
         ({"first": ["the"]}, "neither a special token nor a tag"),
         ({"names": ["a"]}, "its names are no table"),

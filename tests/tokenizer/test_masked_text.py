@@ -73,6 +73,14 @@ def test_the_rest_of_a_line_is_the_line_without_its_first_space(kind: Kind) -> N
         tokenizer.encode_rest("a \ud800")
 
 
+def test_every_line_begins_with_its_tag_wherever_the_mask_is() -> None:
+    tokenizer = trained("bpe").with_tags(["de"]).tagged("de")
+    tag, plain = tokenizer.tags["de"], tokenizer.tagged(None)
+    for line in ("the <mask> sat", "<mask> sat", " <mask>", "<mask>", "the cat"):
+        assert encode_masked_line(tokenizer, line).token_ids == [tag, *encode_masked_line(plain, line).token_ids]
+    assert encode_masked_line(tokenizer, "").token_ids == tokenizer.encode("") == []
+
+
 def test_the_encoder_gives_the_ids() -> None:
     tokenizer = trained("bpe")
     encoder = MaskedLineEncoder(tokenizer)

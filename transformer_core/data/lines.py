@@ -6,21 +6,20 @@ so is a byte order mark at the start of a file. The last line of a file may lack
 .zst are compressed.
 """
 
-import errno
 import io
 import os
 import select
 import sys
 from collections import deque
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import BinaryIO, Literal, Self
 
 from transformer_core.data.byte_input import STANDARD_STREAM, ByteInput, ByteSource
 from transformer_core.data.compression import open_compressor
-from transformer_core.errors import DataError
+from transformer_core.errors import ConfigError, DataError
 
 __all__ = [
     "REPLACEMENT",
@@ -32,6 +31,7 @@ __all__ = [
     "is_blank",
     "open_output",
     "read_lines",
+    "require_place",
 ]
 
 Errors = Literal["strict", "replace"]
@@ -269,9 +269,10 @@ def open_output(path: str | Path) -> Iterator[LineWriter]:
     """Open a file, or standard output for "-", to write lines to.
 
     A file appears under its name when the block ends without an error, whole or not at all. What is no ordinary file
-    (a named pipe, /dev/null) is written to directly.
+    (a named pipe, /dev/null), or has been opened by our caller (/dev/stdout), is written to directly.
 
     Raises:
+        ConfigError: as `require_place`.
         OSError: it cannot be written to; `filename` says which. BrokenPipeError: nobody reads the pipe any more.
     """
     if str(path) == STANDARD_STREAM:
@@ -279,9 +280,12 @@ def open_output(path: str | Path) -> Iterator[LineWriter]:
         yield writer
         writer.flush()
         return
+    from tokenizer.atomic_file import open_atomic  # with it the tokenizers are loaded, which a filter may not need
+
+    require_place(path)
     with ExitStack() as stack:
         with blaming(str(path)):
-            file = stack.enter_context(_open_to_write(Path(path)))
+            file = stack.enter_context(open_atomic(path))
             packed = stack.enter_context(open_compressor(file, path))
         try:
             yield LineWriter(packed, str(path))
@@ -291,6 +295,26 @@ def open_output(path: str | Path) -> Iterator[LineWriter]:
             raise
         with blaming(str(path)):
             stack.close()
+
+
+def require_place(path: str | Path) -> None:
+    """See that an output has a place to go; good to know before the work.
+
+    Raises:
+        ConfigError: its folder is missing or cannot be written to, or it is a folder itself.
+    """
+    from tokenizer.atomic_file import is_replaceable
+
+    path = Path(path)
+    folder = (Path(os.path.realpath(path)) if path.is_symlink() else path).parent
+    if path.is_dir():
+        raise ConfigError(f"{path}: is a folder; name the file to write")
+    if str(path) == STANDARD_STREAM or not is_replaceable(path):
+        return
+    if not folder.is_dir():
+        raise ConfigError(f"{folder}: no such folder; make it first, or write elsewhere with -o")
+    if not os.access(folder, os.W_OK):
+        raise ConfigError(f"{folder}: cannot be written to; write elsewhere with -o")
 
 
 def is_blank(line: str) -> bool:
@@ -307,17 +331,6 @@ def read_lines(paths: Sequence[str | Path], errors: Errors = "strict") -> Iterat
     for path in paths:
         with LineReader(path, errors=errors) as reader:
             yield from reader
-
-
-def _open_to_write(path: Path) -> AbstractContextManager[BinaryIO]:
-    """Open an ordinary file to be renamed into its place, anything else as it is."""
-    if path.is_dir():
-        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
-    if path.exists() and not path.is_file():
-        return path.open("wb")
-    from tokenizer.atomic_file import open_atomic  # with it the tokenizers are loaded, which a filter may not need
-
-    return open_atomic(os.path.realpath(path))  # the file that a link points to is replaced, not the link
 
 
 def _buffered(stream: BinaryIO) -> BinaryIO:

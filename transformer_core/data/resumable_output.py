@@ -66,10 +66,13 @@ def open_resumable(path: Path, job: Mapping[str, object]) -> Iterator[ResumableW
         DataError: the journal is damaged.
         OSError: it cannot be written.
     """
+    name = str(path)
+    if path.is_symlink():  # its target is written, and what is left of an earlier run lies beside that
+        path = Path(os.path.realpath(path))
     part = path.with_name(f"{path.name}.part")
     journal_path = path.with_name(f"{path.name}.part.journal")
     with ExitStack() as stack:
-        with blaming(str(path)):
+        with blaming(name):
             journal = stack.enter_context(journal_path.open("a+b"))
             lines = _begin(path, part, journal, job)
             is_complete = lines[-1] == COMPLETE
@@ -81,12 +84,12 @@ def open_resumable(path: Path, job: Mapping[str, object]) -> Iterator[ResumableW
                 file.truncate(num_bytes)
                 file.seek(num_bytes)
         try:
-            yield None if is_complete else ResumableWriter(file, str(path), journal, num_records)
+            yield None if is_complete else ResumableWriter(file, name, journal, num_records)
         except BaseException as error:
             with suppress(OSError):  # of a full disk, say, closing fails too; what failed first is told
                 stack.__exit__(type(error), error, error.__traceback__)
             raise
-        with blaming(str(path)):
+        with blaming(name):
             if not is_complete:
                 file.flush()
                 os.fsync(file.fileno())

@@ -39,7 +39,7 @@ def find_weights(
         checkpoints: those of these steps instead, or "best" or "last".
 
     Raises:
-        ConfigError: the arguments do not go together.
+        ConfigError: the arguments do not go together, or name something twice.
         ModelError: a folder is none, or there are not two sets of weights.
     """
     if num_last is not None and checkpoints:
@@ -47,7 +47,9 @@ def find_weights(
     if len(models) > 1:
         if num_last is not None or checkpoints:
             raise ConfigError("-n and --checkpoint choose among the weights of one model folder, but there are several")
-        return [_weights_of(path) for path in models]
+        sources = [_weights_of(path) for path in models]
+        _require_different([source.path for source in sources])
+        return sources
     (folder,) = models
     read_config(folder)
     saved = saved_steps(folder)
@@ -60,6 +62,7 @@ def find_weights(
         paths = [saved[step] for step in sorted(saved)[-(num_last or DEFAULT_LAST) :]]
     if len(paths) < 2:
         raise ModelError(f"{folder}: {len(paths)} saved weights are too few for a mean; name two models or steps")
+    _require_different(paths)
     return [WeightsOfModel(folder=folder, path=path) for path in paths]
 
 
@@ -112,6 +115,17 @@ def _weights_of(path: Path) -> WeightsOfModel:
     folder = path.resolve().parent.parent if is_checkpoint else path
     read_config(folder)
     return WeightsOfModel(folder=folder, path=path / "model.safetensors")
+
+
+def _require_different(paths: Sequence[Path]) -> None:
+    """See that nothing counts twice.
+
+    Raises:
+        ConfigError: something does.
+    """
+    files = [path.resolve() for path in paths]
+    if twice := [path for path, file in zip(paths, files, strict=True) if files.count(file) > 1]:
+        raise ConfigError(f"{twice[-1]}: is named {len(twice)} times; name every set of weights once")
 
 
 def _require_alike(folder: Path, first: Path) -> None:

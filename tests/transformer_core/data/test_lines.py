@@ -1,6 +1,7 @@
 import gzip
 import lzma
 import os
+import re
 import subprocess
 import sys
 import threading
@@ -18,7 +19,7 @@ from hypothesis import strategies as st
 from transformer_core.data import lines
 from transformer_core.data.byte_input import ByteInput
 from transformer_core.data.lines import LineReader, LineWriter, is_blank, open_output, read_lines
-from transformer_core.errors import DataError
+from transformer_core.errors import ConfigError, DataError
 
 PACK: dict[str, Callable[[bytes], bytes]] = {
     "": bytes,
@@ -433,13 +434,15 @@ def test_the_file_appears_at_the_end_only(tmp_path: Path) -> None:
     assert path.read_bytes() == b"a\n"
 
 
-def test_outputs_that_cannot_be_opened_name_the_path_of_the_user(tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError) as missing, open_output(tmp_path / "missing" / "out"):
-        pass
-    assert missing.value.filename == str(tmp_path / "missing" / "out")
-    with pytest.raises(IsADirectoryError) as folder, open_output(tmp_path):
-        pass
-    assert folder.value.filename == str(tmp_path)
+def test_outputs_without_a_place_say_what_is_missing(tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to("nowhere/out")
+    for path, message in (
+        (tmp_path / "missing" / "out", f"{tmp_path / 'missing'}: no such folder; make it first"),
+        (tmp_path / "link", f"{tmp_path / 'nowhere'}: no such folder; make it first"),
+        (tmp_path, f"{tmp_path}: is a folder; name the file to write"),
+    ):
+        with pytest.raises(ConfigError, match=re.escape(message)), open_output(path):
+            pass
 
 
 def test_a_full_disk_names_the_output() -> None:

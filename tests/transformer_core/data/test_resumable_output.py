@@ -121,6 +121,25 @@ def test_another_job_does_not_go_on_with_it(tmp_path: Path) -> None:
     assert write(tmp_path / "out") == 2
 
 
+def test_the_target_of_a_link_is_written_and_the_link_stays(tmp_path: Path) -> None:
+    link, file = tmp_path / "link", tmp_path / "folder" / "file"
+    file.parent.mkdir()
+    link.symlink_to("folder/file")
+    with pytest.raises(Killed):
+        write(link, kill_after=3)
+    with pytest.raises(ConfigError, match=r"folder/file: was begun with another beam_size; .* remove file\.part"):
+        write(link, {**JOB, "beam_size": 4})
+    assert write(link) == 2
+    assert link.is_symlink()
+    assert file.read_bytes() == WHOLE
+    assert os.listdir(file.parent) == ["file"]
+    link.unlink()
+    link.symlink_to("nowhere/file")
+    with pytest.raises(FileNotFoundError) as caught:
+        write(link)
+    assert caught.value.filename == str(link)
+
+
 def test_what_cannot_be_written_is_named_for_the_output(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(OSError, match="missing/out") as caught:
         write(tmp_path / "missing" / "out")
