@@ -43,6 +43,8 @@ SIGINT = 130
 SIGPIPE = 141
 SIGTERM = 143
 
+YES = ("1", "true", "t", "yes", "y", "on")  # what Typer takes for a flag in the environment
+
 EXIT_CODES: dict[type[Exception], int] = {
     ConfigError: USAGE,
     DataError: BAD_DATA,
@@ -145,7 +147,7 @@ def _tokenizer_exit_codes() -> dict[type[Exception], int]:
 def _is_debug_wanted(arguments: list[str]) -> bool:
     """Tell whether tracebacks are wanted; read from the arguments because parsing them may be what fails."""
     options = arguments[1 : arguments.index("--")] if "--" in arguments else arguments[1:]
-    return "--debug" in options or os.environ.get("TRANSDUCE_DEBUG", "0") not in ("", "0", "false", "no")
+    return "--debug" in options or os.environ.get("TRANSDUCE_DEBUG", "").lower() in YES
 
 
 def _unwind_on_signals() -> None:

@@ -93,8 +93,14 @@ def test_debug_shows_the_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
     result = CliRunner().invoke(raising(ValueError("surprise")), ["group", "fail"])
     assert "Traceback" in result.stderr
     assert result.stderr.splitlines()[-1].startswith("transduce: error: this is a fault of transduce")
-    monkeypatch.setenv("TRANSDUCE_DEBUG", "0")
-    assert "Traceback" not in CliRunner().invoke(raising(ValueError()), ["group", "fail"]).stderr
+
+
+@pytest.mark.parametrize(("value", "is_wanted"), [("1", True), ("On", True), ("0", False), ("off", False), ("", False)])
+def test_the_environment_asks_for_tracebacks_as_for_any_flag(
+    value: str, is_wanted: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TRANSDUCE_DEBUG", value)
+    assert ("Traceback" in CliRunner().invoke(raising(ValueError()), ["group", "fail"]).stderr) == is_wanted
 
 
 # --- the whole way out, in processes of their own
