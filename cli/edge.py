@@ -8,6 +8,7 @@ Whatever is none of the kinds below is a fault of this program and says so; --de
 
 import errno
 import gc
+import io
 import os
 import re
 import signal
@@ -88,7 +89,7 @@ def error_edge() -> Iterator[None]:
     except typer.Exit:
         raise
     except BrokenPipeError:
-        _discard_results()
+        _discard(sys.stdout)
         raise typer.Exit(SIGPIPE) from None
     except KeyboardInterrupt as error:
         console.warn("terminated" if isinstance(error, Terminated) else "interrupted")
@@ -107,7 +108,7 @@ def error_edge() -> Iterator[None]:
         try:
             console.flush()  # results that came before the fault are results
         except OSError:
-            _discard_results()  # what cannot be written now cannot be written at exit either
+            _discard(sys.stdout)  # what cannot be written now cannot be written at exit either
         raise typer.Exit(code) from None
 
 
@@ -175,17 +176,36 @@ def _is_importing(frame: FrameType | None) -> bool:
     return False
 
 
+class _Stderr(io.TextIOWrapper):
+    """Standard error that takes what it cannot write for written: what cannot be said must not undo what was done."""
+
+    def write(self, text: str) -> int:
+        """Write a text."""
+        try:
+            return super().write(text)
+        except OSError:  # a full disk, a reader that is gone
+            _discard(self)
+            return len(text)
+
+    def flush(self) -> None:
+        """Write out what is held."""
+        try:
+            super().flush()
+        except OSError:
+            _discard(self)
+
+
 def _open_streams() -> None:
     r"""Make standard streams that are there, UTF-8 and end lines in "\n", whatever locale and system say."""
     if sys.stdin is None:
         sys.stdin = open(os.devnull, encoding="utf-8")  # noqa: SIM115 - a standard stream lives as long as the program
     if sys.stdout is None:  # closed by the caller (>&-): a descriptor that refuses what is written to it
         sys.stdout = open(os.open(os.devnull, os.O_RDONLY), "w", encoding="utf-8")  # noqa: SIM115
-    if sys.stderr is None:
-        sys.stderr = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115
-    for stream, errors in ((sys.stdout, "surrogateescape"), (sys.stderr, "backslashreplace")):
-        with suppress(AttributeError):  # replaced by a stream that cannot be set (tests, notebooks)
-            stream.reconfigure(encoding="utf-8", errors=errors, newline="\n")  # type: ignore[union-attr]
+    with suppress(AttributeError):  # replaced by a stream that cannot be set (tests, notebooks), as may be stderr
+        sys.stdout.reconfigure(encoding="utf-8", errors="surrogateescape", newline="\n")  # type: ignore[union-attr]
+    with suppress(AttributeError):
+        file = open(os.devnull, "wb") if sys.stderr is None else sys.stderr.buffer  # noqa: SIM115
+        sys.stderr = _Stderr(file, encoding="utf-8", errors="backslashreplace", newline="\n", line_buffering=True)
 
 
 def _show_warning(
@@ -210,11 +230,11 @@ def _flush_results(code: int) -> int:
     return code
 
 
-def _discard_results() -> None:
-    """Point stdout to nowhere, so that the interpreter's own last flush has nothing to complain about."""
+def _discard(stream: TextIO) -> None:
+    """Point a stream to nowhere, so that the interpreter's own last flush has nothing to complain about."""
     with suppress(OSError, ValueError, AttributeError):
         nowhere = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(nowhere, sys.stdout.fileno())
+        os.dup2(nowhere, stream.fileno())
         os.close(nowhere)
 
 

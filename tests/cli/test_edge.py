@@ -112,6 +112,7 @@ from cli import console
 from cli.edge import run
 from cli.lazy_group import EdgeGroup
 from tokenizer.atomic_file import open_atomic
+from transformer_core.errors import ConfigError
 
 app = typer.Typer(cls=EdgeGroup)
 
@@ -119,6 +120,15 @@ app = typer.Typer(cls=EdgeGroup)
 def lines(count: int):
     for number in range(count):
         console.write_line("x" * 100)
+
+@app.command()
+def speak(count: int):
+    for number in range(count):
+        console.warn("x" * 100)
+        with console.progress("working") as advance:
+            advance(1)
+        console.write_line("result")
+    raise ConfigError("no more")
 
 @app.command()
 def wait(path: str):
@@ -148,11 +158,13 @@ except BaseException:
 """
 
 
-def start(*arguments: str, stdout: int | None = subprocess.PIPE) -> "subprocess.Popen[bytes]":
+def start(
+    *arguments: str, stdout: int | None = subprocess.PIPE, stderr: int | None = subprocess.PIPE
+) -> "subprocess.Popen[bytes]":
     return subprocess.Popen(
         [sys.executable, "-c", PROGRAM, *arguments],
         stdout=stdout,
-        stderr=subprocess.PIPE,
+        stderr=stderr,
         env=program_environment(),
     )
 
@@ -174,6 +186,26 @@ def test_a_full_disk_under_stdout_is_one_line(count: str) -> None:
         assert process.stderr is not None
         assert process.stderr.read() == b"transduce: error: cannot write: the disk is full\n"
         assert process.wait() == 1
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="the system has no /dev/full")
+@pytest.mark.parametrize("count", [1, 200])
+def test_what_cannot_be_said_changes_neither_results_nor_exit_code(count: int) -> None:
+    with open("/dev/full", "wb") as full, start("speak", str(count), stderr=full.fileno()) as process:
+        assert process.stdout is not None
+        assert process.stdout.read() == b"result\n" * count
+        assert process.wait() == 2
+
+
+@pytest.mark.skipif(os.name == "nt", reason="the pipe is POSIX's")
+def test_a_reader_of_messages_that_goes_away_takes_nothing_with_it() -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    with start("speak", "200", stderr=writer) as process:
+        os.close(writer)
+        assert process.stdout is not None
+        assert process.stdout.read() == b"result\n" * 200
+        assert process.wait() == 2
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="the system has no /dev/full")
