@@ -88,7 +88,10 @@ def error_edge() -> Iterator[None]:
         console.flush()
     except typer.Exit:
         raise
-    except BrokenPipeError:
+    except (BrokenPipeError, SystemExit) as error:
+        # Rich, which writes the help, makes a SystemExit(1) of a reader that is gone.
+        if isinstance(error, SystemExit) and not isinstance(error.__context__, BrokenPipeError):
+            raise
         _discard(sys.stdout)
         raise typer.Exit(SIGPIPE) from None
     except KeyboardInterrupt as error:

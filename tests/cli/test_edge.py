@@ -179,6 +179,17 @@ def test_a_reader_that_goes_away_is_no_error() -> None:
         assert process.wait() == 141
 
 
+@pytest.mark.skipif(os.name == "nt", reason="the pipe is POSIX's")
+@pytest.mark.parametrize("arguments", [["--help"], ["evaluate", "--help"], ["tokenizer"], ["--version"]])
+def test_a_reader_of_the_help_that_goes_away_is_no_error(arguments: list[str]) -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    command = [sys.executable, "-m", "cli", *arguments]
+    process = subprocess.run(command, stdout=writer, stderr=subprocess.PIPE, env=program_environment(), check=False)
+    os.close(writer)
+    assert (process.returncode, process.stderr) == (141, b"")
+
+
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="the system has no /dev/full")
 @pytest.mark.parametrize("count", ["1", "100000"])
 def test_a_full_disk_under_stdout_is_one_line(count: str) -> None:
