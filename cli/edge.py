@@ -200,9 +200,9 @@ class _Stderr(io.TextIOWrapper):
 
 def _open_streams() -> None:
     r"""Make standard streams that are there, UTF-8 and end lines in "\n", whatever locale and system say."""
-    if sys.stdin is None:
-        sys.stdin = open(os.devnull, encoding="utf-8")  # noqa: SIM115 - a standard stream lives as long as the program
-    if sys.stdout is None:  # closed by the caller (>&-): a descriptor that refuses what is written to it
+    if sys.stdin is None:  # closed by the caller (<&-): a descriptor that refuses to be read
+        sys.stdin = open(os.open(os.devnull, os.O_WRONLY), encoding="utf-8")  # noqa: SIM115 - lives as long as we do
+    if sys.stdout is None:  # and one that refuses what is written to it (>&-)
         sys.stdout = open(os.open(os.devnull, os.O_RDONLY), "w", encoding="utf-8")  # noqa: SIM115
     with suppress(AttributeError):  # replaced by a stream that cannot be set (tests, notebooks), as may be stderr
         sys.stdout.reconfigure(encoding="utf-8", errors="surrogateescape", newline="\n")  # type: ignore[union-attr]

@@ -276,6 +276,18 @@ def test_a_closed_stream_is_no_traceback(redirection: str, code: int) -> None:
     assert process.stderr.count(b"\n") == (1 if code else 0)
 
 
+@pytest.mark.skipif(os.name == "nt", reason="the shell is POSIX's")
+@pytest.mark.parametrize("others", ["", ">&-"])
+def test_a_closed_standard_input_is_not_an_empty_one(others: str, tmp_path: Path) -> None:
+    (tmp_path / "references").write_text("a\n", encoding="utf-8")
+    command = f"{sys.executable} -m cli evaluate references <&- {others}"
+    process = subprocess.run(
+        ["sh", "-c", command], capture_output=True, cwd=tmp_path, env=program_environment(), check=False
+    )
+    assert process.returncode == 3
+    assert process.stderr == b"transduce: error: standard input is closed; name a file or pipe the text in\n"
+
+
 def test_output_is_utf_8_whatever_the_locale() -> None:
     run = run_program("café", variables={"LC_ALL": "C", "PYTHONIOENCODING": "latin-1"})
     assert run.code == 2

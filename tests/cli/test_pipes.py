@@ -101,7 +101,7 @@ def test_pipes_that_do_not_block_lose_nothing(model: Path, unbuffered: str) -> N
         ("-i in -o /dev/full", 1, "transduce: error: /dev/full: the disk is full"),
         ("-i in -o missing/out", 1, "transduce: error: missing/out: no such file or folder"),
         ("-i in -o in/out", 1, "transduce: error: in/out: "),
-        ("<&-", 0, ""),
+        ("<&-", 3, "transduce: error: standard input is closed; name a file or pipe the text in"),
         ("-i in | head -n 1 > out", 141, ""),
     ],
 )
