@@ -1,7 +1,7 @@
 """The edge where exceptions end: one line on stderr, and the exit code of the kind.
 
     0 ok · 1 failure · 2 usage · 3 bad input data · 4 model or checkpoint · 5 out of memory
-    130 SIGINT · 141 SIGPIPE · 143 SIGTERM
+    129 SIGHUP · 130 SIGINT · 141 SIGPIPE · 143 SIGTERM
 
 Whatever is none of the kinds below is a fault of this program and says so; --debug shows the traceback of any.
 """
@@ -40,6 +40,7 @@ USAGE = 2
 BAD_DATA = 3
 BAD_MODEL = 4
 OUT_OF_MEMORY = 5
+SIGHUP = 129
 SIGINT = 130
 SIGPIPE = 141
 SIGTERM = 143
@@ -56,7 +57,15 @@ EXIT_CODES: dict[type[Exception], int] = {
 
 
 class Terminated(KeyboardInterrupt):
-    """SIGTERM came: like Ctrl-C it must unwind everything, so that no half-written file stays behind."""
+    """SIGTERM or SIGHUP came: like Ctrl-C it must unwind everything, so that no half-written file stays behind.
+
+    Attributes:
+        exit_code: what to leave with.
+    """
+
+    def __init__(self, exit_code: int) -> None:
+        super().__init__()
+        self.exit_code = exit_code
 
 
 def run(app: Callable[..., object]) -> NoReturn:
@@ -71,7 +80,9 @@ def run(app: Callable[..., object]) -> NoReturn:
         code = exit_request.code
     code = _flush_results(code if isinstance(code, int) else FAILURE)
     with suppress(ValueError):  # not the main thread
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)  # nothing is left to unwind
+        for number in (signal.SIGTERM, signal.SIGHUP):
+            if signal.getsignal(number) != signal.SIG_IGN:
+                signal.signal(number, signal.SIG_DFL)  # nothing is left to unwind
     gc.freeze()  # the system takes everything back; Python would first look through it for garbage, for long
     sys.exit(code)
 
@@ -96,7 +107,7 @@ def error_edge() -> Iterator[None]:
         raise typer.Exit(SIGPIPE) from None
     except KeyboardInterrupt as error:
         console.warn("terminated" if isinstance(error, Terminated) else "interrupted")
-        raise typer.Exit(SIGTERM if isinstance(error, Terminated) else SIGINT) from None
+        raise typer.Exit(error.exit_code if isinstance(error, Terminated) else SIGINT) from None
     except Interrupted as error:
         console.warn(str(error))
         raise typer.Exit(128 + error.signal_number) from None
@@ -155,19 +166,26 @@ def _is_debug_wanted(arguments: list[str]) -> bool:
 
 
 def _unwind_on_signals() -> None:
-    """Let SIGTERM and Ctrl-C unwind the program instead of killing it on the spot."""
+    """Let SIGTERM, SIGHUP and Ctrl-C unwind the program instead of killing it on the spot."""
 
     def unwind(signal_number: int, frame: FrameType | None) -> None:
         if _is_importing(frame):  # broken off, it would leave half a module, with which torch goes on
             again = threading.Timer(0.05, os.kill, (os.getpid(), signal_number))
             again.daemon = True
             return again.start()
-        raise Terminated if signal_number == signal.SIGTERM else KeyboardInterrupt
+        match signal_number:
+            case signal.SIGINT:
+                raise KeyboardInterrupt
+            case signal.SIGHUP:
+                signal.signal(signal.SIGHUP, signal.SIG_IGN)  # the shell and the terminal both send it
+                raise Terminated(SIGHUP)
+            case _:
+                raise Terminated(SIGTERM)
 
     with suppress(ValueError):  # not the main thread: then somebody else handles signals
-        signal.signal(signal.SIGTERM, unwind)
-        if signal.getsignal(signal.SIGINT) != signal.SIG_IGN:  # as in the background of a script
-            signal.signal(signal.SIGINT, unwind)
+        for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
+            if signal.getsignal(number) != signal.SIG_IGN:  # as nohup, or a script for its background, has it
+                signal.signal(number, unwind)
 
 
 def _is_importing(frame: FrameType | None) -> bool:

@@ -235,7 +235,12 @@ def test_the_help_into_a_full_disk_is_one_line() -> None:
 
 @pytest.mark.skipif(os.name == "nt", reason="signals are POSIX's")
 @pytest.mark.parametrize(
-    ("number", "code", "word"), [(signal.SIGTERM, 143, b"terminated"), (signal.SIGINT, 130, b"interrupted")]
+    ("number", "code", "word"),
+    [
+        (signal.SIGTERM, 143, b"terminated"),
+        (signal.SIGHUP, 129, b"terminated"),
+        (signal.SIGINT, 130, b"interrupted"),
+    ],
 )
 def test_a_signal_leaves_no_half_written_file(tmp_path: Path, number: int, code: int, word: bytes) -> None:
     with start("wait", str(tmp_path / "out")) as process:
@@ -246,6 +251,21 @@ def test_a_signal_leaves_no_half_written_file(tmp_path: Path, number: int, code:
         assert process.stderr.read() == b"transduce: warning: " + word + b"\n"
         assert process.wait() == code
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.skipif(os.name == "nt", reason="signals are POSIX's")
+def test_a_signal_that_is_ignored_stays_ignored(tmp_path: Path) -> None:
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)  # as nohup does
+    try:
+        process = start("wait", str(tmp_path / "out"))
+    finally:
+        signal.signal(signal.SIGHUP, before)
+    with process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"ready\n"
+        process.send_signal(signal.SIGHUP)
+        process.send_signal(signal.SIGTERM)
+        assert process.wait() == 143
 
 
 @pytest.mark.skipif(os.name == "nt", reason="signals are POSIX's")
