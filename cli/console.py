@@ -74,11 +74,14 @@ _state = _State()
 
 
 def configure(*, quiet: int | None = None, verbose: int | None = None, color: bool | None = None) -> None:
-    """Set how loud and how colourful the program is; None leaves a setting as it is."""
+    """Set how loud and how colourful the program is; None leaves a setting as it is, and no level falls.
+
+    `transduce -qq translate -q` is as quiet as was asked for anywhere.
+    """
     if quiet is not None:
-        _state.quiet = quiet
+        _state.quiet = max(_state.quiet, quiet)
     if verbose is not None:
-        _state.verbose = verbose
+        _state.verbose = max(_state.verbose, verbose)
     if color is not None:
         _state.color = color
 

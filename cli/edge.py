@@ -1,13 +1,14 @@
 """The edge where exceptions end: one line on stderr, and the exit code of the kind.
 
     0 ok · 1 failure · 2 usage · 3 bad input data · 4 model or checkpoint · 5 out of memory
-    130 SIGINT · 141 SIGPIPE · 143 SIGTERM
+    129 SIGHUP · 130 SIGINT · 141 SIGPIPE · 143 SIGTERM
 
 Whatever is none of the kinds below is a fault of this program and says so; --debug shows the traceback of any.
 """
 
 import errno
 import gc
+import io
 import os
 import re
 import signal
@@ -39,9 +40,12 @@ USAGE = 2
 BAD_DATA = 3
 BAD_MODEL = 4
 OUT_OF_MEMORY = 5
+SIGHUP = 129
 SIGINT = 130
 SIGPIPE = 141
 SIGTERM = 143
+
+YES = ("1", "true", "t", "yes", "y", "on")  # what Typer takes for a flag in the environment
 
 EXIT_CODES: dict[type[Exception], int] = {
     ConfigError: USAGE,
@@ -53,7 +57,15 @@ EXIT_CODES: dict[type[Exception], int] = {
 
 
 class Terminated(KeyboardInterrupt):
-    """SIGTERM came: like Ctrl-C it must unwind everything, so that no half-written file stays behind."""
+    """SIGTERM or SIGHUP came: like Ctrl-C it must unwind everything, so that no half-written file stays behind.
+
+    Attributes:
+        exit_code: what to leave with.
+    """
+
+    def __init__(self, exit_code: int) -> None:
+        super().__init__()
+        self.exit_code = exit_code
 
 
 def run(app: Callable[..., object]) -> NoReturn:
@@ -68,7 +80,9 @@ def run(app: Callable[..., object]) -> NoReturn:
         code = exit_request.code
     code = _flush_results(code if isinstance(code, int) else FAILURE)
     with suppress(ValueError):  # not the main thread
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)  # nothing is left to unwind
+        for number in (signal.SIGTERM, signal.SIGHUP):
+            if signal.getsignal(number) != signal.SIG_IGN:
+                signal.signal(number, signal.SIG_DFL)  # nothing is left to unwind
     gc.freeze()  # the system takes everything back; Python would first look through it for garbage, for long
     sys.exit(code)
 
@@ -85,12 +99,15 @@ def error_edge() -> Iterator[None]:
         console.flush()
     except typer.Exit:
         raise
-    except BrokenPipeError:
-        _discard_results()
+    except (BrokenPipeError, SystemExit) as error:
+        # Rich, which writes the help, makes a SystemExit(1) of a reader that is gone.
+        if isinstance(error, SystemExit) and not isinstance(error.__context__, BrokenPipeError):
+            raise
+        _discard(sys.stdout)
         raise typer.Exit(SIGPIPE) from None
     except KeyboardInterrupt as error:
         console.warn("terminated" if isinstance(error, Terminated) else "interrupted")
-        raise typer.Exit(SIGTERM if isinstance(error, Terminated) else SIGINT) from None
+        raise typer.Exit(error.exit_code if isinstance(error, Terminated) else SIGINT) from None
     except Interrupted as error:
         console.warn(str(error))
         raise typer.Exit(128 + error.signal_number) from None
@@ -105,7 +122,7 @@ def error_edge() -> Iterator[None]:
         try:
             console.flush()  # results that came before the fault are results
         except OSError:
-            _discard_results()  # what cannot be written now cannot be written at exit either
+            _discard(sys.stdout)  # what cannot be written now cannot be written at exit either
         raise typer.Exit(code) from None
 
 
@@ -145,23 +162,30 @@ def _tokenizer_exit_codes() -> dict[type[Exception], int]:
 def _is_debug_wanted(arguments: list[str]) -> bool:
     """Tell whether tracebacks are wanted; read from the arguments because parsing them may be what fails."""
     options = arguments[1 : arguments.index("--")] if "--" in arguments else arguments[1:]
-    return "--debug" in options or os.environ.get("TRANSDUCE_DEBUG", "0") not in ("", "0", "false", "no")
+    return "--debug" in options or os.environ.get("TRANSDUCE_DEBUG", "").lower() in YES
 
 
 def _unwind_on_signals() -> None:
-    """Let SIGTERM and Ctrl-C unwind the program instead of killing it on the spot."""
+    """Let SIGTERM, SIGHUP and Ctrl-C unwind the program instead of killing it on the spot."""
 
     def unwind(signal_number: int, frame: FrameType | None) -> None:
         if _is_importing(frame):  # broken off, it would leave half a module, with which torch goes on
             again = threading.Timer(0.05, os.kill, (os.getpid(), signal_number))
             again.daemon = True
             return again.start()
-        raise Terminated if signal_number == signal.SIGTERM else KeyboardInterrupt
+        match signal_number:
+            case signal.SIGINT:
+                raise KeyboardInterrupt
+            case signal.SIGHUP:
+                signal.signal(signal.SIGHUP, signal.SIG_IGN)  # the shell and the terminal both send it
+                raise Terminated(SIGHUP)
+            case _:
+                raise Terminated(SIGTERM)
 
     with suppress(ValueError):  # not the main thread: then somebody else handles signals
-        signal.signal(signal.SIGTERM, unwind)
-        if signal.getsignal(signal.SIGINT) != signal.SIG_IGN:  # as in the background of a script
-            signal.signal(signal.SIGINT, unwind)
+        for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
+            if signal.getsignal(number) != signal.SIG_IGN:  # as nohup, or a script for its background, has it
+                signal.signal(number, unwind)
 
 
 def _is_importing(frame: FrameType | None) -> bool:
@@ -173,17 +197,36 @@ def _is_importing(frame: FrameType | None) -> bool:
     return False
 
 
+class _Stderr(io.TextIOWrapper):
+    """Standard error that takes what it cannot write for written: what cannot be said must not undo what was done."""
+
+    def write(self, text: str) -> int:
+        """Write a text."""
+        try:
+            return super().write(text)
+        except OSError:  # a full disk, a reader that is gone
+            _discard(self)
+            return len(text)
+
+    def flush(self) -> None:
+        """Write out what is held."""
+        try:
+            super().flush()
+        except OSError:
+            _discard(self)
+
+
 def _open_streams() -> None:
     r"""Make standard streams that are there, UTF-8 and end lines in "\n", whatever locale and system say."""
-    if sys.stdin is None:
-        sys.stdin = open(os.devnull, encoding="utf-8")  # noqa: SIM115 - a standard stream lives as long as the program
-    if sys.stdout is None:  # closed by the caller (>&-): a descriptor that refuses what is written to it
+    if sys.stdin is None:  # closed by the caller (<&-): a descriptor that refuses to be read
+        sys.stdin = open(os.open(os.devnull, os.O_WRONLY), encoding="utf-8")  # noqa: SIM115 - lives as long as we do
+    if sys.stdout is None:  # and one that refuses what is written to it (>&-)
         sys.stdout = open(os.open(os.devnull, os.O_RDONLY), "w", encoding="utf-8")  # noqa: SIM115
-    if sys.stderr is None:
-        sys.stderr = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115
-    for stream, errors in ((sys.stdout, "surrogateescape"), (sys.stderr, "backslashreplace")):
-        with suppress(AttributeError):  # replaced by a stream that cannot be set (tests, notebooks)
-            stream.reconfigure(encoding="utf-8", errors=errors, newline="\n")  # type: ignore[union-attr]
+    with suppress(AttributeError):  # replaced by a stream that cannot be set (tests, notebooks), as may be stderr
+        sys.stdout.reconfigure(encoding="utf-8", errors="surrogateescape", newline="\n")  # type: ignore[union-attr]
+    with suppress(AttributeError):
+        file = open(os.devnull, "wb") if sys.stderr is None else sys.stderr.buffer  # noqa: SIM115
+        sys.stderr = _Stderr(file, encoding="utf-8", errors="backslashreplace", newline="\n", line_buffering=True)
 
 
 def _show_warning(
@@ -208,11 +251,11 @@ def _flush_results(code: int) -> int:
     return code
 
 
-def _discard_results() -> None:
-    """Point stdout to nowhere, so that the interpreter's own last flush has nothing to complain about."""
+def _discard(stream: TextIO) -> None:
+    """Point a stream to nowhere, so that the interpreter's own last flush has nothing to complain about."""
     with suppress(OSError, ValueError, AttributeError):
         nowhere = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(nowhere, sys.stdout.fileno())
+        os.dup2(nowhere, stream.fileno())
         os.close(nowhere)
 
 

@@ -17,11 +17,12 @@ BRAILLE = 0x2800
 DOTS = ((0x01, 0x08), (0x02, 0x10), (0x04, 0x20), (0x40, 0x80))  # by row and column inside a cell
 ROWS_PER_TICK = 3
 CELLS_PER_TICK = 12
+LARGEST = 1e307  # of what is drawn
 
 
 @dataclass(frozen=True, kw_only=True)
 class Line:
-    """A line through points; it is broken where y is NaN."""
+    """A line through points; it is broken where y is NaN, or too large to be drawn."""
 
     letter: str
     name: str
@@ -68,7 +69,7 @@ class LinePlot:
     def _points(self, line: Line, y_range: tuple[float, float]) -> list[tuple[float, float] | None]:
         """The points of a line as shares of the axes; None where it is broken."""
         return [
-            None if math.isnan(y) else (_share(x, self._x_range), _share(y, y_range))
+            (_share(x, self._x_range), _share(y, y_range)) if _is_drawn(y) else None
             for x, y in zip(line.x, line.y, strict=True)
         ]
 
@@ -168,6 +169,8 @@ def ticks(low: float, high: float, count: int, *, is_outside: bool = False) -> l
     values = [round(place * step, decimals) for place in range(first, last + 1)] or [low]
     if decimals > 4:
         return [(value, f"{value:.1e}") for value in values]
+    if max(map(abs, values)) >= 1e7:
+        return [(value, short_number(value)) for value in values]
     if step >= 1000:
         return [(value, f"{value / 1000:,.0f}k" if value else "0") for value in values]
     return [(value, f"{value:,.{decimals}f}") for value in values]
@@ -186,10 +189,15 @@ def _painted(text: str, line: Line) -> str:
 
 def _bounds(values: Iterable[float]) -> tuple[float, float]:
     """The smallest and the largest, kept apart."""
-    finite = [value for value in values if not math.isnan(value)]
-    low, high = min(finite), max(finite)
+    drawn = [value for value in values if _is_drawn(value)] or [0.0]
+    low, high = min(drawn), max(drawn)
     margin = 0.0 if high - low > 1e-9 * max(abs(low), abs(high)) else abs(low) / 2 or 1.0
     return low - margin, high + margin
+
+
+def _is_drawn(value: float) -> bool:
+    """Tell whether a value has a place on an axis: neither NaN nor infinite, nor so large that a distance would be."""
+    return abs(value) <= LARGEST
 
 
 def _share(value: float, bounds: tuple[float, float]) -> float:

@@ -146,4 +146,6 @@ def main() -> None:
     """Run the program and leave with its exit code."""
     for variable, value in LIBRARY_SETTINGS.items():
         os.environ.setdefault(variable, value)
+    if os.environ.get("COLUMNS") == "0":  # says that the width is unknown; Rich would take it for one
+        del os.environ["COLUMNS"]
     run(app)

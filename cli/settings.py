@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from enum import Enum
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, get_args
 
 import typer
 from typer.core import TyperArgument, TyperOption
@@ -111,7 +111,8 @@ def load_config(context: "Context", path: Path) -> None:
     """Read a TOML file of option values and let them stand behind flags and environment.
 
     Raises:
-        ConfigError: the file cannot be read, is not TOML, or has a key that is no option of the command.
+        ConfigError: the file cannot be read, is not TOML, has a key that is no option of the command or is there twice,
+            or a value of another kind than the option's.
     """
     import tomllib
 
@@ -128,6 +129,8 @@ def load_config(context: "Context", path: Path) -> None:
         if name not in keys:
             raise ConfigError(f"{path}: unknown key {key!r}{did_you_mean(name, keys)}")
         parameter = keys[name]
+        if parameter.name in found:
+            raise ConfigError(f"{path}: {name} is given twice, with _ and with -")
         found[parameter.name] = _fitting(value, parameter, f"{path}: {key}")
     context.default_map = found
     _sources(context).config_path = path
@@ -146,7 +149,8 @@ def origin_of(context: "Context", name: str) -> str:
         case "COMMANDLINE":
             return "command line"
         case "ENVIRONMENT":
-            return variable_of(context, next(item for item in _shown(context) if item.name == name))
+            parameters = context.command.get_params(context)  # with those that every command has
+            return variable_of(context, next(item for item in parameters if item.name == name))
         case "DEFAULT_MAP":
             return str(_sources(context).config_path)
         case _:
@@ -190,19 +194,27 @@ def _sources(context: "Context") -> _Sources:
 
 def _fitting(value: object, parameter: "Parameter", where: str) -> object:
     """Check the shape of a TOML value; what it says is checked by Typer like a flag's."""
+    assert isinstance(parameter, TyperOption | TyperArgument)
     is_flag = isinstance(parameter, TyperOption) and parameter.is_flag
-    takes_many = isinstance(parameter, TyperOption | TyperArgument) and (
-        parameter.nargs != 1 or (isinstance(parameter, TyperOption) and parameter.multiple)
-    )
+    takes_many = parameter.nargs != 1 or (isinstance(parameter, TyperOption) and parameter.multiple)
     if isinstance(value, dict):
         raise ConfigError(f"{where} is a table, but an option has one value")
     if is_flag != isinstance(value, bool):
         raise ConfigError(f"{where} must be {'true or false' if is_flag else 'a value, not true or false'}")
-    if takes_many:
-        return value if isinstance(value, list) else [value]
-    if isinstance(value, list):
+    if is_flag:
+        return value
+    if isinstance(value, list) and not takes_many:
         raise ConfigError(f"{where} is a list, but the option takes one value")
-    return value
+    if value == []:
+        raise ConfigError(f"{where} is an empty list; leave the key out where there is nothing to say")
+    items = value if isinstance(value, list) else [value]
+    annotation = parameter.type_descriptor.annotation
+    takes_number = (get_args(annotation) or (annotation,))[0] in (int, float)
+    for item in items:
+        if isinstance(item, bool) or not isinstance(item, (int, float, str) if takes_number else str):
+            kind = "a number" if takes_number else "text, in quotes"
+            raise ConfigError(f"{where} must be {kind}, not {item!s:.100}")
+    return items if takes_many else value
 
 
 def _literal(value: object) -> str:

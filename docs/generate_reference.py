@@ -35,6 +35,8 @@ Of every option:
 
 - Its long name with underscores is its key in a file for `-c` and, after `TRANSDUCE_` and the command, its
   environment variable: `--beam-size` of `translate` is `beam_size` and `TRANSDUCE_TRANSLATE_BEAM_SIZE`.
+- An option that may be repeated takes a list in the file, and in the environment values with spaces between them, paths
+  with colons: `TRANSDUCE_EVALUATE_METRICS="bleu ter"`, `TRANSDUCE_EVALUATE_INPUT=one.hyp:two.hyp`.
 - A flag wins over the environment, that over the file, that over what the model was saved with, that over the
   built-in default; `--print-config` shows where each value comes from.
 - Hyphens and underscores are the same on the command line: `--beam_size` is `--beam-size`.

@@ -1,6 +1,6 @@
 """`transduce compare`: attention, recurrent and convolutional layers side by side."""
 
-from dataclasses import replace
+from dataclasses import fields, replace
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
@@ -16,7 +16,6 @@ from transformer_core.experiments.compare_config import DEFAULT_MINUTES, Compare
 __all__ = ["compare"]
 
 LAYERS = "Layers"
-TRAINING_OPTIONS = ("output", "valid_src", "valid_tgt", "tokenizer", "minutes", "max_steps", "dropout")
 METRICS = [options.MetricChoice(name) for name in TrainingComparison.metrics]
 
 
@@ -182,10 +181,9 @@ def compare(
 
 def _warn_of_idle_options(context: typer.Context) -> None:
     """Say which options do nothing, because nothing is trained."""
+    of_training = {"output", *(item.name for item in fields(TrainingComparison))}
     idle = [
-        item.opts[0]
-        for item in context.command.params
-        if item.name in TRAINING_OPTIONS and is_given(context, item.name)
+        item.opts[0] for item in context.command.params if item.name in of_training and is_given(context, item.name)
     ]
     if idle:
         console.warn(f"without --train-src and --train-tgt nothing is trained: {', '.join(idle)} will do nothing")

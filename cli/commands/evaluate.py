@@ -227,11 +227,13 @@ def _read(
     for path in dict.fromkeys([*references, *inputs]):
         places = [*([0] if path in inputs else []), *(range(1, len(form.columns)) if path in references else [])]
         columns: list[list[str]] = [[] for _ in places or [0]]
+        num_mended = 0
         with RecordReader([path], form.only(*places), errors=errors) as reader:
             for record in reader:
+                num_mended += record.is_mended
                 for column, text in zip(columns, record.texts, strict=True):
                     column.append(text)
-        warn_of_input(reader.num_invalid, _name(path))
+        warn_of_input(num_mended, _name(path))
         if not columns[0]:
             raise DataError(f"{_name(path)}: is empty; there is nothing to score")
         if form.format == "text":  # one column, whatever the file is named for

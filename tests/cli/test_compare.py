@@ -154,10 +154,13 @@ def test_what_cannot_be_is_one_line(
 
 def test_options_of_training_without_pairs_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TRANSDUCE_COMPARE_MAX_STEPS", "3")
-    _, said = refused("--tokenizer", "t.json", "--plot", "no.pdf")
+    _, said = refused(
+        *("--tokenizer", "t.json", "--plot", "no.pdf", "--batch-size", "7", "--metric", "bleu", "--overwrite"),
+        *("-o", "mixers", "--seed", "3"),
+    )
     assert said.splitlines()[0] == (
         "transduce: warning: without --train-src and --train-tgt nothing is trained: "
-        "--tokenizer, --max-steps will do nothing"
+        "--output, --tokenizer, --overwrite, --max-steps, --metric, --batch-size will do nothing"
     )
 
 

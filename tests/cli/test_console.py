@@ -58,6 +58,13 @@ def test_levels(capsys: pytest.CaptureFixture[str], quiet: int, verbose: int, is
     assert lines == said
 
 
+def test_no_level_falls(capsys: pytest.CaptureFixture[str]) -> None:
+    console.configure(quiet=2, verbose=2)
+    console.configure(quiet=1, verbose=1)
+    console.warn("x")
+    assert capsys.readouterr().err == ""
+
+
 @pytest.mark.parametrize(
     ("variables", "wanted", "colored"),
     [

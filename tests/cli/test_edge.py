@@ -93,8 +93,14 @@ def test_debug_shows_the_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
     result = CliRunner().invoke(raising(ValueError("surprise")), ["group", "fail"])
     assert "Traceback" in result.stderr
     assert result.stderr.splitlines()[-1].startswith("transduce: error: this is a fault of transduce")
-    monkeypatch.setenv("TRANSDUCE_DEBUG", "0")
-    assert "Traceback" not in CliRunner().invoke(raising(ValueError()), ["group", "fail"]).stderr
+
+
+@pytest.mark.parametrize(("value", "is_wanted"), [("1", True), ("On", True), ("0", False), ("off", False), ("", False)])
+def test_the_environment_asks_for_tracebacks_as_for_any_flag(
+    value: str, is_wanted: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TRANSDUCE_DEBUG", value)
+    assert ("Traceback" in CliRunner().invoke(raising(ValueError()), ["group", "fail"]).stderr) == is_wanted
 
 
 # --- the whole way out, in processes of their own
@@ -106,6 +112,7 @@ from cli import console
 from cli.edge import run
 from cli.lazy_group import EdgeGroup
 from tokenizer.atomic_file import open_atomic
+from transformer_core.errors import ConfigError
 
 app = typer.Typer(cls=EdgeGroup)
 
@@ -113,6 +120,15 @@ app = typer.Typer(cls=EdgeGroup)
 def lines(count: int):
     for number in range(count):
         console.write_line("x" * 100)
+
+@app.command()
+def speak(count: int):
+    for number in range(count):
+        console.warn("x" * 100)
+        with console.progress("working") as advance:
+            advance(1)
+        console.write_line("result")
+    raise ConfigError("no more")
 
 @app.command()
 def wait(path: str):
@@ -142,11 +158,13 @@ except BaseException:
 """
 
 
-def start(*arguments: str, stdout: int | None = subprocess.PIPE) -> "subprocess.Popen[bytes]":
+def start(
+    *arguments: str, stdout: int | None = subprocess.PIPE, stderr: int | None = subprocess.PIPE
+) -> "subprocess.Popen[bytes]":
     return subprocess.Popen(
         [sys.executable, "-c", PROGRAM, *arguments],
         stdout=stdout,
-        stderr=subprocess.PIPE,
+        stderr=stderr,
         env=program_environment(),
     )
 
@@ -161,6 +179,17 @@ def test_a_reader_that_goes_away_is_no_error() -> None:
         assert process.wait() == 141
 
 
+@pytest.mark.skipif(os.name == "nt", reason="the pipe is POSIX's")
+@pytest.mark.parametrize("arguments", [["--help"], ["evaluate", "--help"], ["tokenizer"], ["--version"]])
+def test_a_reader_of_the_help_that_goes_away_is_no_error(arguments: list[str]) -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    command = [sys.executable, "-m", "cli", *arguments]
+    process = subprocess.run(command, stdout=writer, stderr=subprocess.PIPE, env=program_environment(), check=False)
+    os.close(writer)
+    assert (process.returncode, process.stderr) == (141, b"")
+
+
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="the system has no /dev/full")
 @pytest.mark.parametrize("count", ["1", "100000"])
 def test_a_full_disk_under_stdout_is_one_line(count: str) -> None:
@@ -168,6 +197,26 @@ def test_a_full_disk_under_stdout_is_one_line(count: str) -> None:
         assert process.stderr is not None
         assert process.stderr.read() == b"transduce: error: cannot write: the disk is full\n"
         assert process.wait() == 1
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="the system has no /dev/full")
+@pytest.mark.parametrize("count", [1, 200])
+def test_what_cannot_be_said_changes_neither_results_nor_exit_code(count: int) -> None:
+    with open("/dev/full", "wb") as full, start("speak", str(count), stderr=full.fileno()) as process:
+        assert process.stdout is not None
+        assert process.stdout.read() == b"result\n" * count
+        assert process.wait() == 2
+
+
+@pytest.mark.skipif(os.name == "nt", reason="the pipe is POSIX's")
+def test_a_reader_of_messages_that_goes_away_takes_nothing_with_it() -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    with start("speak", "200", stderr=writer) as process:
+        os.close(writer)
+        assert process.stdout is not None
+        assert process.stdout.read() == b"result\n" * 200
+        assert process.wait() == 2
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="the system has no /dev/full")
@@ -186,7 +235,12 @@ def test_the_help_into_a_full_disk_is_one_line() -> None:
 
 @pytest.mark.skipif(os.name == "nt", reason="signals are POSIX's")
 @pytest.mark.parametrize(
-    ("number", "code", "word"), [(signal.SIGTERM, 143, b"terminated"), (signal.SIGINT, 130, b"interrupted")]
+    ("number", "code", "word"),
+    [
+        (signal.SIGTERM, 143, b"terminated"),
+        (signal.SIGHUP, 129, b"terminated"),
+        (signal.SIGINT, 130, b"interrupted"),
+    ],
 )
 def test_a_signal_leaves_no_half_written_file(tmp_path: Path, number: int, code: int, word: bytes) -> None:
     with start("wait", str(tmp_path / "out")) as process:
@@ -197,6 +251,21 @@ def test_a_signal_leaves_no_half_written_file(tmp_path: Path, number: int, code:
         assert process.stderr.read() == b"transduce: warning: " + word + b"\n"
         assert process.wait() == code
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.skipif(os.name == "nt", reason="signals are POSIX's")
+def test_a_signal_that_is_ignored_stays_ignored(tmp_path: Path) -> None:
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)  # as nohup does
+    try:
+        process = start("wait", str(tmp_path / "out"))
+    finally:
+        signal.signal(signal.SIGHUP, before)
+    with process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"ready\n"
+        process.send_signal(signal.SIGHUP)
+        process.send_signal(signal.SIGTERM)
+        assert process.wait() == 143
 
 
 @pytest.mark.skipif(os.name == "nt", reason="signals are POSIX's")
@@ -225,6 +294,18 @@ def test_a_closed_stream_is_no_traceback(redirection: str, code: int) -> None:
     assert process.returncode == code
     assert b"Traceback" not in process.stderr
     assert process.stderr.count(b"\n") == (1 if code else 0)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="the shell is POSIX's")
+@pytest.mark.parametrize("others", ["", ">&-"])
+def test_a_closed_standard_input_is_not_an_empty_one(others: str, tmp_path: Path) -> None:
+    (tmp_path / "references").write_text("a\n", encoding="utf-8")
+    command = f"{sys.executable} -m cli evaluate references <&- {others}"
+    process = subprocess.run(
+        ["sh", "-c", command], capture_output=True, cwd=tmp_path, env=program_environment(), check=False
+    )
+    assert process.returncode == 3
+    assert process.stderr == b"transduce: error: standard input is closed; name a file or pipe the text in\n"
 
 
 def test_output_is_utf_8_whatever_the_locale() -> None:

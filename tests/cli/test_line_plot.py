@@ -40,6 +40,12 @@ def test_a_line_is_broken_where_there_is_no_number_and_a_point_alone_is_its_lett
     assert [drawn.count("b") for drawn in beside[1:6]].count(1) == 1
 
 
+def test_a_run_that_diverged_is_drawn_as_far_as_there_are_numbers() -> None:
+    drawn = plot(line([0, 1, 2, 3], [2, 1, math.inf, 1e308])).draw(30, 5)
+    assert drawn[:6] == plot(line([0, 1, 2, 3], [2, 1, math.nan, math.nan])).draw(30, 5)[:6]
+    assert drawn[-1].split() == ["a", "run", "a", "1.00e+308"]
+
+
 def test_lines_have_letters_and_colours_of_their_own() -> None:
     drawn = plot(line([0, 9], [0, 9], "a", 33), line([0, 9], [9, 0], "B", 208)).draw(60, 8)
     text = "\n".join(drawn[1:9])
@@ -49,7 +55,24 @@ def test_lines_have_letters_and_colours_of_their_own() -> None:
 
 
 @pytest.mark.parametrize("width", [24, 30, 80, 140])
-@pytest.mark.parametrize("y", [[1e-6, 3e-5], [1e6, 9e6], [2.0, 2.0], [-5, 5], [0.0, 0.0]])
+@pytest.mark.parametrize(
+    "y",
+    [
+        [1e-6, 3e-5],
+        [1e6, 9e6],
+        [2.0, 2.0],
+        [-5, 5],
+        [0.0, 0.0],
+        [1e7, 1e7 + 1],
+        [1.0, math.exp(700)],
+        [-1e307, 1e307],
+        [1e307, 1.0],
+        [1e308, -1e308],
+        [math.inf, 1.0],
+        [math.inf, -math.inf],
+        [5e-324, 1e-320],
+    ],
+)
 def test_every_row_is_as_wide_as_was_asked_for(width: int, y: list[float]) -> None:
     drawn = plot(line([1, 1000], y), line([500], y[:1], "b")).draw(width, 7)
     assert {width_of(row) for row in drawn} == {width}
@@ -65,6 +88,9 @@ def test_every_row_is_as_wide_as_was_asked_for(width: int, y: list[float]) -> No
         (0, 60000, 3, ["0", "20k", "40k", "60k"]),
         (0, 3e-5, 3, ["0.0e+00", "1.0e-05", "2.0e-05", "3.0e-05"]),
         (-1, 1, 2, ["-1", "0", "1"]),
+        (0, 9e6, 3, ["0", "5,000k"]),
+        (0, 2e7, 2, ["0", "1.00e+07", "2.00e+07"]),
+        (1, math.exp(700), 2, ["0", "1.00e+304"]),
     ],
 )
 def test_ticks_are_round(low: float, high: float, count: int, texts: list[str]) -> None:

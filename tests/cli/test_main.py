@@ -44,6 +44,10 @@ def test_the_libraries_beneath_torch_are_set_up_but_for_what_the_user_set(monkey
     assert seen == LIBRARY_SETTINGS
 
 
+def test_a_width_of_none_is_that_of_no_terminal() -> None:
+    assert run_program("--help", variables={"COLUMNS": "0"}) == run_program("--help", variables={"COLUMNS": ""})
+
+
 @pytest.mark.parametrize("flag", ["--help", "-h"])
 def test_the_help_imports_nothing_heavy(flag: str) -> None:
     code = (
@@ -150,6 +154,13 @@ def test_options_before_and_after_the_command_and_underscores() -> None:
         run = run_program(*arguments)
         assert (run.code, run.stderr) == (0, "")
         assert b"beam_size = 5  # built-in default" in run.stdout
+
+
+def test_a_list_in_the_environment_has_spaces_between_its_values_and_colons_between_paths() -> None:
+    variables = {"TRANSDUCE_EVALUATE_METRICS": "bleu ter", "TRANSDUCE_EVALUATE_INPUT": "one.hyp:two.hyp"}
+    printed = run_program("evaluate", "--print-config", variables=variables).stdout.decode()
+    assert 'metrics = ["bleu", "ter"]  # TRANSDUCE_EVALUATE_METRICS' in printed
+    assert 'input = ["one.hyp", "two.hyp"]  # TRANSDUCE_EVALUATE_INPUT' in printed
 
 
 def test_an_alias_is_its_command() -> None:

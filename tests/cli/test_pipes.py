@@ -102,7 +102,7 @@ def test_pipes_that_do_not_block_lose_nothing(model: Path, unbuffered: str) -> N
         ("-i in -o missing/out", 2, "transduce: error: missing: no such folder; make it first"),
         ("-i in -o missing/out --resume", 2, "transduce: error: missing: no such folder; make it first"),
         ("-i in -o in/out", 2, "transduce: error: in: no such folder"),
-        ("<&-", 0, ""),
+        ("<&-", 3, "transduce: error: standard input is closed; name a file or pipe the text in"),
         ("-i in | head -n 1 > out", 141, ""),
     ],
 )

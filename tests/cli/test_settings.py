@@ -10,6 +10,7 @@ from typer.testing import CliRunner, Result
 from cli import decoding_options, options, settings
 from cli.command import Command, reflow
 from cli.lazy_group import EdgeGroup
+from cli.main import app as whole_program
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,6 +46,8 @@ def search(
     names: Annotated[list[str] | None, typer.Option("--names")] = None,
     errors: options.Errors = "strict",
     greedy: Annotated[bool, typer.Option("--greedy")] = False,
+    output: options.Output = options.STANDARD_STREAM,
+    device: options.Device = "auto",
 ) -> None:
     """Show what arrives."""
     config = settings.build(SearchConfig, context.params, width=4)
@@ -89,6 +92,8 @@ def test_print_config_names_every_origin_and_reads_back(tmp_path: Path) -> None:
         f'names = ["a b", "ü\\"]"]  # {path}',
         f'errors = "replace"  # {path}',
         "greedy = true  # TRANSDUCE_SEARCH_GREEDY",
+        'output = "-"  # built-in default',
+        'device = "auto"  # built-in default',
     ]
     again = run("-c", config_file(tmp_path, printed), "--print-config").stdout
     strip = [line.rpartition("#")[0] for line in printed.splitlines() if not line.startswith("#")]
@@ -115,6 +120,15 @@ def test_print_config_asks_for_no_required_option_and_runs_nothing() -> None:
         ("beam_size = 0", "greater than or equal to 1"),
         ('errors = "replac"', "did you mean 'replace'?"),
         ("quiet = 1", "unknown key 'quiet'"),
+        ("names = []", "names is an empty list; leave the key out"),
+        ('names = [["a"]]', "names must be text, in quotes, not ['a']"),
+        ('names = ["a", 3]', "names must be text, in quotes, not 3"),
+        ("names = [{a = 1}]", "names must be text, in quotes, not {'a': 1}"),
+        ("errors = 13", "errors must be text, in quotes, not 13"),
+        ("device = 3", "device must be text, in quotes, not 3"),
+        ("output = 1979-05-27", "output must be text, in quotes, not 1979-05-27"),
+        ("beam_size = 1979-05-27", "beam_size must be a number, not 1979-05-27"),
+        ("beam_size = 1\nbeam-size = 2", "beam_size is given twice, with _ and with -"),
     ],
 )
 def test_a_faulty_file_is_named_in_one_line(tmp_path: Path, text: str, message: str) -> None:
@@ -135,6 +149,17 @@ def test_a_wrong_value_in_the_environment_names_the_variable() -> None:
     result = run("-m", "x", environment={"TRANSDUCE_SEARCH_BEAM_SIZE": "many"})
     assert result.exit_code == 2
     assert "--beam-size (from TRANSDUCE_SEARCH_BEAM_SIZE)" in result.stderr
+
+
+@pytest.mark.parametrize(
+    "variable", ["VERBOSE", "QUIET", "DEBUG", "NO_COLOR", "HELP", "EVALUATE_VERBOSE", "EVALUATE_HELP"]
+)
+def test_a_wrong_value_of_an_option_that_every_command_has_is_one_line(variable: str) -> None:
+    name = variable.removeprefix("EVALUATE_").lower().replace("_", "-")
+    result = CliRunner().invoke(whole_program, ["evaluate", "ref", "-i", "hyp"], env={f"TRANSDUCE_{variable}": "maybe"})
+    assert result.exit_code == 2
+    assert result.stderr.startswith(f"transduce: error: --{name} (from TRANSDUCE_{variable}): must be a valid ")
+    assert result.stderr.count("\n") == 1
 
 
 def test_a_wrong_value_in_the_model_is_the_model_s_fault() -> None:

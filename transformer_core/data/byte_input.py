@@ -1,5 +1,6 @@
 """Bytes of a file or of standard input: opened, unpacked, and aware of when the other side pauses."""
 
+import errno
 import os
 import select
 import stat
@@ -108,7 +109,7 @@ def _open(path: str | Path, name: str) -> tuple[BinaryIO, bool]:
     """Open `path` for reading; also tell whether it is ours to close."""
     if str(path) == STANDARD_STREAM:
         if sys.stdin is None:
-            raise DataError("standard input is closed; name a file or pipe the text in")
+            raise _cannot_read(name, OSError(errno.EBADF, os.strerror(errno.EBADF)))
         return sys.stdin.buffer, False
     try:
         file = open(path, "rb", buffering=0)  # noqa: SIM115  the caller closes it
@@ -125,6 +126,8 @@ def _cannot_read(name: str, error: OSError | ValueError) -> DataError:
             return DataError(f"{name}: is a folder; name a file in it")
         case PermissionError():
             return DataError(f"{name}: you may not read it; check its rights")
+        case OSError(errno=errno.EBADF):
+            return DataError(f"{name} is closed; name a file or pipe the text in")
         case OSError():
             return DataError(f"{name}: cannot be read ({error.strerror or error}); check the path and the disk")
         case _:

@@ -1,11 +1,8 @@
 """What each mixer learns: models of equal size, trained on the same pairs for the same time or as many updates.
 
 Models are made equal by the inner width of their feed-forward: the mixer with the most weights keeps the one that was
-asked for, and the others' is widened until they have as many. Training is that of `train`, into a folder for each:
-
-    FOLDER/tokenizer.json     where none was given
-    FOLDER/attention/ …       a model folder for each mixer
-    FOLDER/unscaled/          attention once more, without its division by √d_head
+asked for, and the others' is widened until they have as many. Training is that of `train`, into a folder for each
+(compare_folder.py).
 
 Equal updates take the learning rate to zero (cosine), as `train` does. Equal time cannot know how many updates it will
 be worth, so the rate falls with the square root of the step, and training ends when the time is up: the last updates
@@ -29,14 +26,13 @@ from transformer_core.experiments.compare_config import (
     model_config_of,
     stacks_of,
 )
+from transformer_core.experiments.compare_folder import shared_data
 from transformer_core.experiments.config import ArchitectureConfig, TrainingRun
 from transformer_core.experiments.progress import Progress
-from transformer_core.experiments.text_config import DataConfig
 from transformer_core.experiments.train_from_text import train_from_text
 from transformer_core.experiments.training_file import TRAINING_FILE, read_training_file
-from transformer_core.experiments.vocabulary_choice import choose_tokenizers
 from transformer_core.model import Transformer
-from transformer_core.model_files import read_json, save_tokenizers, tokenizer_paths
+from transformer_core.model_files import read_json
 from transformer_core.training.checkpoint import Checkpoints
 from transformer_core.training.config import Schedule, TrainingConfig
 from transformer_core.training.progress import Listener, StepReport, ValidationReport
@@ -63,11 +59,12 @@ def mixer_runs(config: CompareConfig, progress: Progress, say: Callable[[str], N
     """Plan the training of every mixer; learn the tokenizer that they share, if none is given.
 
     Raises:
+        ConfigError: the folder holds something else.
         DataError: the text cannot be read.
         TokenizerError: the tokenizer is none.
     """
     assert config.training is not None, "something is to be trained"
-    data = _data(config.training, progress, say)
+    data = shared_data(config.training, progress, say)
     widths = equal_widths(config.stack)
     runs = []
     for mixer in config.mixers:
@@ -134,25 +131,6 @@ def equal_widths(stack: StackConfig) -> dict[MixerName, int]:
 def _num_parameters(mixer: MixerName, stack: StackConfig) -> int:
     with torch.device("meta"):
         return Transformer(model_config_of(mixer, stack)).num_parameters()
-
-
-def _data(training: TrainingComparison, progress: Progress, say: Callable[[str], None]) -> DataConfig:
-    """Name the text, and the tokenizers that all share."""
-    data = DataConfig(
-        train_src=training.train_src,
-        train_tgt=training.train_tgt,
-        valid_src=training.valid_src,
-        valid_tgt=training.valid_tgt,
-        tokenizer=training.tokenizer,
-    )
-    if data.tokenizer is not None:
-        return data
-    if training.overwrite or not all(path.exists() for path in tokenizer_paths(training.folder) if path is not None):
-        learned = choose_tokenizers(data, progress, say)
-        training.folder.mkdir(parents=True, exist_ok=True)
-        save_tokenizers(training.folder, *learned)
-    joint, source, target = tokenizer_paths(training.folder)
-    return replace(data, tokenizer=joint, source_tokenizer=source, target_tokenizer=target)
 
 
 def _architecture(mixer: MixerName, stack: StackConfig, training: TrainingComparison) -> ArchitectureConfig:

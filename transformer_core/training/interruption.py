@@ -1,4 +1,4 @@
-"""Turn SIGINT and SIGTERM into a wish that the training loop fulfils between two updates."""
+"""Turn SIGINT, SIGTERM and SIGHUP into a wish that the training loop fulfils between two updates."""
 
 import select
 import signal
@@ -60,8 +60,8 @@ class Interruption:
         return self.signal_number is not None
 
     def _note(self, signal_number: int, frame: FrameType | None) -> None:
-        if self.signal_number is not None and self._is_patient:
-            return
+        if self.signal_number is not None and (self._is_patient or signal_number == signal.SIGHUP):
+            return  # of a terminal that is closed, the shell and the system both tell
         if self.signal_number is not None:  # asked a second time: do not wait for the save
             signal.signal(signal_number, signal.SIG_DFL)
             signal.raise_signal(signal_number)
@@ -72,12 +72,18 @@ class Interruption:
 
 @contextmanager
 def interruptible(*, is_patient: bool = False) -> Iterator[Interruption]:
-    """Catch SIGINT and SIGTERM while the block runs; a second one ends the process at once, unless it is patient."""
+    """Catch signals to end while the block runs; a second one ends the process at once, unless it is patient.
+
+    They are SIGINT and SIGTERM, and SIGHUP but where it is ignored (nohup).
+    """
     interruption = Interruption(is_patient=is_patient)
     if threading.current_thread() is not threading.main_thread():  # only the main thread may set handlers
         yield interruption
         return
-    previous = {number: signal.signal(number, interruption._note) for number in (signal.SIGINT, signal.SIGTERM)}
+    numbers = [signal.SIGINT, signal.SIGTERM]
+    if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:
+        numbers.append(signal.SIGHUP)
+    previous = {number: signal.signal(number, interruption._note) for number in numbers}
     try:
         yield interruption
     finally:

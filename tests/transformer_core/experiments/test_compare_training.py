@@ -21,6 +21,7 @@ from transformer_core.experiments.compare_config import (
     TrainingComparison,
     model_config_of,
 )
+from transformer_core.experiments.compare_folder import COMPARED_FILE
 from transformer_core.experiments.compare_quality import TrainedMixer, describe_mixer
 from transformer_core.experiments.compare_training import MixerRun, equal_widths, mixer_runs, train_mixer
 from transformer_core.experiments.config import TrainingRun
@@ -130,7 +131,7 @@ def test_a_tokenizer_that_is_given_is_taken(tmp_path: Path) -> None:
     tokenizer = (tmp_path / "mixers" / "tokenizer.json").rename(tmp_path / "own.json")
     runs = plan(config(tmp_path, tokenizer=tokenizer))
     assert {run.run.data.tokenizer for run in runs} == {tokenizer}
-    assert list((tmp_path / "mixers").iterdir()) == []
+    assert [path.name for path in (tmp_path / "mixers").iterdir()] == [COMPARED_FILE]
 
 
 def test_one_side_alone_or_a_missing_file_is_a_line(tmp_path: Path) -> None:

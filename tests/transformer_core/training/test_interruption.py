@@ -24,7 +24,7 @@ def test_a_wait_ends_by_a_signal_whenever_it_comes_or_by_what_there_is_to_take()
         timer.join()
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_a_signal_is_noted_and_the_work_goes_on(number: int) -> None:
     before = signal.getsignal(number)
     with interruptible() as interruption:
@@ -57,6 +57,20 @@ def test_a_second_signal_does_not_wait() -> None:
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, env=program_environment(), check=False)
     assert run.returncode == -signal.SIGTERM
     assert run.stdout == b"noted\n"
+
+
+def test_a_closed_terminal_says_so_twice_and_nohup_does_not_hear_it() -> None:
+    with interruptible() as interruption:
+        os.kill(os.getpid(), signal.SIGHUP)
+        os.kill(os.getpid(), signal.SIGHUP)
+        assert interruption.signal_number == signal.SIGHUP
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with interruptible() as interruption:
+            os.kill(os.getpid(), signal.SIGHUP)
+            assert interruption.signal_number is None
+    finally:
+        signal.signal(signal.SIGHUP, before)
 
 
 def test_beside_the_main_thread_nothing_is_touched() -> None:
