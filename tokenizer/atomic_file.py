@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 __all__ = [
+    "behind_links",
     "is_replaceable",
     "new_folder",
     "open_atomic",
@@ -30,7 +31,7 @@ _TEMPORARY_NAME = re.compile(r"\..+\.[a-z0-9_]{8}\.tmp")  # as `tempfile` makes 
 def open_atomic(path: str | Path) -> Iterator[BinaryIO]:
     """Open a temporary file beside `path`; rename it to `path` when the block ends without an error.
 
-    Where `path` is a link, its target is replaced. What cannot be replaced is written to as it is.
+    A link is replaced, not what it points to: `behind_links` gives that. What cannot be replaced is written to.
 
     Raises:
         OSError: the folder is missing or read-only, the disk is full; nothing is left behind.
@@ -40,7 +41,7 @@ def open_atomic(path: str | Path) -> Iterator[BinaryIO]:
         with open(path if descriptor is None else descriptor, "wb", closefd=descriptor is None) as file:
             yield file
         return
-    path = Path(os.path.realpath(path))
+    path = Path(path)
     # mkstemp makes the file readable by its owner alone; the rights of an ordinary new file are put back below.
     descriptor, temporary_name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
     temporary_path = Path(temporary_name)
@@ -61,6 +62,14 @@ def open_atomic(path: str | Path) -> Iterator[BinaryIO]:
 def is_replaceable(path: str | Path) -> bool:
     """Tell whether a new file may take the place of `path`: not of a pipe, a device, or what is open as a stream."""
     return (os.path.isfile(path) or not os.path.exists(path)) and _descriptor_of(path) is None
+
+
+def behind_links(path: str | Path) -> Path:
+    """Give the file that an output which somebody names is to replace: of a link the one that it points to.
+
+    Links in a model folder are none such: it may share its files with another one.
+    """
+    return Path(os.path.realpath(path) if is_replaceable(path) else path)
 
 
 @contextmanager

@@ -12,7 +12,7 @@ import typer
 from cli import console, options
 from cli.decoding_options import Checkpoint, load_for_decoding
 from cli.translation_output import warn_of_input
-from tokenizer.atomic_file import write_text
+from tokenizer.atomic_file import behind_links, write_text
 from transformer_core.config import AttentionKind
 from transformer_core.data.lines import LineReader
 from transformer_core.decoding.config import BatchConfig
@@ -121,7 +121,7 @@ def inspect_attention(
         _warn_of_fonts(plot, (*attention.rows(kind), *attention.columns(kind)))
         write_figure(plot, draw_attention(attention, maps))
     if html is not None:
-        write_text(html, attention_page(attention, maps[0], model.resolve().name))
+        write_text(behind_links(html), attention_page(attention, maps[0], model.resolve().name))
     if json:
         console.write_line(attention_report.to_json(attention, maps))
     elif plot is None and html is None:

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from cli import console, options
-from tokenizer.atomic_file import write_text
+from tokenizer.atomic_file import behind_links, write_text
 from transformer_core.errors import DataError
 from transformer_core.inspection.curves import Axis, Run, choose_metrics, curves_of, read_runs
 
@@ -67,7 +67,7 @@ def inspect_curves(
 
         write_figure(plot, draw_curves(found, metrics, x))
     if html is not None:
-        write_text(html, curves_page(found, metrics, x))
+        write_text(behind_links(html), curves_page(found, metrics, x))
     if json:
         console.write_line(curves_report.to_json(found, metrics, x))
     elif plot is None and html is None and sys.stdout.isatty():

@@ -21,6 +21,7 @@ from tokenizer import (
     check_round_trip,
     train_tokenizer,
 )
+from tokenizer.atomic_file import behind_links
 from tokenizer.config import DEFAULT_KIND
 from transformer_core.data.compression import is_compressed
 from transformer_core.data.lines import Errors, LineReader, open_output, require_place
@@ -112,7 +113,7 @@ def train(
     if output == options.STANDARD_STREAM:
         console.write(tokenizer.to_json())
     else:
-        tokenizer.save(output)
+        tokenizer.save(behind_links(output))
     found = f"{output}: {kind}, {tokenizer.vocabulary_size} entries"
     if tokenizer.vocabulary_size == vocab_size:
         console.info(found)

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.program import program_environment
-from tokenizer.atomic_file import open_atomic, remove_temporary_files, write_bytes, write_text
+from tokenizer.atomic_file import behind_links, open_atomic, remove_temporary_files, write_bytes, write_text
 
 
 def test_a_file_is_there_when_it_is_whole_and_not_before(tmp_path: Path) -> None:
@@ -70,13 +70,16 @@ def test_what_is_open_as_a_stream_keeps_what_it_has(tmp_path: Path, name: str, d
     assert (tmp_path / "log").read_text() == "head ours tail"
 
 
-def test_the_target_of_a_link_is_written_and_the_link_stays(tmp_path: Path) -> None:
+def test_the_target_of_a_link_is_written_and_the_link_stays_where_that_is_asked_for(tmp_path: Path) -> None:
     (tmp_path / "link").symlink_to("folder/file")
     (tmp_path / "folder").mkdir()
-    write_text(tmp_path / "link", "x")
+    write_text(behind_links(tmp_path / "link"), "x")
     assert (tmp_path / "link").is_symlink()
     assert (tmp_path / "folder" / "file").read_text() == "x"
     assert [path.name for path in (tmp_path / "folder").iterdir()] == ["file"]
+    write_text(tmp_path / "link", "y")  # as in a model folder whose files are another one's
+    assert not (tmp_path / "link").is_symlink()
+    assert (tmp_path / "folder" / "file").read_text() == "x"
 
 
 def test_a_pipe_is_written_to_and_not_replaced(tmp_path: Path) -> None:

@@ -280,12 +280,15 @@ def open_output(path: str | Path) -> Iterator[LineWriter]:
         yield writer
         writer.flush()
         return
-    from tokenizer.atomic_file import open_atomic  # with it the tokenizers are loaded, which a filter may not need
+    from tokenizer.atomic_file import (  # with it the tokenizers are loaded, which a filter may not need
+        behind_links,
+        open_atomic,
+    )
 
     require_place(path)
     with ExitStack() as stack:
         with blaming(str(path)):
-            file = stack.enter_context(open_atomic(path))
+            file = stack.enter_context(open_atomic(behind_links(path)))
             packed = stack.enter_context(open_compressor(file, path))
         try:
             yield LineWriter(packed, str(path))

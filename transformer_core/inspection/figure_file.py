@@ -8,7 +8,7 @@ import logging
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tokenizer.atomic_file import write_bytes
+from tokenizer.atomic_file import behind_links, write_bytes
 from transformer_core.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
@@ -72,4 +72,4 @@ def write_figure(path: Path, figure: "Figure", *, keeps_size: bool = False) -> N
             bbox_inches=None if keeps_size else "tight",
             metadata={"Date": None} if kind == "svg" else None,
         )
-    write_bytes(path, buffer.getvalue())
+    write_bytes(behind_links(path), buffer.getvalue())
