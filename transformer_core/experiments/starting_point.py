@@ -202,8 +202,13 @@ def _fresh_config(run: TrainingRun, tokenizers: Tokenizers) -> ModelConfig:
         architecture = architecture.without_decoder()
     source, target = tokenizers
     sizes = (source.vocabulary_size, target.vocabulary_size)
-    special_ids = (source.pad_id, source.bos_id, source.eos_id)
-    return architecture.model_config(sizes, special_ids, is_joint=source is target)
+    return architecture.model_config(sizes, _special_ids(tokenizers), is_joint=source is target)
+
+
+def _special_ids(tokenizers: Tokenizers) -> tuple[int, int, int]:
+    """Give the ids of pad, bos and eos; bos is what the decoder begins with, which imported vocabularies differ in."""
+    source, target = tokenizers
+    return source.pad_id, target.bos_id, source.eos_id
 
 
 def require_possible(run: TrainingRun) -> None:
@@ -287,7 +292,9 @@ def _config_like(run: TrainingRun, given: ModelConfig, tokenizers: Tokenizers) -
     _refuse_architecture(run, given)
     asked = run.architecture
     assert asked.dropout is not None, "the caller completes it"
+    pad_id, bos_id, eos_id = _special_ids(tokenizers)
     given = given.resized(*(tokenizer.vocabulary_size for tokenizer in tokenizers))
+    given = replace(given, pad_id=pad_id, bos_id=bos_id, eos_id=eos_id)
     if not given.is_encoder_only:
         return replace(given, dropout=asked.dropout)
     decoder = asked.decoder_like(given.encoder)
