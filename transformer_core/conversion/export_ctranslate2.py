@@ -24,6 +24,7 @@ from transformer_core.layers.rotary import BASE
 from transformer_core.model_directory import LoadedModel, weights_of
 from transformer_core.model_files import require_decoder, save_tokenizers, write_json
 from transformer_core.new_model import require_free
+from transformer_core.weight_file import require_finite
 
 __all__ = ["NEVER", "Quantization", "export_ctranslate2"]
 
@@ -44,12 +45,14 @@ def export_ctranslate2(loaded: LoadedModel, folder: Path, quantization: Quantiza
 
     Raises:
         ConfigError: the folder is taken.
-        ModelError: CTranslate2 cannot compute what the model does, or it has no decoder.
+        ModelError: CTranslate2 cannot compute what the model does, it has no decoder, or a weight is NaN.
     """
     require_decoder(loaded.model.config)
     require_free(folder)
     require_attention(loaded.model.config, "CTranslate2")
-    config, weights = plain_form(loaded.model.config, weights_of(loaded.model))
+    given = weights_of(loaded.model)
+    require_finite(given)
+    config, weights = plain_form(loaded.model.config, given)
     arrays = to_ctranslate2(config, weights)
     arrays["decoder/projection/bias"] = _bias(config, loaded.target_tokenizer, arrays.get("decoder/projection/bias"))
     arrays |= _positions(config, weights)

@@ -25,7 +25,7 @@ from transformer_core.layers.embedding import SINUSOID_FORMS, sinusoids
 from transformer_core.model_directory import LoadedModel, weights_of
 from transformer_core.model_files import require_decoder, write_json
 from transformer_core.new_model import require_free
-from transformer_core.weight_file import write_weights
+from transformer_core.weight_file import require_finite, write_weights
 
 __all__ = ["export_hugging_face"]
 
@@ -50,11 +50,13 @@ def export_hugging_face(loaded: LoadedModel, folder: Path, search: SearchConfig)
 
     Raises:
         ConfigError: the folder is taken.
-        ModelError: no class of `transformers` computes what the model does, or it has no decoder.
+        ModelError: no class of `transformers` computes what the model does, it has no decoder, or a weight is NaN.
     """
     require_decoder(loaded.model.config)
     require_free(folder)
-    config, weights = plain_form(loaded.model.config, weights_of(loaded.model))
+    given = weights_of(loaded.model)
+    require_finite(given)
+    config, weights = plain_form(loaded.model.config, given)
     model_type = _model_type(config)
     named = to_hugging_face(config, weights)
     if model_type == "pegasus":  # its class does not compute the table where the file has none

@@ -24,6 +24,7 @@ from transformer_core.model_directory import load_model, weights_of
 from transformer_core.model_files import read_config, read_tokenizers
 from transformer_core.training.adaptation import adapt_model, require_part
 from transformer_core.training.checkpoint import set_weights
+from transformer_core.weight_file import require_finite
 
 __all__ = [
     "StartingPoint",
@@ -150,6 +151,7 @@ def take_weights(model: Transformer, tokenizers: Tokenizers, folder: Path, check
     loaded = load_model(folder, checkpoint)
     extensions = _extensions((loaded.source_tokenizer, loaded.target_tokenizer), tokenizers)
     given, wanted = weights_of(loaded.model), weights_of(model)
+    require_finite(given, str(folder))
     whole = {
         name: given[name]
         for name, weight in wanted.items()
