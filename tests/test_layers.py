@@ -28,6 +28,7 @@ FLOORS = {
     "transformer_core.ray_workers": 1,
     "transformer_core.data": 1,
     "transformer_core.decoding.config": 1,
+    "transformer_core.decoding.generation": 1,
     "transformer_core.evaluation": 1,
     "transformer_core.model_files": 2,
     "transformer_core.weight_file": 2,

@@ -1,4 +1,4 @@
-"""A model for CTranslate2: model.bin, config.json, vocabularies, and the tokenizer beside them.
+"""A model for CTranslate2: model.bin, config.json, vocabularies, and the tokenizer and decoding defaults beside them.
 
 CTranslate2 computes all that our models of attention have, gates and RMS norms among it. Its beam search ends when as
 many hypotheses have ended as the beam is wide: `translate --early-stopping`.
@@ -66,6 +66,7 @@ def export_ctranslate2(loaded: LoadedModel, folder: Path, quantization: Quantiza
         for side, entries in vocabularies.items():
             write_text(temporary / f"{side}_vocabulary.json", json.dumps(entries, ensure_ascii=False, indent=1) + "\n")
         save_tokenizers(temporary, source, target)
+        write_json(temporary / "generation.json", loaded.generation)  # CTranslate2 passes over it; `import` reads it
 
 
 def entry_names(tokenizer: Tokenizer) -> list[str]:
