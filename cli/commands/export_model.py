@@ -60,7 +60,9 @@ def export(
     if to == "huggingface":
         from transformer_core.conversion.export_hugging_face import export_hugging_face
 
-        export_hugging_face(loaded.tagged(tag), output, model_search(loaded.generation))
+        first = export_hugging_face(loaded.tagged(tag), output, model_search(loaded.generation))
+        if first is not None:
+            console.info(f"there {first} goes before every source: its tokenizer does not put it there")
     else:
         from transformer_core.conversion.export_ctranslate2 import export_ctranslate2
 

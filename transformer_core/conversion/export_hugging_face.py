@@ -40,13 +40,16 @@ NUM_POSITIONS = 1024  # sinusoids have no end, but the table of `transformers` h
 MAX_LENGTH = 512  # of a translation, where nobody says otherwise
 
 
-def export_hugging_face(loaded: LoadedModel, folder: Path, search: SearchConfig) -> None:
+def export_hugging_face(loaded: LoadedModel, folder: Path, search: SearchConfig) -> str | None:
     """Write a folder that `AutoModelForSeq2SeqLM` and `AutoTokenizer` load, whole or not at all.
 
     Args:
         loaded: a model with a decoder; tagged, if it translates in several directions.
         folder: there is none yet, or an empty one.
         search: the defaults of decoding.
+
+    Returns:
+        What has to be put before every source line there, because its tokenizer does not; None: nothing.
 
     Raises:
         ConfigError: the folder is taken.
@@ -69,7 +72,7 @@ def export_hugging_face(loaded: LoadedModel, folder: Path, search: SearchConfig)
         write_json(temporary / "generation_config.json", _generation(loaded, config, model_type, search))
         write_weights(temporary / "model.safetensors", named, {"format": "pt"})
         max_length = _num_positions(config)
-        write_tokenizers(temporary, model_type, loaded.source_tokenizer, loaded.target_tokenizer, max_length)
+        return write_tokenizers(temporary, model_type, loaded.source_tokenizer, loaded.target_tokenizer, max_length)
 
 
 def _model_type(config: ModelConfig) -> str:

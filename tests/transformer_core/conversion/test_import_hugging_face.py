@@ -13,6 +13,7 @@ from tests.transformer_core.decoding.random_model import random_lines
 from transformer_core.conversion.export_ctranslate2 import export_ctranslate2
 from transformer_core.conversion.export_hugging_face import export_hugging_face
 from transformer_core.conversion.foreign_vocabulary import Direction, read_vocabularies
+from transformer_core.conversion.hugging_face_tokenizer import write_tokenizers
 from transformer_core.conversion.import_folder import import_folder
 from transformer_core.conversion.vocabulary_files import M2M100_LANGUAGES
 from transformer_core.data.padding import pad
@@ -294,6 +295,26 @@ def test_a_marian_is_told_what_to_write(marian: Path, tmp_path: Path) -> None:
     assert ids == auto(f">>de<< {LINES[0]}")["input_ids"][:-1]
     with pytest.raises(ConfigError, match=r"--source-language: .* has languages to write alone"):
         import_folder(marian, tmp_path / "other", Direction(source="de", target="de"))
+
+
+def test_a_marian_that_is_exported_is_told_what_to_write_by_hand(marian: Path, tmp_path: Path) -> None:
+    import_folder(marian, tmp_path / "ours", Direction())
+    loaded = load_model(tmp_path / "ours")
+    assert export_hugging_face(loaded, tmp_path / "all", SearchConfig()) is None
+    tagged = loaded.tagged("de")
+    assert export_hugging_face(tagged, tmp_path / "one", SearchConfig()) == ">>de<<"
+    auto = transformers.AutoTokenizer.from_pretrained(tmp_path / "one")
+    ids = [*tagged.source_tokenizer.encode(LINES[0]), tagged.source_tokenizer.eos_id]
+    assert auto(f">>de<< {LINES[0]}")["input_ids"] == ids
+    import_folder(marian, tmp_path / "german", Direction(target="de"))
+    assert export_hugging_face(load_model(tmp_path / "german"), tmp_path / "two", SearchConfig()) == ">>de<<"
+    source = loaded.source_tokenizer.with_tags(["fr"]).tagged("fr")
+    target = loaded.target_tokenizer.with_tags(["fr"])
+    with pytest.raises(
+        ModelError, match="lines of this model begin with <2fr>, which MarianTokenizer would cut like any text"
+    ):
+        write_tokenizers(tmp_path, "marian", source, target, 64)
+    assert not (tmp_path / "vocab.json").exists()
 
 
 def test_the_languages_of_m2m100_are_those_of_transformers() -> None:
