@@ -28,6 +28,7 @@ class Imported:
     target_tokenizer: Tokenizer  # the same object as the source's where they are joint
     generation: dict[str, Any]  # decoding defaults
     weights_path: Path  # where the weights come from
+    left_out: tuple[str, ...] = ()  # names of their decoding defaults that we have none for
 
 
 def write_imported(imported: Imported, folder: Path, command: str = "") -> None:
