@@ -19,6 +19,7 @@ from typing import Any, Self
 
 from transformer_core.data.lines import LineWriter, is_blank, read_lines
 from transformer_core.data.pairs import read_pairs
+from transformer_core.decoding.config import SearchConfig
 from transformer_core.errors import ConfigError, DataError, Interrupted, ModelError
 from transformer_core.experiments.distillation_config import DISTILLED_FOLDER, DistillationConfig, distilled_files
 from transformer_core.experiments.progress import Progress
@@ -29,6 +30,8 @@ from transformer_core.training.interruption import Interruption, interruptible
 
 __all__ = ["DistilledText", "begin_distilled_text", "describe_teacher", "write_distilled_text"]
 
+# Of the teacher's own search, where it has them: earlier versions went on without them, which is another text.
+RULES = ("early_stopping", "no_repeat_ngram", "repetition_penalty")
 PROGRESS_FILE = "progress.json"
 WINDOW_LINES = 1024  # translated between two looks at the disk: enough for batches of similar length
 
@@ -94,10 +97,12 @@ def begin_distilled_text(config: DistillationConfig, folder: Path, *, overwrite:
     Raises:
         ConfigError: the folder holds the translations of something else.
         DataError: a file is missing.
-        ModelError: a teacher is no model, or has no decoder.
+        ModelError: a teacher is no model, has no decoder, or damaged decoding defaults.
     """
     for teacher in config.teachers:
         require_decoder(read_config(teacher), str(teacher))
+    search = config.search(read_json(config.teachers[0] / "generation.json"))
+    rules = {name: getattr(search, name) for name in RULES if getattr(search, name) != getattr(SearchConfig, name)}
     files = {"train_src": config.train_src, "train_tgt": config.references}
     wanted = DistilledText(
         teachers=[{"path": str(path.resolve()), "files": hash_model_files(path)} for path in config.teachers],
@@ -107,6 +112,7 @@ def begin_distilled_text(config: DistillationConfig, folder: Path, *, overwrite:
             "n_best": config.n_best,
             "length_penalty": config.length_penalty,
             "length_penalty_type": config.length_penalty_type,
+            **rules,
         },
         data={name: [describe_file(path) for path in paths] for name, paths in files.items()},
     )

@@ -20,6 +20,7 @@ from transformer_core.experiments.distilled_text import (
 )
 from transformer_core.experiments.progress import no_progress
 from transformer_core.experiments.teacher import Row, Teacher
+from transformer_core.model_files import write_json
 
 # A byte order mark begins a line that is the first of a window, and one that is not; blank lines make nothing.
 LINES = ["\ufeffone", *(f"line {number}" for number in range(2, 20)), "", "\ufeffmark", "  ", "x\ry", "end\r", "last"]
@@ -142,6 +143,18 @@ def test_what_is_complete_is_not_begun_again(tmp_path: Path) -> None:
     config = make_config(tmp_path)
     text = write(config, tmp_path)
     assert begin_distilled_text(config, tmp_path, overwrite=True) == text
+
+
+def test_rules_that_an_earlier_version_did_not_obey_are_another_search(tmp_path: Path) -> None:
+    config = make_config(tmp_path)
+    write_json(tmp_path / "teacher" / "generation.json", {"no_repeat_ngram": 2, "max_length": 40})
+    text = write(config, tmp_path / "new")
+    assert text.search["no_repeat_ngram"] == 2
+    search = {name: value for name, value in text.search.items() if name != "no_repeat_ngram"}
+    replace(text, search=search).save(tmp_path / "new")
+    with pytest.raises(ConfigError, match="--no-repeat-ngram is not what it was when the translations"):
+        begin_distilled_text(config, tmp_path / "new", overwrite=False)
+    assert begin_distilled_text(config, tmp_path / "new", overwrite=True).num_lines == 0
 
 
 CHANGES: list[tuple[Callable[[DistillationConfig], object], dict[str, Any], str]] = [
