@@ -85,6 +85,10 @@ def import_hugging_face(folder: Path, direction: Direction) -> Imported:
     bias = weights.get("final_logits_bias")
     has_bias = None in vocabulary.order or (bias is not None and bool(bias.any()))
     config = _config(given, model_type, vocabulary, folder, has_bias=has_bias)
+    if config.is_encoder_only:
+        raise ModelError(
+            f"{folder}: its decoder has no layers; only models with an encoder and a decoder can be imported"
+        )
     named = from_hugging_face(config, weights, str(weights_path))
     source, target = vocabulary.tokenizers(direction, str(folder))
     order = vocabulary.order

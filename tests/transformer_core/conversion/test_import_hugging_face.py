@@ -281,6 +281,10 @@ def damaged(folder: Path, name: str) -> None:  # noqa: C901 - a table
             del config["encoder_layers"]
         case "more layers":
             config["encoder_layers"] = 3
+        case "fewer layers":
+            config["decoder_layers"] = 1
+        case "no decoder":
+            config["decoder_layers"] = 0
         case "another width":
             config["d_model"] = 64
         case "absurd":
@@ -323,6 +327,8 @@ def marian(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ("unknown activation", "its activation_function is 'mish', which cannot be imported"),
         ("no layers", "has no encoder_layers"),
         ("more layers", "lacks the tensor model.encoder.layers.2"),
+        ("fewer layers", r"holds model\.decoder\.layers\.1\..*, which its config.json has no layer for"),
+        ("no decoder", "its decoder has no layers; only models with an encoder and a decoder"),
         ("another width", "has shape"),
         ("absurd", "must be between"),
         ("another start", "its decoder starts with 7"),
