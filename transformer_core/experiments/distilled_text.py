@@ -97,7 +97,8 @@ def begin_distilled_text(config: DistillationConfig, folder: Path, *, overwrite:
     Raises:
         ConfigError: the folder holds the translations of something else.
         DataError: a file is missing.
-        ModelError: a teacher is no model, has no decoder, or damaged decoding defaults.
+        ModelError: a teacher is no model, has no decoder, or damaged decoding defaults; the pairs are not those that an
+            earlier run wrote.
     """
     for teacher in config.teachers:
         require_decoder(read_config(teacher), str(teacher))
@@ -127,7 +128,23 @@ def begin_distilled_text(config: DistillationConfig, folder: Path, *, overwrite:
             f"{differences[0]} is not what it was when the translations in {folder / DISTILLED_FOLDER} were begun; "
             "give the same to go on, or start anew with --overwrite"
         )
-    return wanted if differences else found
+    if differences:
+        return wanted
+    _require_pairs(found, folder)
+    return found
+
+
+def _require_pairs(text: DistilledText, folder: Path) -> None:
+    """See that the pairs are there that progress.json speaks of; those of a text that is not complete may be more.
+
+    Raises:
+        ModelError: a file is shorter, or of a complete text longer.
+    """
+    for path, size in zip(distilled_files(folder), (text.source_bytes, text.target_bytes), strict=True):
+        found = path.stat().st_size if path.exists() else 0
+        if found < size or (text.is_complete and found > size):
+            kind = "shorter" if found < size else "longer"
+            raise ModelError(f"{path}: is {kind} than {PROGRESS_FILE} says; remove {path.parent} to translate anew")
 
 
 def write_distilled_text(

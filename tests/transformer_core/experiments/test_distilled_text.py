@@ -187,6 +187,34 @@ def test_something_else_is_not_put_beside_it(
     assert bytes_of(tmp_path) == bytes_of(tmp_path / "whole")
 
 
+@pytest.mark.parametrize("side", [0, 1])
+@pytest.mark.parametrize("is_complete", [False, True])
+def test_pairs_that_are_gone_are_not_gone_on_from(tmp_path: Path, side: int, is_complete: bool) -> None:
+    config = make_config(tmp_path)
+    if is_complete:
+        write(config, tmp_path)
+    else:
+        with pytest.raises(Killed):
+            write(config, tmp_path, Repeater(2))
+    path = distilled_files(tmp_path)[side]
+    content = path.read_bytes()
+    for cut in (content[:-1], b"", None):
+        path.unlink() if cut is None else path.write_bytes(cut)
+        with pytest.raises(
+            ModelError,
+            match=rf"{path.name}: is shorter than progress\.json says; remove .*distilled to translate anew",
+        ):
+            begin_distilled_text(config, tmp_path, overwrite=False)
+    path.write_bytes(content + b"more\n")
+    if is_complete:
+        with pytest.raises(ModelError, match=r"is longer than progress\.json says"):
+            begin_distilled_text(config, tmp_path, overwrite=False)
+    else:
+        write(config, tmp_path)
+        write(config, tmp_path / "whole")
+        assert bytes_of(tmp_path) == bytes_of(tmp_path / "whole")
+
+
 def test_references_cannot_come_later(tmp_path: Path) -> None:
     config = make_config(tmp_path)
     write(config, tmp_path)
