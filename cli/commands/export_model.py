@@ -55,7 +55,9 @@ def export(
     if tag is not None and to != "huggingface":
         raise ConfigError(f"--tag is for --to huggingface; for {to}, put its token before every source")
     from transformer_core.model_directory import load_model
+    from transformer_core.model_files import read_config, require_decoder
 
+    require_decoder(read_config(model), str(model))
     loaded = load_model(model, checkpoint)
     if to == "huggingface":
         from transformer_core.conversion.export_hugging_face import export_hugging_face
