@@ -61,6 +61,7 @@ LIGHT_MODULES = {
     "transformer_core.data.lines": ("torch", "sacrebleu"),
     "transformer_core.evaluation": ("torch",),
     "transformer_core.evaluation.metrics": ("torch",),
+    "transformer_core.conversion.quantization": ("torch",),
     "transformer_core.decoding.config": ("torch",),
     "transformer_core.inspection.attention_maps": HEAVY,
     "transformer_core.inspection.curves": HEAVY,

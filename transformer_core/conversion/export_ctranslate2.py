@@ -6,7 +6,7 @@ many hypotheses have ended as the beam is wide: `translate --early-stopping`.
 
 import json
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -17,6 +17,7 @@ from transformer_core.config import ModelConfig
 from transformer_core.conversion.ctranslate2_file import write_arrays
 from transformer_core.conversion.ctranslate2_names import ACTIVATIONS, GATES, to_ctranslate2
 from transformer_core.conversion.plain_form import plain_form
+from transformer_core.conversion.quantization import Quantization
 from transformer_core.conversion.requirements import require_attention
 from transformer_core.layers.embedding import SINUSOID_FORMS, sinusoids
 from transformer_core.layers.norm import EPSILON
@@ -26,9 +27,7 @@ from transformer_core.model_files import require_decoder, save_tokenizers, write
 from transformer_core.new_model import require_free
 from transformer_core.weight_file import require_finite
 
-__all__ = ["NEVER", "Quantization", "export_ctranslate2"]
-
-Quantization = Literal["none", "int8", "int8_float16", "int8_bfloat16", "int16", "float16", "bfloat16"]
+__all__ = ["NEVER", "export_ctranslate2"]
 
 NUM_POSITIONS = 2048  # sinusoids have no end, but the table has
 NEVER = -10_000.0  # added to the logit of what is never written; within the range of 16-bit floats

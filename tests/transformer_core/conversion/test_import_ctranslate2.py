@@ -19,9 +19,10 @@ from tests.transformer_core.conversion.models import (
 from tokenizer import Tokenizer
 from transformer_core.config import StackConfig
 from transformer_core.conversion.ctranslate2_file import read_arrays, write_arrays
-from transformer_core.conversion.export_ctranslate2 import Quantization, export_ctranslate2
+from transformer_core.conversion.export_ctranslate2 import export_ctranslate2
 from transformer_core.conversion.foreign_vocabulary import Direction
 from transformer_core.conversion.import_folder import import_folder
+from transformer_core.conversion.quantization import Quantization
 from transformer_core.data.padding import pad
 from transformer_core.errors import ModelError
 from transformer_core.model_directory import LoadedModel, load_model
