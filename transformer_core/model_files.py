@@ -101,11 +101,11 @@ def read_tokenizers(folder: Path, config: ModelConfig) -> tuple[Tokenizer, Token
         ModelError: a file is missing or damaged, or its vocabulary is not that of config.json.
     """
     if (folder / JOINT_TOKENIZER).exists():
-        tokenizer = _read_tokenizer(folder / JOINT_TOKENIZER, config, config.source_vocabulary_size)
+        tokenizer = _read_tokenizer(folder / JOINT_TOKENIZER, config, config.source_vocabulary_size, config.bos_id)
         return tokenizer, tokenizer
     return (
         _read_tokenizer(folder / SOURCE_TOKENIZER, config, config.source_vocabulary_size),
-        _read_tokenizer(folder / TARGET_TOKENIZER, config, config.target_vocabulary_size),
+        _read_tokenizer(folder / TARGET_TOKENIZER, config, config.target_vocabulary_size, config.bos_id),
     )
 
 
@@ -263,7 +263,8 @@ def verify_hashes(folder: Path) -> list[str]:
     return sorted(name for name in {*recorded, *found} if recorded.get(name) != found.get(name))
 
 
-def _read_tokenizer(path: Path, config: ModelConfig, vocabulary_size: int) -> Tokenizer:
+def _read_tokenizer(path: Path, config: ModelConfig, vocabulary_size: int, bos_id: int | None = None) -> Tokenizer:
+    """Read a tokenizer of a model; `bos_id` is what the decoder begins with, None for a source, which has no such."""
     try:
         tokenizer = Tokenizer.from_json(read_text(path, MAX_FILE_BYTES), str(path))
     except TokenizerFileError as error:
@@ -273,6 +274,7 @@ def _read_tokenizer(path: Path, config: ModelConfig, vocabulary_size: int) -> To
             f"{path}: has {tokenizer.vocabulary_size} entries, config.json says {vocabulary_size}; "
             "the tokenizer is not the one that the model was trained with"
         )
-    if (tokenizer.pad_id, tokenizer.bos_id, tokenizer.eos_id) != (config.pad_id, config.bos_id, config.eos_id):
+    is_other = (tokenizer.pad_id, tokenizer.eos_id) != (config.pad_id, config.eos_id)
+    if is_other or bos_id not in (None, tokenizer.bos_id):
         raise ModelError(f"{path}: has other special ids than config.json")
     return tokenizer

@@ -13,7 +13,7 @@ from transformer_core.config import FORMAT_VERSION, ModelConfig
 from transformer_core.errors import ConfigError
 from transformer_core.model_files import copy_shortlist, hash_model_files, save_architecture, write_json
 from transformer_core.provenance import describe_software
-from transformer_core.weight_file import WeightForm, write_weights
+from transformer_core.weight_file import WeightForm, require_finite, write_weights
 
 __all__ = ["NewModel", "require_free", "write_model"]
 
@@ -54,8 +54,10 @@ def write_model(model: NewModel, folder: Path, command: str = "", form: WeightFo
 
     Raises:
         ConfigError: the folder is taken.
+        ModelError: a weight is infinite or NaN.
     """
     require_free(folder)
+    require_finite(model.weights)
     with new_folder(folder) as temporary:
         save_architecture(temporary, model.config, model.source_tokenizer, model.target_tokenizer)
         write_weights(temporary / "model.safetensors", model.weights, form=form)

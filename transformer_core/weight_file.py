@@ -17,7 +17,7 @@ from torch import Tensor
 from tokenizer.atomic_file import write_bytes
 from transformer_core.errors import ModelError
 
-__all__ = ["WeightForm", "int8_scales", "read_weights", "write_weights"]
+__all__ = ["WeightForm", "int8_scales", "read_weights", "require_finite", "write_weights"]
 
 WeightForm = Literal["fp32", "bf16", "int8"]
 
@@ -51,9 +51,32 @@ def write_weights(
     write_bytes(path, serialize(tensors, header))
 
 
+def require_finite(weights: Mapping[str, Tensor], name: str = "the model") -> None:
+    """See that weights are numbers: a model of others looks sound, and writes nonsense.
+
+    Args:
+        weights: by their names.
+        name: what the message calls whoever has them: their file, where that is known.
+
+    Raises:
+        ModelError: one is infinite or NaN.
+    """
+    for weight_name, weight in weights.items():
+        if not bool(weight.isfinite().all()):
+            raise ModelError(
+                f"{name}: {weight_name} holds numbers that are infinite or none (NaN): its training diverged, "
+                "or the file is damaged"
+            )
+
+
 def int8_scales(rows: Tensor) -> Tensor:
-    """The scale of every row of (n, m), (n, 1): its largest value becomes 127. A row of zeros has scale 1."""
+    """The scale of every row of (n, m), (n, 1): its largest value becomes 127. A row of zeros has scale 1.
+
+    Raises:
+        ModelError: a value is infinite or NaN; among integers it would look like any other.
+    """
     largest = rows.abs().amax(dim=1, keepdim=True)
+    require_finite({"a matrix": largest})
     return torch.where(largest > 0, largest / 127, 1.0)
 
 

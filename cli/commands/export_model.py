@@ -8,13 +8,13 @@ import typer
 from cli import console, options
 from cli.completion import complete_model
 from cli.decoding_options import Checkpoint
+from transformer_core.conversion.quantization import Quantization
 from transformer_core.decoding.generation import model_search
 from transformer_core.errors import ConfigError
 
 __all__ = ["export"]
 
 Format = Literal["huggingface", "ctranslate2"]
-QuantizationChoice = Literal["none", "int8", "int8_float16", "int8_bfloat16", "int16", "float16", "bfloat16"]
 
 
 def export(
@@ -25,7 +25,7 @@ def export(
     to: Annotated[Format, typer.Option("--to", help="Whose format.", rich_help_panel=options.INPUT_OUTPUT)],
     output: options.ModelOutput,
     quantization: Annotated[
-        QuantizationChoice,
+        Quantization,
         typer.Option(
             "--quantization",
             help="ctranslate2: how weights are stored; int8 takes a quarter of the place.",
@@ -55,12 +55,16 @@ def export(
     if tag is not None and to != "huggingface":
         raise ConfigError(f"--tag is for --to huggingface; for {to}, put its token before every source")
     from transformer_core.model_directory import load_model
+    from transformer_core.model_files import read_config, require_decoder
 
+    require_decoder(read_config(model), str(model))
     loaded = load_model(model, checkpoint)
     if to == "huggingface":
         from transformer_core.conversion.export_hugging_face import export_hugging_face
 
-        export_hugging_face(loaded.tagged(tag), output, model_search(loaded.generation))
+        first = export_hugging_face(loaded.tagged(tag), output, model_search(loaded.generation))
+        if first is not None:
+            console.info(f"there {first} goes before every source: its tokenizer does not put it there")
     else:
         from transformer_core.conversion.export_ctranslate2 import export_ctranslate2
 

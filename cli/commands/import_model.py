@@ -49,5 +49,7 @@ def import_model(
     from transformer_core.conversion.foreign_vocabulary import Direction
     from transformer_core.conversion.import_folder import import_folder
 
-    import_folder(folder, output, Direction(source=source_language, target=target_language), console.command_line())
+    direction = Direction(source=source_language, target=target_language)
+    if left_out := import_folder(folder, output, direction, console.command_line()):
+        console.warn(f"{folder}: of its decoding defaults {', '.join(left_out)} could not be taken over")
     console.info(f"the model is in {output}: transduce translate -m {shlex.quote(str(output))} < new.txt")

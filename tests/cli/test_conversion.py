@@ -5,8 +5,9 @@ import pytest
 from typer.testing import CliRunner
 
 from cli.main import app
-from tests.transformer_core.conversion.models import LINES, save_model, tokenizer
-from transformer_core.model_files import read_json, verify_hashes
+from tests.transformer_core.conversion.models import LINES, save_model, tokenizer, untrained
+from transformer_core.config import StackConfig
+from transformer_core.model_files import read_json, save_architecture, verify_hashes
 
 TEXT = "".join(f"{line}\n" for line in LINES[:6]).encode()
 SHORT = ["--max-length", "8", "--threads", "1"]
@@ -71,6 +72,17 @@ def test_what_cannot_be_exported_has_its_exit_code(tmp_path: Path) -> None:
     code, _, stderr = invoke("export", tmp_path / "rotary", "--to", "huggingface", "-o", output)
     assert (code, stderr.count("\n")) == (4, 1)
     assert "a model with --positions rotary cannot be exported" in stderr
+
+
+@pytest.mark.parametrize("to", ["huggingface", "ctranslate2"])
+def test_an_encoder_alone_is_named(tmp_path: Path, to: str) -> None:
+    encoder = tmp_path / "encoder"
+    loaded = untrained({"decoder": StackConfig(num_layers=0, d_model=32, num_heads=4, d_ff=48)})
+    encoder.mkdir()
+    save_architecture(encoder, loaded.model.config, loaded.source_tokenizer, loaded.target_tokenizer)
+    code, _, stderr = invoke("export", encoder, "--to", to, "-o", tmp_path / "theirs")
+    assert (code, stderr.count("\n")) == (4, 1)
+    assert f"{encoder}: is a pretrained encoder without a decoder; `transduce fill -m {encoder}`" in stderr
 
 
 def test_what_is_no_model_has_its_exit_code(tmp_path: Path) -> None:

@@ -187,9 +187,10 @@ def test_a_vocabulary_of_another_size_is_none_of_this_model(folder: Path) -> Non
         load_model(folder)
 
 
-def test_other_special_ids_are_none_of_this_model(folder: Path) -> None:
+@pytest.mark.parametrize("name", ["bos_id", "eos_id"])
+def test_other_special_ids_are_none_of_this_model(folder: Path, name: str) -> None:
     config = json.loads((folder / "config.json").read_text())
-    (folder / "config.json").write_text(json.dumps({**config, "eos_id": 4}))
+    (folder / "config.json").write_text(json.dumps({**config, name: 4}))
     with pytest.raises(ModelError, match=r"has other special ids than config\.json"):
         load_model(folder)
 

@@ -1,3 +1,4 @@
+import math
 from pathlib import Path
 
 import pytest
@@ -6,7 +7,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from transformer_core.errors import ModelError
-from transformer_core.weight_file import WeightForm, int8_scales, read_weights, write_weights
+from transformer_core.weight_file import WeightForm, int8_scales, read_weights, require_finite, write_weights
 
 SHAPES = {"embedding": (6, 4), "convolution": (5, 4, 3), "bias": (5,)}
 
@@ -44,6 +45,17 @@ def test_rounding_again_changes_nothing(tmp_path: Path) -> None:
 
 def test_a_row_of_zeros_has_a_scale() -> None:
     assert int8_scales(torch.tensor([[0.0, 0.0], [-254.0, 1.0]])).tolist() == [[1.0], [2.0]]
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+def test_what_is_no_number_is_refused(value: float) -> None:
+    require_finite(weights())
+    damaged = weights()
+    damaged["embedding"][2, 1] = value
+    with pytest.raises(ModelError, match=r"m/w: embedding holds numbers that are infinite or none \(NaN\)"):
+        require_finite(damaged, "m/w")
+    with pytest.raises(ModelError, match="the model: a matrix holds numbers that are infinite"):
+        int8_scales(damaged["embedding"])
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""A model for CTranslate2: model.bin, config.json, vocabularies, and the tokenizer beside them.
+"""A model for CTranslate2: model.bin, config.json, vocabularies, and the tokenizer and decoding defaults beside them.
 
 CTranslate2 computes all that our models of attention have, gates and RMS norms among it. Its beam search ends when as
 many hypotheses have ended as the beam is wide: `translate --early-stopping`.
@@ -6,7 +6,7 @@ many hypotheses have ended as the beam is wide: `translate --early-stopping`.
 
 import json
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -17,6 +17,7 @@ from transformer_core.config import ModelConfig
 from transformer_core.conversion.ctranslate2_file import write_arrays
 from transformer_core.conversion.ctranslate2_names import ACTIVATIONS, GATES, to_ctranslate2
 from transformer_core.conversion.plain_form import plain_form
+from transformer_core.conversion.quantization import Quantization
 from transformer_core.conversion.requirements import require_attention
 from transformer_core.layers.embedding import SINUSOID_FORMS, sinusoids
 from transformer_core.layers.norm import EPSILON
@@ -24,10 +25,9 @@ from transformer_core.layers.rotary import BASE
 from transformer_core.model_directory import LoadedModel, weights_of
 from transformer_core.model_files import require_decoder, save_tokenizers, write_json
 from transformer_core.new_model import require_free
+from transformer_core.weight_file import require_finite
 
-__all__ = ["NEVER", "Quantization", "export_ctranslate2"]
-
-Quantization = Literal["none", "int8", "int8_float16", "int8_bfloat16", "int16", "float16", "bfloat16"]
+__all__ = ["NEVER", "export_ctranslate2"]
 
 NUM_POSITIONS = 2048  # sinusoids have no end, but the table has
 NEVER = -10_000.0  # added to the logit of what is never written; within the range of 16-bit floats
@@ -44,12 +44,14 @@ def export_ctranslate2(loaded: LoadedModel, folder: Path, quantization: Quantiza
 
     Raises:
         ConfigError: the folder is taken.
-        ModelError: CTranslate2 cannot compute what the model does, or it has no decoder.
+        ModelError: CTranslate2 cannot compute what the model does, it has no decoder, or a weight is NaN.
     """
     require_decoder(loaded.model.config)
     require_free(folder)
     require_attention(loaded.model.config, "CTranslate2")
-    config, weights = plain_form(loaded.model.config, weights_of(loaded.model))
+    given = weights_of(loaded.model)
+    require_finite(given)
+    config, weights = plain_form(loaded.model.config, given)
     arrays = to_ctranslate2(config, weights)
     arrays["decoder/projection/bias"] = _bias(config, loaded.target_tokenizer, arrays.get("decoder/projection/bias"))
     arrays |= _positions(config, weights)
@@ -63,6 +65,7 @@ def export_ctranslate2(loaded: LoadedModel, folder: Path, quantization: Quantiza
         for side, entries in vocabularies.items():
             write_text(temporary / f"{side}_vocabulary.json", json.dumps(entries, ensure_ascii=False, indent=1) + "\n")
         save_tokenizers(temporary, source, target)
+        write_json(temporary / "generation.json", loaded.generation)  # CTranslate2 passes over it; `import` reads it
 
 
 def entry_names(tokenizer: Tokenizer) -> list[str]:

@@ -25,7 +25,7 @@ from transformer_core.layers.embedding import SINUSOID_FORMS, sinusoids
 from transformer_core.model_directory import LoadedModel, weights_of
 from transformer_core.model_files import require_decoder, write_json
 from transformer_core.new_model import require_free
-from transformer_core.weight_file import write_weights
+from transformer_core.weight_file import require_finite, write_weights
 
 __all__ = ["export_hugging_face"]
 
@@ -40,7 +40,7 @@ NUM_POSITIONS = 1024  # sinusoids have no end, but the table of `transformers` h
 MAX_LENGTH = 512  # of a translation, where nobody says otherwise
 
 
-def export_hugging_face(loaded: LoadedModel, folder: Path, search: SearchConfig) -> None:
+def export_hugging_face(loaded: LoadedModel, folder: Path, search: SearchConfig) -> str | None:
     """Write a folder that `AutoModelForSeq2SeqLM` and `AutoTokenizer` load, whole or not at all.
 
     Args:
@@ -48,13 +48,18 @@ def export_hugging_face(loaded: LoadedModel, folder: Path, search: SearchConfig)
         folder: there is none yet, or an empty one.
         search: the defaults of decoding.
 
+    Returns:
+        What has to be put before every source line there, because its tokenizer does not; None: nothing.
+
     Raises:
         ConfigError: the folder is taken.
-        ModelError: no class of `transformers` computes what the model does, or it has no decoder.
+        ModelError: no class of `transformers` computes what the model does, it has no decoder, or a weight is NaN.
     """
     require_decoder(loaded.model.config)
     require_free(folder)
-    config, weights = plain_form(loaded.model.config, weights_of(loaded.model))
+    given = weights_of(loaded.model)
+    require_finite(given)
+    config, weights = plain_form(loaded.model.config, given)
     model_type = _model_type(config)
     named = to_hugging_face(config, weights)
     if model_type == "pegasus":  # its class does not compute the table where the file has none
@@ -67,7 +72,7 @@ def export_hugging_face(loaded: LoadedModel, folder: Path, search: SearchConfig)
         write_json(temporary / "generation_config.json", _generation(loaded, config, model_type, search))
         write_weights(temporary / "model.safetensors", named, {"format": "pt"})
         max_length = _num_positions(config)
-        write_tokenizers(temporary, model_type, loaded.source_tokenizer, loaded.target_tokenizer, max_length)
+        return write_tokenizers(temporary, model_type, loaded.source_tokenizer, loaded.target_tokenizer, max_length)
 
 
 def _model_type(config: ModelConfig) -> str:

@@ -3,8 +3,9 @@
 They all have one layout, and differ in whether a norm comes first, in positions, and in a norm of the embeddings.
 """
 
+import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
@@ -17,6 +18,7 @@ __all__ = ["LEARNED_OFFSET", "from_hugging_face", "to_hugging_face"]
 Weights = dict[str, Tensor]
 
 LEARNED_OFFSET = 2  # rows of a table of learned positions that stand before the first position, and are never used
+OF_LAYER = re.compile(r"model\.(encoder|decoder)\.layers\.\d+\..+")
 
 ENCODER_LAYER = (
     ("mixer", "self_attn"),
@@ -67,7 +69,7 @@ def from_hugging_face(config: ModelConfig, given: Mapping[str, Tensor], name: st
         name: the file that messages speak of.
 
     Raises:
-        ModelError: a weight is missing, or has no shape that can be put together.
+        ModelError: a weight is missing, has no shape that can be put together, or is of a layer that is not asked for.
     """
     file = _File(given, name)
     named = {ours: file.take(theirs) for ours, theirs in _vectors(config)} | _tables_from(config, file)
@@ -78,15 +80,19 @@ def from_hugging_face(config: ModelConfig, given: Mapping[str, Tensor], name: st
         named[f"{our_part}.query_projection.{kind}"] = file.take(f"{their_part}.q_proj.{kind}")
         named[f"{our_part}.key_value_projection.{kind}"] = torch.cat((key, value))
         named[f"{our_part}.output_projection.{kind}"] = file.take(f"{their_part}.out_proj.{kind}")
+    for theirs in sorted(set(given) - file.taken):
+        if OF_LAYER.fullmatch(theirs):
+            raise ModelError(f"{name}: holds {theirs}, which its config.json has no layer for")
     return named
 
 
 @dataclass(frozen=True)
 class _File:
-    """Weights by their names, and the file that they are from."""
+    """Weights by their names, the file that they are from, and the names of those that were taken."""
 
     given: Mapping[str, Tensor]
     name: str
+    taken: set[str] = field(default_factory=set)
 
     def take(self, *names: str) -> Tensor:
         """Give the first of these weights that is there.
@@ -96,6 +102,7 @@ class _File:
         """
         for each in names:
             if each in self.given and self.given[each].dim():
+                self.taken.add(each)
                 return self.given[each]
         raise ModelError(f"{self.name}: lacks the tensor {names[0]} that its config.json asks for")
 

@@ -5,6 +5,7 @@ text which spells a special token is split like any other. Imported ones are wri
 """
 
 import json
+import re
 from pathlib import Path
 
 import tokenizers
@@ -22,8 +23,12 @@ __all__ = ["PAD_BEFORE_BOS", "TARGET_FOLDER", "write_tokenizers"]
 TARGET_FOLDER = "target_tokenizer"  # within the model's, where source and target have tokenizers of their own
 PAD_BEFORE_BOS = {0: 1, 1: 0}  # ids in M2M100, which counts positions from the id of pad: <bos> is 0 and <pad> 1 there
 
+LANGUAGE_TOKEN = re.compile(">>.+<<")  # what MarianTokenizer does not cut at the beginning of a line
 
-def write_tokenizers(folder: Path, model_type: str, source: Tokenizer, target: Tokenizer, max_length: int) -> None:
+
+def write_tokenizers(
+    folder: Path, model_type: str, source: Tokenizer, target: Tokenizer, max_length: int
+) -> str | None:
     """Write the tokenizers of a model.
 
     Args:
@@ -33,16 +38,19 @@ def write_tokenizers(folder: Path, model_type: str, source: Tokenizer, target: T
         target: of the target.
         max_length: the longest line in tokens, its end included.
 
+    Returns:
+        What whoever uses them has to put before every source line, because they do not; None: nothing.
+
     Raises:
         ModelError: an imported tokenizer is of another kind than this type of model has.
     """
     if source.imported is not None or target.imported is not None:
-        _write_imported(folder, model_type, source, target, max_length)
-        return
+        return _write_imported(folder, model_type, source, target, max_length)
     _write_own(folder, model_type, source, max_length)
     if source.sha256 != target.sha256:
         (folder / TARGET_FOLDER).mkdir()
         _write_own(folder / TARGET_FOLDER, model_type, target, max_length)
+    return None
 
 
 def _write_own(folder: Path, model_type: str, tokenizer: Tokenizer, max_length: int) -> None:
@@ -84,25 +92,45 @@ def _pad_before_bos(text: str) -> str:
     return json.dumps(document, ensure_ascii=False)
 
 
-def _write_imported(folder: Path, model_type: str, source: Tokenizer, target: Tokenizer, max_length: int) -> None:
+def _write_imported(folder: Path, model_type: str, source: Tokenizer, target: Tokenizer, max_length: int) -> str | None:
     """Write tokenizers that were imported.
 
+    Returns:
+        What goes before every source line by hand; None: nothing.
+
     Raises:
-        ModelError: they are of another kind than this type of model has.
+        ModelError: they are of another kind than this type of model has, or begin lines with what it cannot.
     """
     from_, into = source.imported, target.imported
     if from_ and into and from_.foreign_names == into.foreign_names and from_.sentencepiece_model:
         is_of_one_model = from_.sentencepiece_model == into.sentencepiece_model
         if model_type == "marian" and into.sentencepiece_model:
+            by_hand = _language_token(source, from_)
             _write_marian(folder, from_, into, max_length)
-            return
+            return by_hand
         if model_type == "m2m_100" and is_of_one_model and from_.tags == M2M100_LANGUAGES.split():
             _write_m2m100(folder, from_, into, max_length)
-            return
+            return None
     raise ModelError(
         f"a model of type {model_type} cannot be written with the tokenizer that this model was imported with; "
         "--to ctranslate2 takes any"
     )
+
+
+def _language_token(source: Tokenizer, vocabulary: ImportedVocabulary) -> str | None:
+    """Give what every line begins with for a Marian; its tokenizer puts nothing there, but keeps a language whole.
+
+    Raises:
+        ModelError: it would cut that like any text.
+    """
+    first = [vocabulary.foreign_names[index] for index in source.first_ids]
+    for name in first:
+        if not LANGUAGE_TOKEN.fullmatch(name):
+            raise ModelError(
+                f"the lines of this model begin with {name}, which MarianTokenizer would cut like any text; "
+                "--to ctranslate2 takes it as a token"
+            )
+    return "".join(first) or None
 
 
 def _write_marian(folder: Path, source: ImportedVocabulary, target: ImportedVocabulary, max_length: int) -> None:

@@ -1,7 +1,8 @@
 """A folder of CTranslate2 as one of our models, where its specification is one of ours.
 
 What the model is made of shows in the arrays that it has; quantized weights become floats again. How text is cut is
-not part of that format: the tokenizer is read from the files beside it, ours or SentencePiece's.
+not part of that format: the tokenizer is read from the files beside it, ours or SentencePiece's; beside ours there are
+the decoding defaults, too.
 """
 
 import json
@@ -9,7 +10,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -36,6 +37,7 @@ from transformer_core.conversion.foreign_vocabulary import (
     vocabulary_of,
 )
 from transformer_core.conversion.imported_folder import Imported
+from transformer_core.decoding.generation import model_search, model_source_limit
 from transformer_core.errors import ConfigError, ModelError
 from transformer_core.layers.embedding import SINUSOID_FORMS, sinusoids
 from transformer_core.layers.rotary import BASE
@@ -63,8 +65,10 @@ def import_ctranslate2(folder: Path, direction: Direction) -> Imported:
     path = folder / "model.bin"
     arrays = _as_floats(read_arrays(path), path)
     vocabulary: ForeignVocabulary | None = None
+    generation: dict[str, Any] = {}
     if (folder / JOINT_TOKENIZER).exists() or (folder / SOURCE_TOKENIZER).exists():
         source, target = _read_tokenizers(folder)
+        generation = _read_generation(folder / "generation.json")
     else:
         starts_from_zero = STARTS_FROM_ZERO_ARRAY in arrays and bool(arrays[STARTS_FROM_ZERO_ARRAY].any())
         vocabulary = _foreign_vocabulary(folder, starts_from_zero=starts_from_zero)
@@ -87,7 +91,7 @@ def import_ctranslate2(folder: Path, direction: Direction) -> Imported:
         weights=weights,
         source_tokenizer=source,
         target_tokenizer=target,
-        generation={},
+        generation=generation,
         weights_path=path,
     )
 
@@ -149,6 +153,18 @@ def _read_tokenizers(folder: Path) -> tuple[Tokenizer, Tokenizer]:
     if start != entry_names(found[-1])[found[-1].bos_id]:
         raise ModelError(f"{folder}: its decoder starts with {str(start)[:40]!r}, its tokenizer with another token")
     return found[0], found[-1]
+
+
+def _read_generation(path: Path) -> dict[str, Any]:
+    """Read our decoding defaults, which `export` writes beside our tokenizers; none where there is no such file.
+
+    Raises:
+        ModelError: they are damaged.
+    """
+    generation = read_json(path)
+    model_search(generation, str(path))
+    model_source_limit(generation)
+    return generation
 
 
 def _vocabulary(folder: Path, side: str) -> Sequence[str]:

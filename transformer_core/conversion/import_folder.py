@@ -12,7 +12,7 @@ from transformer_core.new_model import require_free
 __all__ = ["import_folder"]
 
 
-def import_folder(folder: Path, output: Path, direction: Direction, command: str = "") -> None:
+def import_folder(folder: Path, output: Path, direction: Direction, command: str = "") -> tuple[str, ...]:
     """Read a foreign folder and write a model folder, whole or not at all.
 
     Args:
@@ -20,6 +20,9 @@ def import_folder(folder: Path, output: Path, direction: Direction, command: str
         output: there is none yet, or an empty one.
         direction: the languages, of a model for several.
         command: how it was asked for, for metadata.json.
+
+    Returns:
+        The names of their decoding defaults that are not taken over, because we have none such.
 
     Raises:
         ConfigError: the output is taken; a language is not there, or is needed and not named.
@@ -31,7 +34,7 @@ def import_folder(folder: Path, output: Path, direction: Direction, command: str
         raise ModelError(f"{folder}: {kind}; name the folder that holds config.json and the weights")
     if not (folder / "config.json").is_file():
         raise ModelError(f"{folder}: has no config.json; name a folder with a model of Hugging Face or CTranslate2")
-    if (folder / "model.bin").exists():
-        write_imported(import_ctranslate2(folder, direction), output, command)
-    else:
-        write_imported(import_hugging_face(folder, direction), output, command)
+    is_ctranslate2 = (folder / "model.bin").exists()
+    imported = (import_ctranslate2 if is_ctranslate2 else import_hugging_face)(folder, direction)
+    write_imported(imported, output, command)
+    return imported.left_out

@@ -4,7 +4,7 @@ What such a model is made of is a value of our config; its vocabulary is put in 
 it writes first and which language it reads are part of its tokenizers.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,8 @@ from transformer_core.conversion.foreign_vocabulary import (
 from transformer_core.conversion.foreign_weights import read_foreign_weights
 from transformer_core.conversion.hugging_face_names import from_hugging_face
 from transformer_core.conversion.imported_folder import Imported
-from transformer_core.decoding.config import MAX_HYPOTHESES, MAX_LENGTH_PENALTY
+from transformer_core.decoding.config import SearchConfig
+from transformer_core.decoding.generation import model_search
 from transformer_core.errors import ConfigError, ModelError
 from transformer_core.model_files import read_json
 
@@ -27,6 +28,29 @@ __all__ = ["import_hugging_face"]
 
 NORM_FIRST = {"marian": False, "m2m_100": True, "bart": False, "mbart": True}
 LEARNED = ("bart", "mbart")
+# Decoding defaults of theirs, our names, and how many tokens theirs counts beyond ours: the start token, and in the
+# longest the end token; an end is forbidden before the shortest, which leaves that out.
+DEFAULTS = {
+    "num_beams": ("beam_size", 0),
+    "length_penalty": ("length_penalty", 0),
+    "early_stopping": ("early_stopping", 0),
+    "max_length": ("max_length", 2),
+    "min_length": ("min_length", 1),
+    "no_repeat_ngram_size": ("no_repeat_ngram", 0),
+    "repetition_penalty": ("repetition_penalty", 0),
+}
+# Those that we do not have, where they do nothing.
+UNKNOWN_DEFAULTS = {
+    "do_sample": False,
+    "num_beam_groups": 1,
+    "encoder_no_repeat_ngram_size": 0,
+    "encoder_repetition_penalty": 1.0,
+    "exponential_decay_length_penalty": None,
+    "max_new_tokens": None,
+    "min_new_tokens": None,
+    "sequence_bias": None,
+    "begin_suppress_tokens": None,
+}
 ACTIVATIONS = {"relu": "relu", "gelu": "gelu", "swish": "silu", "silu": "silu"}
 
 
@@ -61,14 +85,22 @@ def import_hugging_face(folder: Path, direction: Direction) -> Imported:
     bias = weights.get("final_logits_bias")
     has_bias = None in vocabulary.order or (bias is not None and bool(bias.any()))
     config = _config(given, model_type, vocabulary, folder, has_bias=has_bias)
+    if config.is_encoder_only:
+        raise ModelError(
+            f"{folder}: its decoder has no layers; only models with an encoder and a decoder can be imported"
+        )
     named = from_hugging_face(config, weights, str(weights_path))
     source, target = vocabulary.tokenizers(direction, str(folder))
+    order = vocabulary.order
+    never_written = [order[index] for index in target.unwritten_ids]
+    generation, left_out = _generation(folder, given, config, never_written)
     return Imported(
         config=config,
         weights=vocabulary.reordered(named, str(weights_path)),
         source_tokenizer=source,
         target_tokenizer=target,
-        generation=_generation(folder, given, config),
+        generation=generation,
+        left_out=left_out,
         weights_path=weights_path,
     )
 
@@ -130,21 +162,43 @@ def _ties(given: Mapping[str, Any]) -> TieEmbeddings:
     return "all" if given.get("share_encoder_decoder_embeddings", True) else "decoder"
 
 
-def _generation(folder: Path, given: Mapping[str, Any], config: ModelConfig) -> dict[str, Any]:
-    """Take over the decoding defaults that we have, too."""
+def _generation(
+    folder: Path, given: Mapping[str, Any], config: ModelConfig, never_written: Collection[int | None]
+) -> tuple[dict[str, Any], tuple[str, ...]]:
+    """Take over the decoding defaults that we have, too.
+
+    Args:
+        folder: with generation_config.json, in newer ones.
+        given: its config.json.
+        config: of our model.
+        never_written: foreign ids that no translation of ours contains anyway; None for what is not there.
+
+    Returns:
+        Ours, and the names of those that decide what is written there and are not taken over.
+    """
     found = {**given, **read_json(folder / "generation_config.json")}
     generation: dict[str, Any] = {}
-    if type(beam_size := found.get("num_beams")) is int and 1 <= beam_size <= MAX_HYPOTHESES:
-        generation["beam_size"] = beam_size
-    penalty = found.get("length_penalty")
-    if isinstance(penalty, int | float) and type(penalty) is not bool and 0 <= penalty <= MAX_LENGTH_PENALTY:
-        generation["length_penalty"] = float(penalty)
-    if found.get("early_stopping") is True:
-        generation["early_stopping"] = True
-    if type(size := found.get("no_repeat_ngram_size")) is int and size > 0:
-        generation["no_repeat_ngram"] = size
+    left_out = []
+    for theirs, (ours, surplus) in DEFAULTS.items():
+        value, usual = found.get(theirs), getattr(SearchConfig, ours)
+        if surplus and type(value) is int:
+            value = max(0, value - surplus)
+        if value in (None, usual, "never"):  # that is how we end a search without early stopping
+            continue
+        try:
+            search = model_search({**generation, ours: value})
+        except ModelError:
+            left_out.append(theirs)
+        else:
+            generation[ours] = float(value) if type(usual) is float else getattr(search, ours)
+    left_out += [name for name, neutral in UNKNOWN_DEFAULTS.items() if found.get(name) not in (None, neutral)]
+    harmless = [*never_written, *([index] for index in never_written)]
+    for name in ("bad_words_ids", "suppress_tokens"):
+        banned = found.get(name)
+        if banned and not (isinstance(banned, list) and all(item in harmless for item in banned)):
+            left_out.append(name)
     if config.positions != "learned":  # the longest that it was trained on
         longest = given.get("max_position_embeddings")
         if type(longest) is int and longest > 1:
             generation["max_source_length"] = longest - 1
-    return generation
+    return generation, tuple(left_out)

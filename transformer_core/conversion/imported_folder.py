@@ -13,6 +13,7 @@ from transformer_core.errors import ModelError
 from transformer_core.model_directory import shapes_of
 from transformer_core.new_model import NewModel, write_model
 from transformer_core.provenance import describe_weights
+from transformer_core.weight_file import require_finite
 
 __all__ = ["Imported", "write_imported"]
 
@@ -27,6 +28,7 @@ class Imported:
     target_tokenizer: Tokenizer  # the same object as the source's where they are joint
     generation: dict[str, Any]  # decoding defaults
     weights_path: Path  # where the weights come from
+    left_out: tuple[str, ...] = ()  # names of their decoding defaults that we have none for
 
 
 def write_imported(imported: Imported, folder: Path, command: str = "") -> None:
@@ -48,8 +50,7 @@ def write_imported(imported: Imported, folder: Path, command: str = "") -> None:
             raise ModelError(f"{imported.weights_path}: {name} has shape {found}, its config asks for {shape}")
         if (dtype := imported.weights[name].dtype) != torch.float32:
             raise ModelError(f"{imported.weights_path}: {name} holds numbers of another kind ({dtype})")
-        if not bool(imported.weights[name].isfinite().all()):
-            raise ModelError(f"{imported.weights_path}: {name} holds numbers that are infinite or none")
+    require_finite({name: imported.weights[name] for name in shapes}, str(imported.weights_path))
     model = NewModel(
         config=imported.config,
         source_tokenizer=imported.source_tokenizer,

@@ -1,7 +1,7 @@
 """DistillationConfig: who teaches, what is translated, and how the hypotheses are found. Imports no torch."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,11 @@ from transformer_core.errors import ConfigError
 __all__ = ["DISTILLED_FOLDER", "DistillationConfig", "distilled_files"]
 
 DISTILLED_FOLDER = "distilled"  # in the folder of the student
-LIMITS = ("max_length", "max_length_ratio", "min_length", "ban_unk")  # what the teacher itself says of its hypotheses
+# What a teacher may have been saved with, and distilling cannot have: it needs whole beams of one search.
+NOT_FOR_TEACHING = (
+    *("sample", "temperature", "top_k", "top_p", "seed", "shortlist", "per_token", "scores"),
+    *("beam_groups", "diversity_penalty"),
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,7 +49,9 @@ class DistillationConfig:
         )
 
     def search(self, generation: Mapping[str, Any]) -> SearchConfig:
-        """Make the search; it gives the whole beam, because hypotheses of equal text count once.
+        """Make the search: that of `translate`, but for what is asked of it here.
+
+        It gives the whole beam, because hypotheses of equal text count once.
 
         Args:
             generation: what the generation.json of the first teacher says.
@@ -53,14 +59,13 @@ class DistillationConfig:
         Raises:
             ModelError: that is damaged.
         """
-        limits = {name: generation[name] for name in LIMITS if name in generation}
-        own = model_search(limits, str(self.teachers[0] / "generation.json"))
-        return SearchConfig(
+        known = {name: value for name, value in generation.items() if name not in NOT_FOR_TEACHING}
+        return replace(
+            model_search(known, str(self.teachers[0] / "generation.json")),
             beam_size=self.beam_size,
             n_best=self.beam_size,
             length_penalty=self.length_penalty,
             length_penalty_type=self.length_penalty_type,
-            **{name: getattr(own, name) for name in limits},
         )
 
 

@@ -19,6 +19,7 @@ from typing import Any, Self
 
 from transformer_core.data.lines import LineWriter, is_blank, read_lines
 from transformer_core.data.pairs import read_pairs
+from transformer_core.decoding.config import SearchConfig
 from transformer_core.errors import ConfigError, DataError, Interrupted, ModelError
 from transformer_core.experiments.distillation_config import DISTILLED_FOLDER, DistillationConfig, distilled_files
 from transformer_core.experiments.progress import Progress
@@ -29,6 +30,8 @@ from transformer_core.training.interruption import Interruption, interruptible
 
 __all__ = ["DistilledText", "begin_distilled_text", "describe_teacher", "write_distilled_text"]
 
+# Of the teacher's own search, where it has them: earlier versions went on without them, which is another text.
+RULES = ("early_stopping", "no_repeat_ngram", "repetition_penalty")
 PROGRESS_FILE = "progress.json"
 WINDOW_LINES = 1024  # translated between two looks at the disk: enough for batches of similar length
 
@@ -94,10 +97,13 @@ def begin_distilled_text(config: DistillationConfig, folder: Path, *, overwrite:
     Raises:
         ConfigError: the folder holds the translations of something else.
         DataError: a file is missing.
-        ModelError: a teacher is no model, or has no decoder.
+        ModelError: a teacher is no model, has no decoder, or damaged decoding defaults; the pairs are not those that an
+            earlier run wrote.
     """
     for teacher in config.teachers:
         require_decoder(read_config(teacher), str(teacher))
+    search = config.search(read_json(config.teachers[0] / "generation.json"))
+    rules = {name: getattr(search, name) for name in RULES if getattr(search, name) != getattr(SearchConfig, name)}
     files = {"train_src": config.train_src, "train_tgt": config.references}
     wanted = DistilledText(
         teachers=[{"path": str(path.resolve()), "files": hash_model_files(path)} for path in config.teachers],
@@ -107,6 +113,7 @@ def begin_distilled_text(config: DistillationConfig, folder: Path, *, overwrite:
             "n_best": config.n_best,
             "length_penalty": config.length_penalty,
             "length_penalty_type": config.length_penalty_type,
+            **rules,
         },
         data={name: [describe_file(path) for path in paths] for name, paths in files.items()},
     )
@@ -121,7 +128,23 @@ def begin_distilled_text(config: DistillationConfig, folder: Path, *, overwrite:
             f"{differences[0]} is not what it was when the translations in {folder / DISTILLED_FOLDER} were begun; "
             "give the same to go on, or start anew with --overwrite"
         )
-    return wanted if differences else found
+    if differences:
+        return wanted
+    _require_pairs(found, folder)
+    return found
+
+
+def _require_pairs(text: DistilledText, folder: Path) -> None:
+    """See that the pairs are there that progress.json speaks of; those of a text that is not complete may be more.
+
+    Raises:
+        ModelError: a file is shorter, or of a complete text longer.
+    """
+    for path, size in zip(distilled_files(folder), (text.source_bytes, text.target_bytes), strict=True):
+        found = path.stat().st_size if path.exists() else 0
+        if found < size or (text.is_complete and found > size):
+            kind = "shorter" if found < size else "longer"
+            raise ModelError(f"{path}: is {kind} than {PROGRESS_FILE} says; remove {path.parent} to translate anew")
 
 
 def write_distilled_text(

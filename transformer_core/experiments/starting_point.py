@@ -24,6 +24,7 @@ from transformer_core.model_directory import load_model, weights_of
 from transformer_core.model_files import read_config, read_tokenizers
 from transformer_core.training.adaptation import adapt_model, require_part
 from transformer_core.training.checkpoint import set_weights
+from transformer_core.weight_file import require_finite
 
 __all__ = [
     "StartingPoint",
@@ -150,6 +151,7 @@ def take_weights(model: Transformer, tokenizers: Tokenizers, folder: Path, check
     loaded = load_model(folder, checkpoint)
     extensions = _extensions((loaded.source_tokenizer, loaded.target_tokenizer), tokenizers)
     given, wanted = weights_of(loaded.model), weights_of(model)
+    require_finite(given, str(folder))
     whole = {
         name: given[name]
         for name, weight in wanted.items()
@@ -202,8 +204,13 @@ def _fresh_config(run: TrainingRun, tokenizers: Tokenizers) -> ModelConfig:
         architecture = architecture.without_decoder()
     source, target = tokenizers
     sizes = (source.vocabulary_size, target.vocabulary_size)
-    special_ids = (source.pad_id, source.bos_id, source.eos_id)
-    return architecture.model_config(sizes, special_ids, is_joint=source is target)
+    return architecture.model_config(sizes, _special_ids(tokenizers), is_joint=source is target)
+
+
+def _special_ids(tokenizers: Tokenizers) -> tuple[int, int, int]:
+    """Give the ids of pad, bos and eos; bos is what the decoder begins with, which imported vocabularies differ in."""
+    source, target = tokenizers
+    return source.pad_id, target.bos_id, source.eos_id
 
 
 def require_possible(run: TrainingRun) -> None:
@@ -287,7 +294,9 @@ def _config_like(run: TrainingRun, given: ModelConfig, tokenizers: Tokenizers) -
     _refuse_architecture(run, given)
     asked = run.architecture
     assert asked.dropout is not None, "the caller completes it"
+    pad_id, bos_id, eos_id = _special_ids(tokenizers)
     given = given.resized(*(tokenizer.vocabulary_size for tokenizer in tokenizers))
+    given = replace(given, pad_id=pad_id, bos_id=bos_id, eos_id=eos_id)
     if not given.is_encoder_only:
         return replace(given, dropout=asked.dropout)
     decoder = asked.decoder_like(given.encoder)

@@ -57,6 +57,8 @@ def extend_vocabulary(old: Tokenizer, new: Tokenizer) -> VocabularyExtension:
     old_names, new_names = _names(old, new), _names(new, old)
     old_ids = {name: index for index, name in enumerate(old_names) if name is not None}
     found = [None if name is None else old_ids.get(name) for name in new_names]
+    if new.bos_id != new.eos_id:  # a start token that is the end token, too, is written: its vectors are those
+        found[new.bos_id] = old.bos_id  # whatever each is called: the decoder knows what it begins with
     spelled = _spell(old, new, [index for index, old_id in enumerate(found) if old_id is None])
     return VocabularyExtension(
         origins=tuple(spelled.get(index, ()) if old_id is None else (old_id,) for index, old_id in enumerate(found)),

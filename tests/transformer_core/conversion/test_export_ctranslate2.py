@@ -22,7 +22,8 @@ from tests.transformer_core.conversion.test_export_hugging_face import SHAPES as
 from tests.transformer_core.small_config import small_stack
 from tokenizer import TrainedKind
 from transformer_core.config import StackConfig
-from transformer_core.conversion.export_ctranslate2 import NEVER, Quantization, export_ctranslate2
+from transformer_core.conversion.export_ctranslate2 import NEVER, export_ctranslate2
+from transformer_core.conversion.quantization import Quantization
 from transformer_core.errors import ConfigError, ModelError
 from transformer_core.model_directory import LoadedModel
 

@@ -1,5 +1,6 @@
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -18,12 +19,14 @@ from tests.transformer_core.conversion.models import (
 from tokenizer import Tokenizer
 from transformer_core.config import StackConfig
 from transformer_core.conversion.ctranslate2_file import read_arrays, write_arrays
-from transformer_core.conversion.export_ctranslate2 import Quantization, export_ctranslate2
+from transformer_core.conversion.export_ctranslate2 import export_ctranslate2
 from transformer_core.conversion.foreign_vocabulary import Direction
 from transformer_core.conversion.import_folder import import_folder
+from transformer_core.conversion.quantization import Quantization
 from transformer_core.data.padding import pad
 from transformer_core.errors import ModelError
 from transformer_core.model_directory import LoadedModel, load_model
+from transformer_core.model_files import write_json
 
 SHAPES: dict[str, dict[str, object]] = {
     "default": {},
@@ -54,6 +57,23 @@ def test_what_was_exported_comes_back(shape: str, tmp_path: Path) -> None:
     if shape == "default":
         assert again.model.config == loaded.model.config
     torch.testing.assert_close(logits(again), logits(loaded), rtol=1e-5, atol=1e-5)
+
+
+def test_decoding_defaults_come_back(tmp_path: Path) -> None:
+    generation = {"tag": "de", "tags": ["de", "fr"], "max_length_ratio": 1.5, "max_source_length": 40, "beam_size": 3}
+    loaded = replace(untrained({}), generation=generation)
+    export_ctranslate2(loaded, tmp_path / "theirs")
+    import_folder(tmp_path / "theirs", tmp_path / "ours", Direction())
+    assert load_model(tmp_path / "ours").generation == generation
+    write_json(tmp_path / "theirs" / "generation.json", {"beam_size": 0})
+    with pytest.raises(ModelError, match=r"theirs/generation\.json: beam_size \(0\) must be between"):
+        import_folder(tmp_path / "theirs", tmp_path / "other", Direction())
+    write_json(tmp_path / "theirs" / "generation.json", {"max_source_length": "all"})
+    with pytest.raises(ModelError, match=r"generation\.json: max_source_length is 'all', not a number of tokens"):
+        import_folder(tmp_path / "theirs", tmp_path / "other", Direction())
+    (tmp_path / "theirs" / "generation.json").unlink()  # of an earlier version, which did not write it
+    import_folder(tmp_path / "theirs", tmp_path / "other", Direction())
+    assert load_model(tmp_path / "other").generation == {}
 
 
 def test_arrays_that_are_stored_once_become_weights_of_their_own(tmp_path: Path) -> None:

@@ -13,12 +13,15 @@ from tests.transformer_core.decoding.random_model import random_lines
 from transformer_core.conversion.export_ctranslate2 import export_ctranslate2
 from transformer_core.conversion.export_hugging_face import export_hugging_face
 from transformer_core.conversion.foreign_vocabulary import Direction, read_vocabularies
+from transformer_core.conversion.hugging_face_tokenizer import write_tokenizers
 from transformer_core.conversion.import_folder import import_folder
 from transformer_core.conversion.vocabulary_files import M2M100_LANGUAGES
 from transformer_core.data.padding import pad
-from transformer_core.decoding.config import SearchConfig
+from transformer_core.decoding.config import BatchConfig, SearchConfig
+from transformer_core.decoding.generation import model_search
 from transformer_core.decoding.scoring import Scorer
 from transformer_core.decoding.translation import Translation
+from transformer_core.decoding.translator import Translator
 from transformer_core.errors import ConfigError, ModelError
 from transformer_core.model_directory import LoadedModel, load_model
 
@@ -184,6 +187,75 @@ def test_what_was_imported_goes_to_ctranslate2(pair: tuple[Any, Any, LoadedModel
         assert results[index].hypotheses[0][: len(ids)] == [target.foreign_names[token] for token in ids]
 
 
+def with_defaults(theirs: Path, **defaults: object) -> None:
+    path = theirs / "generation_config.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), **defaults}))
+
+
+@pytest.mark.parametrize("name", ["marian", "bart"])
+@pytest.mark.parametrize(("min_length", "max_length"), [(2, 5), (6, 7), (0, 3)])
+def test_limits_of_length_are_the_same(name: str, min_length: int, max_length: int, tmp_path: Path) -> None:
+    model = MAKERS[name](tmp_path / "theirs")
+    with_defaults(tmp_path / "theirs", num_beams=1, min_length=min_length, max_length=max_length)
+    assert import_folder(tmp_path / "theirs", tmp_path / "ours", Direction()) == ()
+    loaded = load_model(tmp_path / "ours")
+    search = model_search(loaded.generation)
+    assert (search.min_length, search.max_length) == (max(0, min_length - 1), max_length - 2)
+    order = order_of(tmp_path)
+    tokens = loaded.target_tokenizer
+    never = {tokens.pad_id, tokens.bos_id, tokens.mask_id, *tokens.tags.values()} - {tokens.eos_id, *tokens.first_ids}
+    batch = transformers.AutoTokenizer.from_pretrained(tmp_path / "theirs")(LINES, return_tensors="pt", padding=True)
+    rows = model.generate(
+        **batch,
+        num_beams=1,
+        min_length=min_length,
+        max_length=max_length,
+        forced_bos_token_id=order[tokens.first_ids[0]] if tokens.first_ids else None,
+        suppress_tokens=[order[index] for index in never if order[index] >= 0],
+    )
+    translator = Translator(loaded.model, loaded.source_tokenizer, tokens, search, BatchConfig())
+    for found, row in zip(translator.translate(LINES), rows.tolist(), strict=True):
+        ours = [order[token] for token in found.hypotheses[0].token_ids]
+        assert row[1 : len(ours) + 1] == ours
+        assert len(ours) == max_length - 2 or row[len(ours) + 1] == model.config.eos_token_id
+
+
+def test_decoding_defaults_are_taken_over_or_named(marian: Path, tmp_path: Path) -> None:
+    shutil.copytree(marian, tmp_path / "theirs")
+    values: dict[str, Any] = {
+        "num_beams": 3,
+        "length_penalty": 2,
+        "early_stopping": True,
+        "no_repeat_ngram_size": 4,
+        "repetition_penalty": 1.5,
+        "max_length": 40,
+    }
+    with_defaults(tmp_path / "theirs", **values, do_sample=False, suppress_tokens=None)
+    assert import_folder(tmp_path / "theirs", tmp_path / "ours", Direction()) == ()
+    generation = load_model(tmp_path / "ours").generation
+    assert generation.pop("max_source_length") == 63
+    assert generation == {
+        "beam_size": 3,
+        "length_penalty": 2.0,
+        "early_stopping": True,
+        "no_repeat_ngram": 4,
+        "repetition_penalty": 1.5,
+        "max_length": 38,
+    }
+    export_hugging_face(load_model(tmp_path / "ours"), tmp_path / "again", model_search(generation))
+    again = json.loads((tmp_path / "again" / "generation_config.json").read_text())
+    assert again["max_length"] == 40
+    odd: dict[str, Any] = {"num_beams": 0, "length_penalty": -1.0, "early_stopping": "never", "repetition_penalty": 0.5}
+    others: dict[str, Any] = {"do_sample": True, "bad_words_ids": [[5, 6]], "max_length": "long", "min_length": 10**9}
+    with_defaults(tmp_path / "theirs", **odd, **others, no_repeat_ngram_size=0)
+    left_out = import_folder(tmp_path / "theirs", tmp_path / "other", Direction())
+    assert left_out == (
+        *("num_beams", "length_penalty", "max_length", "min_length", "repetition_penalty", "do_sample"),
+        "bad_words_ids",
+    )
+    assert load_model(tmp_path / "other").generation == {"max_source_length": 63}
+
+
 def test_a_pickle_of_tensors_is_read(tmp_path: Path) -> None:
     model = save_marian(tmp_path / "theirs")
     (tmp_path / "theirs" / "model.safetensors").unlink()
@@ -209,6 +281,10 @@ def damaged(folder: Path, name: str) -> None:  # noqa: C901 - a table
             del config["encoder_layers"]
         case "more layers":
             config["encoder_layers"] = 3
+        case "fewer layers":
+            config["decoder_layers"] = 1
+        case "no decoder":
+            config["decoder_layers"] = 0
         case "another width":
             config["d_model"] = 64
         case "absurd":
@@ -251,6 +327,8 @@ def marian(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ("unknown activation", "its activation_function is 'mish', which cannot be imported"),
         ("no layers", "has no encoder_layers"),
         ("more layers", "lacks the tensor model.encoder.layers.2"),
+        ("fewer layers", r"holds model\.decoder\.layers\.1\..*, which its config.json has no layer for"),
+        ("no decoder", "its decoder has no layers; only models with an encoder and a decoder"),
         ("another width", "has shape"),
         ("absurd", "must be between"),
         ("another start", "its decoder starts with 7"),
@@ -294,6 +372,26 @@ def test_a_marian_is_told_what_to_write(marian: Path, tmp_path: Path) -> None:
     assert ids == auto(f">>de<< {LINES[0]}")["input_ids"][:-1]
     with pytest.raises(ConfigError, match=r"--source-language: .* has languages to write alone"):
         import_folder(marian, tmp_path / "other", Direction(source="de", target="de"))
+
+
+def test_a_marian_that_is_exported_is_told_what_to_write_by_hand(marian: Path, tmp_path: Path) -> None:
+    import_folder(marian, tmp_path / "ours", Direction())
+    loaded = load_model(tmp_path / "ours")
+    assert export_hugging_face(loaded, tmp_path / "all", SearchConfig()) is None
+    tagged = loaded.tagged("de")
+    assert export_hugging_face(tagged, tmp_path / "one", SearchConfig()) == ">>de<<"
+    auto = transformers.AutoTokenizer.from_pretrained(tmp_path / "one")
+    ids = [*tagged.source_tokenizer.encode(LINES[0]), tagged.source_tokenizer.eos_id]
+    assert auto(f">>de<< {LINES[0]}")["input_ids"] == ids
+    import_folder(marian, tmp_path / "german", Direction(target="de"))
+    assert export_hugging_face(load_model(tmp_path / "german"), tmp_path / "two", SearchConfig()) == ">>de<<"
+    source = loaded.source_tokenizer.with_tags(["fr"]).tagged("fr")
+    target = loaded.target_tokenizer.with_tags(["fr"])
+    with pytest.raises(
+        ModelError, match="lines of this model begin with <2fr>, which MarianTokenizer would cut like any text"
+    ):
+        write_tokenizers(tmp_path, "marian", source, target, 64)
+    assert not (tmp_path / "vocab.json").exists()
 
 
 def test_the_languages_of_m2m100_are_those_of_transformers() -> None:

@@ -20,6 +20,12 @@ def test_the_search_gives_the_whole_beam_within_the_teachers_own_limits() -> Non
     )
 
 
+def test_the_search_obeys_the_rules_of_the_teacher() -> None:
+    rules: dict[str, Any] = {"no_repeat_ngram": 3, "early_stopping": True, "repetition_penalty": 1.2, "min_length": 2}
+    others = {"shortlist": True, "per_token": True, "beam_groups": 2, "beam_size": 4, "length_penalty": 0.2}
+    assert config().search({**rules, **others}) == SearchConfig(n_best=5, **rules)
+
+
 @pytest.mark.parametrize(
     ("values", "message"),
     [

@@ -20,6 +20,7 @@ from transformer_core.experiments.distilled_text import (
 )
 from transformer_core.experiments.progress import no_progress
 from transformer_core.experiments.teacher import Row, Teacher
+from transformer_core.model_files import write_json
 
 # A byte order mark begins a line that is the first of a window, and one that is not; blank lines make nothing.
 LINES = ["\ufeffone", *(f"line {number}" for number in range(2, 20)), "", "\ufeffmark", "  ", "x\ry", "end\r", "last"]
@@ -144,6 +145,18 @@ def test_what_is_complete_is_not_begun_again(tmp_path: Path) -> None:
     assert begin_distilled_text(config, tmp_path, overwrite=True) == text
 
 
+def test_rules_that_an_earlier_version_did_not_obey_are_another_search(tmp_path: Path) -> None:
+    config = make_config(tmp_path)
+    write_json(tmp_path / "teacher" / "generation.json", {"no_repeat_ngram": 2, "max_length": 40})
+    text = write(config, tmp_path / "new")
+    assert text.search["no_repeat_ngram"] == 2
+    search = {name: value for name, value in text.search.items() if name != "no_repeat_ngram"}
+    replace(text, search=search).save(tmp_path / "new")
+    with pytest.raises(ConfigError, match="--no-repeat-ngram is not what it was when the translations"):
+        begin_distilled_text(config, tmp_path / "new", overwrite=False)
+    assert begin_distilled_text(config, tmp_path / "new", overwrite=True).num_lines == 0
+
+
 CHANGES: list[tuple[Callable[[DistillationConfig], object], dict[str, Any], str]] = [
     (lambda config: None, {"beam_size": 4}, "--beam-size"),
     (lambda config: None, {"n_best": 2}, "--n-best"),
@@ -172,6 +185,34 @@ def test_something_else_is_not_put_beside_it(
     write_distilled_text(other, tmp_path, anew, Repeater(), no_progress)
     write(other, tmp_path / "whole")
     assert bytes_of(tmp_path) == bytes_of(tmp_path / "whole")
+
+
+@pytest.mark.parametrize("side", [0, 1])
+@pytest.mark.parametrize("is_complete", [False, True])
+def test_pairs_that_are_gone_are_not_gone_on_from(tmp_path: Path, side: int, is_complete: bool) -> None:
+    config = make_config(tmp_path)
+    if is_complete:
+        write(config, tmp_path)
+    else:
+        with pytest.raises(Killed):
+            write(config, tmp_path, Repeater(2))
+    path = distilled_files(tmp_path)[side]
+    content = path.read_bytes()
+    for cut in (content[:-1], b"", None):
+        path.unlink() if cut is None else path.write_bytes(cut)
+        with pytest.raises(
+            ModelError,
+            match=rf"{path.name}: is shorter than progress\.json says; remove .*distilled to translate anew",
+        ):
+            begin_distilled_text(config, tmp_path, overwrite=False)
+    path.write_bytes(content + b"more\n")
+    if is_complete:
+        with pytest.raises(ModelError, match=r"is longer than progress\.json says"):
+            begin_distilled_text(config, tmp_path, overwrite=False)
+    else:
+        write(config, tmp_path)
+        write(config, tmp_path / "whole")
+        assert bytes_of(tmp_path) == bytes_of(tmp_path / "whole")
 
 
 def test_references_cannot_come_later(tmp_path: Path) -> None:

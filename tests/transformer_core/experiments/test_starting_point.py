@@ -8,6 +8,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
+from tests.tokenizer.test_imported import vocabulary
 from tests.training_task import write_lines
 from tests.transformer_core.experiments.patterned_text import animal_lines
 from tests.transformer_core.experiments.test_pretraining import make_run as make_pretraining
@@ -320,6 +321,19 @@ def test_a_run_under_another_vocabulary_that_was_killed_goes_on(
     interrupted(run, step, monkeypatch)
     train_from_text(run)
     assert (run.folder / "model.safetensors").read_bytes() == (whole.folder / "model.safetensors").read_bytes()
+
+
+def test_the_decoder_begins_with_what_the_vocabulary_of_the_target_says(place: Path, tmp_path: Path) -> None:
+    imported, own = tmp_path / "imported.json", tmp_path / "own.json"
+    Tokenizer.from_json(vocabulary().to_json()).save(imported)  # its decoder starts with <pad>
+    other_tokenizer(own)
+    first, _ = start(place, tmp_path / "first", "denoising", tokenizer=imported)
+    assert load_model(first.folder).model.config.bos_id == 0
+    second, _ = start(tmp_path, tmp_path / "second", "first", tokenizer=own)
+    assert load_model(second.folder).model.config.bos_id == 1
+    sides: dict[str, Any] = {"source_tokenizer": imported, "target_tokenizer": own}
+    train_from_text(make_training(place, **PLAIN, **sides, folder=tmp_path / "third"))
+    assert load_model(tmp_path / "third").model.config.bos_id == 1
 
 
 def test_weights_of_another_shape_are_not_taken(place: Path, tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from tests.tokenizer.test_imported import vocabulary
 from tokenizer import Kind, Tokenizer, TokenizerConfig, train_tokenizer
 from tokenizer.special_tokens import BYTE_TOKENS, SPECIAL_TOKENS
 from transformer_core.experiments.vocabulary_extension import extend_vocabulary
@@ -80,3 +81,12 @@ def test_a_tag_is_no_text() -> None:
     new = old.with_tags(["de"])
     extension = extend_vocabulary(old, new)
     assert extension.origins == (*((index,) for index in range(old.vocabulary_size)), ())
+
+
+def test_the_decoder_begins_with_the_vectors_that_it_began_with() -> None:
+    own = learn("bpe", OLD_LINES)
+    padding, end = (Tokenizer.from_json(vocabulary(start=start).to_json()) for start in ("<pad>", "<eos>"))
+    assert extend_vocabulary(padding, own).origins[:5] == ((0,), (0,), (2,), (3,), (4,))
+    assert extend_vocabulary(end, own).origins[:5] == ((0,), (2,), (2,), (3,), (4,))
+    assert extend_vocabulary(own, padding).origins[:5] == ((1,), (1,), (2,), (3,), (4,))
+    assert extend_vocabulary(own, end).origins[:5] == ((0,), (1,), (2,), (3,), (4,))  # an end stays an end
