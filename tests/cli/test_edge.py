@@ -85,7 +85,7 @@ def test_every_class_of_the_trees_has_a_code() -> None:
 
     ours = {kind for kind in leaves(TransduceError) if kind.__module__ == "transformer_core.errors"}
     without = {kind.__name__ for kind in ours - set(EXIT_CODES)}
-    assert without == {"TrainingError", "Interrupted"}  # the code of the base, and that of the signal
+    assert without == {"LineError", "TrainingError", "Interrupted"}  # the code of their base, and that of the signal
 
 
 def test_debug_shows_the_traceback(monkeypatch: pytest.MonkeyPatch) -> None:

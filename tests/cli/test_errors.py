@@ -206,13 +206,14 @@ DAMAGES: list[tuple[str, Callable[[Path], None], str]] = [
 def test_a_damaged_model_is_one_line_whatever_is_done_with_it(
     work: Path, damage: Callable[[Path], None], line: str
 ) -> None:
+    shutil.copytree(work / "model", work / "other")
     damage(work / "model")
     before = files_of(work)
     for command in (
         "translate -m model",
         "inspect model model",
         f"train {FILES} --init-from model {NEW} --threads 1",
-        f"average model model {NEW}",
+        f"average model other {NEW}",
         "score -m model -s train.src -t train.tgt",
     ):
         code, found = fails(command)
