@@ -37,7 +37,8 @@ class SubwordRegularization:
         """
         self.max_length = max_length
         self._sides = [(_edges(tokenizer), cut) for tokenizer, cut in zip(tokenizers, cuts, strict=True)]
-        self.pad_id, self.bos_id, self.eos_id = tokenizers[0].pad_id, tokenizers[0].bos_id, tokenizers[0].eos_id
+        target = tokenizers[-1]  # the first token is one of its vocabulary
+        self.pad_id, self.bos_id, self.eos_id = target.pad_id, target.bos_id, target.eos_id
 
     def recut(self, batch: Batch, random: Generator) -> Batch:
         """Give the same pairs in other tokens."""
