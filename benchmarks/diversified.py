@@ -9,6 +9,7 @@ length of training is the student's own (--epochs, of all pairs). Validation pai
 """
 
 import argparse
+import json
 from pathlib import Path
 
 from headlines import RECIPES, Recipe, learn, measure, show_with_means, words
@@ -19,13 +20,22 @@ FORWARD, BACKWARD = "multi30k", "multi30k-de-en"
 
 
 def translated(name: str, seed: int, data: Path, folder: Path, processes: int) -> Path:
-    """Give what a teacher makes of the training text; of an interrupted run what is there is gone on with."""
+    """Give what a teacher makes of the training text; what is there already is taken as it is."""
     recipe: Recipe = RECIPES[name]
-    model, _ = learn(recipe, processes, data, folder / name, seed)
     source, target = recipe.pair(data, recipe.train)
-    path = folder / name / f"train-{seed}{target.suffix}"
-    run(["translate", "-m", str(model), "-i", str(source), "-o", str(path), *recipe.search, "--resume"])
+    path, model = folder / name / f"train-{seed}{target.suffix}", folder / name / f"model-{seed}"
+    if path.exists():
+        return path
+    if not is_trained(model):
+        learn(recipe, processes, data, folder / name, seed)
+    run(["translate", "-m", str(model), "-i", str(source), "-o", str(path), *recipe.search])
     return path
+
+
+def is_trained(model: Path) -> bool:
+    """Tell whether a model folder is complete, be it made by more processes or by fewer."""
+    record = model / "metadata.json"
+    return record.exists() and json.loads(record.read_text(encoding="utf-8"))["training"]["is_finished"]
 
 
 def main() -> None:

@@ -10,9 +10,11 @@ import pytest
 # and several tests may run side by side. Set before anything imports torch.
 os.environ["OMP_NUM_THREADS"] = "1"
 
-# A shell that starts the tests in the background makes them ignore SIGINT, and what they start would ignore it too.
+# A shell that starts tests in the background makes them ignore SIGINT, nohup SIGHUP; what they start would, too.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 SHARED_DATA = Path(__file__).resolve().parent.parent.parent / "shared" / "data"
 

@@ -1,5 +1,7 @@
 """No model is made of weights that are none."""
 
+import shutil
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -25,12 +27,18 @@ def take(model: Path) -> None:
     take_weights(fresh, (loaded.source_tokenizer, loaded.target_tokenizer), model)
 
 
+def average_with_copy(model: Path, folder: Path) -> None:
+    with tempfile.TemporaryDirectory() as other:
+        shutil.copytree(model, other, dirs_exist_ok=True)
+        average_models(find_weights([model, Path(other)]), folder)
+
+
 @pytest.mark.parametrize(
     "make",
     [
         lambda model, folder: quantize_model(model, folder, "bf16"),
         lambda model, folder: quantize_model(model, folder, "int8"),
-        lambda model, folder: average_models(find_weights([model, model]), folder),
+        lambda model, folder: average_with_copy(model, folder),
         lambda model, folder: export_ctranslate2(load_model(model), folder, "int8"),
         lambda model, folder: export_hugging_face(load_model(model), folder, SearchConfig()),
         lambda model, _: take(model),

@@ -33,7 +33,7 @@ def test_every_field_is_an_option_of_train_and_every_option_a_field() -> None:
     keys = {key_of(parameter) for parameter in command.params if parameter.expose_value}
     names = {option_name(item.name) for record in RECORDS for item in fields(record)}
     # what is left says where the model goes and how training is shown, and is no part of the run
-    assert keys - names == {"output", "init_from", "overwrite", "tensorboard"}
+    assert keys - names == {"output", "init_from", "init_checkpoint", "overwrite", "tensorboard"}
     assert names - keys == set()
     assert set(OPTION_NAMES) <= {item.name for record in RECORDS for item in fields(record)}
     assert names >= FREE_OPTIONS | LIMITS
