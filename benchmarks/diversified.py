@@ -11,24 +11,23 @@ length of training is the student's own (--epochs, of all pairs). Validation pai
 import argparse
 import json
 from pathlib import Path
+from typing import Any
 
-from headlines import RECIPES, Recipe, learn, measure, show_with_means, words
+from headlines import RECIPES, Attempt, show_with_means, words
 from quality import run
 from results_table import Row, keep_row
 
 FORWARD, BACKWARD = "multi30k", "multi30k-de-en"
 
 
-def translated(name: str, seed: int, data: Path, folder: Path, processes: int) -> Path:
-    """Give what a teacher makes of the training text; what is there already is taken as it is."""
-    recipe: Recipe = RECIPES[name]
-    source, target = recipe.pair(data, recipe.train)
-    path, model = folder / name / f"train-{seed}{target.suffix}", folder / name / f"model-{seed}"
-    if path.exists():
-        return path
-    if not is_trained(model):
-        learn(recipe, processes, data, folder / name, seed)
-    run(["translate", "-m", str(model), "-i", str(source), "-o", str(path), *recipe.search])
+def translated(teacher: Attempt) -> Path:
+    """Give what a teacher makes of the sources of the training text; what is there already is taken as it is."""
+    source, target = teacher.pair(teacher.recipe.train)
+    path = teacher.folder / f"train-{teacher.seed}{target.suffix}"
+    if not path.exists():
+        if not is_trained(teacher.model):
+            teacher.learn()
+        run(["translate", "-m", str(teacher.model), "-i", str(source), "-o", str(path), *teacher.recipe.search])
     return path
 
 
@@ -45,26 +44,26 @@ def main() -> None:
     parser.add_argument("--forward", type=int, action="append", default=[], help="seed of a teacher; repeat it")
     parser.add_argument("--backward", type=int, action="append", default=[], help="of one of the other direction")
     parser.add_argument("--epochs", type=int, default=25, help="over all pairs")
+    # several targets of the same sources are no more text, by which dropout would be chosen
+    parser.add_argument("--dropout", type=float, default=0.3)
     parser.add_argument("--processes", type=int, choices=(1, 2), default=2, help="one computes the same as two")
     parser.add_argument("--seed", type=int, action="append", help="of a student; repeat it; 1 if not given")
     parser.add_argument("--folder", type=Path, default=Path("diversified"), help="where the models go")
     parser.add_argument("--output", type=Path, default=Path("diversified.json"), help="rows are added to this file")
     options = parser.parse_args()
-    recipe, rows = RECIPES[FORWARD], list[Row]()
-    source, target = recipe.pair(options.data, recipe.train)
+
+    def attempt(name: str, folder: str, seed: int, **values: Any) -> Attempt:  # noqa: ANN401
+        place = {"data": options.data, "folder": options.folder / folder, "processes": options.processes}
+        return Attempt(recipe=RECIPES[name], seed=seed, **place, **values)
+
+    source, target = attempt(FORWARD, FORWARD, 1).pair(RECIPES[FORWARD].train)
     beside = [
-        *(
-            (source, translated(FORWARD, seed, options.data, options.folder, options.processes))
-            for seed in options.forward
-        ),
-        *(
-            (translated(BACKWARD, seed, options.data, options.folder, options.processes), target)
-            for seed in options.backward
-        ),
+        *((source, translated(attempt(FORWARD, FORWARD, seed))) for seed in options.forward),
+        *((translated(attempt(BACKWARD, BACKWARD, seed)), target) for seed in options.backward),
     ]
+    more, rows = words(f"--dropout {options.dropout} --max-epochs {options.epochs}"), list[Row]()
     for seed in options.seed or [1]:
-        more = words(f"--max-epochs {options.epochs}")
-        row = measure(recipe, options.processes, options.data, options.folder / "student", seed, more, beside)
+        row = attempt(FORWARD, "student", seed, more=more, beside=beside).measure()
         row |= {"forward": options.forward, "backward": options.backward}
         rows = keep_row(options.output, row, ("seed", "options", "forward", "backward"))
     show_with_means("diversified", rows)

@@ -43,11 +43,6 @@ class Recipe:
     metrics: tuple[str, ...]  # of `evaluate`
     processes: int = 1  # that train side by side
 
-    def pair(self, data: Path, name: str) -> tuple[Path, Path]:
-        """Source and target of a text below `data`."""
-        source, target = self.sides
-        return data / f"{name}.{source}", data / f"{name}.{target}"
-
 
 # The size of Transformer-Tiny: 2.48 million parameters. What is scored has no capitals.
 CAPTIONS = words(
@@ -112,73 +107,66 @@ def train(recipe: Recipe, processes: int, arguments: list[str]) -> float:
     return time.monotonic() - started_at
 
 
-def learn(  # noqa: PLR0913 - a recipe, and where and how it is followed
-    recipe: Recipe,
-    processes: int,
-    data: Path,
-    folder: Path,
-    seed: int,
-    more: Sequence[str] = (),
-    beside: Sequence[tuple[Path, Path]] = (),
-) -> tuple[Path, float]:
-    """Train a model with one seed, on the pairs of the recipe and on those beside them.
+@dataclass(frozen=True, kw_only=True)
+class Attempt:
+    """A recipe, and where and how it is followed."""
 
-    Returns:
-        its folder, and the seconds that it took.
-    """
-    folder.mkdir(parents=True, exist_ok=True)
-    model = folder / f"model-{seed}"
-    (source, target), (valid_source, valid_target) = recipe.pair(data, recipe.train), recipe.pair(data, recipe.valid)
-    arguments = ["--valid-src", str(valid_source), "--valid-tgt", str(valid_target), "-o", str(model)]
-    for one, other in ((source, target), *beside):
-        arguments += ["-s", str(one), "-t", str(other)]
-    for option, learned in recipe.tokenizers.items():
-        text = {"tokenizer": [source, target], "source-tokenizer": [source], "target-tokenizer": [target]}[option]
-        path = folder / f"{option}.json"
-        if not path.exists():
-            run(
-                [
-                    "tokenizer",
-                    "train",
-                    *(word for name in text for word in ("-i", str(name))),
-                    *learned,
-                    "-o",
-                    str(path),
-                ]
-            )
-        arguments += [f"--{option}", str(path)]
-    return model, train(recipe, processes, [*arguments, *recipe.options, "--seed", str(seed), *more])
+    recipe: Recipe
+    data: Path  # the folder of the corpora
+    folder: Path  # where the model goes
+    seed: int
+    processes: int
+    more: Sequence[str] = ()  # options of `train` beside those of the recipe
+    beside: Sequence[tuple[Path, Path]] = ()  # texts to learn from beside that of the recipe
 
+    @property
+    def model(self) -> Path:
+        """The folder of the model."""
+        return self.folder / f"model-{self.seed}"
 
-def measure(  # noqa: PLR0913 - as of `learn`
-    recipe: Recipe,
-    processes: int,
-    data: Path,
-    folder: Path,
-    seed: int,
-    more: Sequence[str] = (),
-    beside: Sequence[tuple[Path, Path]] = (),
-) -> Row:
-    """Train with one seed; score the test set, and the validation pairs in the same way."""
-    model, seconds = learn(recipe, processes, data, folder, seed, more, beside)
-    record = json.loads((model / "metadata.json").read_text(encoding="utf-8"))
-    row: Row = {
-        "seed": seed,
-        "options": shlex.join([*recipe.options, *more]),
-        "processes": processes,
-        "minutes": seconds / 60,
-        "steps": record["training"]["steps"],
-        "target tokens": record["training"]["target_tokens"],
-        **MACHINE,
-    }
-    for name in (recipe.valid, recipe.test):
-        source, reference = recipe.pair(data, name)
-        hypotheses = folder / f"{source.stem}-{seed}.hyp"
-        run(["translate", "-m", str(model), "-i", str(source), "-o", str(hypotheses), *recipe.search])
-        lines, _, _ = run(["evaluate", str(reference), "-i", str(hypotheses), *recipe.metrics, "--json"])
-        for score in map(json.loads, lines.splitlines()):
-            row[f"{'valid' if name == recipe.valid else 'test'} {score['name']}"] = score["score"]
-    return row
+    def pair(self, name: str) -> tuple[Path, Path]:
+        """Source and target of a text of the recipe."""
+        source, target = self.recipe.sides
+        return self.data / f"{name}.{source}", self.data / f"{name}.{target}"
+
+    def learn(self) -> float:
+        """Train the model; give the seconds that it took."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        recipe = self.recipe
+        (source, target), (valid_source, valid_target) = self.pair(recipe.train), self.pair(recipe.valid)
+        arguments = ["--valid-src", str(valid_source), "--valid-tgt", str(valid_target), "-o", str(self.model)]
+        for one, other in ((source, target), *self.beside):
+            arguments += ["-s", str(one), "-t", str(other)]
+        for option, learned in recipe.tokenizers.items():
+            text = {"tokenizer": [source, target], "source-tokenizer": [source], "target-tokenizer": [target]}[option]
+            path = self.folder / f"{option}.json"
+            if not path.exists():
+                inputs = [word for name in text for word in ("-i", str(name))]
+                run(["tokenizer", "train", *inputs, *learned, "-o", str(path)])
+            arguments += [f"--{option}", str(path)]
+        return train(recipe, self.processes, [*arguments, *recipe.options, "--seed", str(self.seed), *self.more])
+
+    def measure(self) -> Row:
+        """Train; score the test set, and the validation pairs in the same way."""
+        seconds, recipe = self.learn(), self.recipe
+        record = json.loads((self.model / "metadata.json").read_text(encoding="utf-8"))
+        row: Row = {
+            "seed": self.seed,
+            "options": shlex.join([*recipe.options, *self.more]),
+            "processes": self.processes,
+            "minutes": seconds / 60,
+            "steps": record["training"]["steps"],
+            "target tokens": record["training"]["target_tokens"],
+            **MACHINE,
+        }
+        for name in (recipe.valid, recipe.test):
+            source, reference = self.pair(name)
+            hypotheses = self.folder / f"{source.stem}-{self.seed}.hyp"
+            run(["translate", "-m", str(self.model), "-i", str(source), "-o", str(hypotheses), *recipe.search])
+            lines, _, _ = run(["evaluate", str(reference), "-i", str(hypotheses), *recipe.metrics, "--json"])
+            for score in map(json.loads, lines.splitlines()):
+                row[f"{'valid' if name == recipe.valid else 'test'} {score['name']}"] = score["score"]
+        return row
 
 
 def show_with_means(name: str, rows: list[Row]) -> None:
@@ -208,8 +196,15 @@ def main() -> None:
     recipe, rows = RECIPES[options.task], list[Row]()
     processes = min(options.processes or recipe.processes, recipe.processes)
     for seed in options.seed or [1]:
-        folder = options.folder or Path(f"headline-{options.task}")
-        row = measure(recipe, processes, options.data, folder, seed, shlex.split(options.more))
+        attempt = Attempt(
+            recipe=recipe,
+            data=options.data,
+            folder=options.folder or Path(f"headline-{options.task}"),
+            seed=seed,
+            processes=processes,
+            more=shlex.split(options.more),
+        )
+        row = attempt.measure()
         rows = keep_row(output, row, ("seed", "options"))
     show_with_means(options.task, rows)
 
