@@ -46,6 +46,7 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=25, help="over all pairs")
     # several targets of the same sources are no more text, by which dropout would be chosen
     parser.add_argument("--dropout", type=float, default=0.3)
+    parser.add_argument("--more", default="", help="options of `train` beside those of the recipe, as one word")
     parser.add_argument("--processes", type=int, choices=(1, 2), default=2, help="one computes the same as two")
     parser.add_argument("--seed", type=int, action="append", help="of a student; repeat it; 1 if not given")
     parser.add_argument("--folder", type=Path, default=Path("diversified"), help="where the models go")
@@ -61,7 +62,8 @@ def main() -> None:
         *((source, translated(attempt(FORWARD, FORWARD, seed))) for seed in options.forward),
         *((translated(attempt(BACKWARD, BACKWARD, seed)), target) for seed in options.backward),
     ]
-    more, rows = words(f"--dropout {options.dropout} --max-epochs {options.epochs}"), list[Row]()
+    more = words(f"--dropout {options.dropout} --max-epochs {options.epochs} {options.more}")
+    rows = list[Row]()
     for seed in options.seed or [1]:
         row = attempt(FORWARD, "student", seed, more=more, beside=beside).measure()
         row |= {"forward": options.forward, "backward": options.backward}

@@ -30,17 +30,21 @@ def locked_folder(folder: Path, what: str) -> Iterator[None]:
         OSError: it cannot be made.
     """
     require_folder_name(folder, what)
-    is_new = not folder.exists()
-    descriptor = _locked(folder)
+    is_new, descriptor = not folder.exists(), None
     try:
+        descriptor = _locked(folder)
         yield
     except BaseException:
         if is_new:
             with suppress(OSError):
+                if descriptor is None:  # a signal came before it was locked: by now it may be another's
+                    descriptor = os.open(folder, os.O_RDONLY)
+                    fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 folder.rmdir()
         raise
     finally:
-        os.close(descriptor)
+        if descriptor is not None:
+            os.close(descriptor)
 
 
 def require_folder_name(folder: Path, what: str) -> None:
@@ -65,20 +69,25 @@ def _locked(folder: Path) -> int:
         ConfigError: another process keeps it locked.
     """
     give_up_at = time.monotonic() + SECONDS_TO_WAIT
-    while True:
-        folder.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(folder, os.O_RDONLY)
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+    while (descriptor := _lock(folder)) is None:
+        if time.monotonic() > give_up_at:
+            raise ConfigError(f"{folder}: another process is writing there; wait for it, or end it")
+        time.sleep(0.1)
+    return descriptor
+
+
+def _lock(folder: Path) -> int | None:
+    """Make, open and lock a folder; None where another process has it locked, or had and removed it."""
+    folder.mkdir(parents=True, exist_ok=True)
+    descriptor, is_ours = os.open(folder, os.O_RDONLY), False
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        is_ours = os.path.samestat(os.fstat(descriptor), folder.stat())
+    except (BlockingIOError, FileNotFoundError):
+        pass
+    except OSError:  # of a network, say, which cannot lock a folder
+        is_ours = True
+    finally:
+        if not is_ours:
             os.close(descriptor)
-            if time.monotonic() > give_up_at:
-                raise ConfigError(f"{folder}: another process is writing there; wait for it, or end it") from None
-            time.sleep(0.1)
-            continue
-        except OSError:  # of a network, say, which cannot lock a folder
-            return descriptor
-        with suppress(FileNotFoundError):  # who had it locked before may have removed it
-            if os.path.samestat(os.fstat(descriptor), folder.stat()):
-                return descriptor
-        os.close(descriptor)
+    return descriptor if is_ours else None

@@ -1,3 +1,4 @@
+import fcntl
 import os
 import subprocess
 import sys
@@ -49,6 +50,28 @@ def test_a_folder_that_was_made_in_vain_goes(tmp_path: Path) -> None:
                 (folder / "file").write_text(content)
             raise ZeroDivisionError
     assert {path.name for path in tmp_path.iterdir()} == {"full", "there"}
+
+
+@pytest.mark.parametrize("is_anothers", [False, True])
+def test_a_signal_before_a_folder_is_locked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, is_anothers: bool
+) -> None:
+    folder, others = tmp_path / "model", list[int]()
+    lock = fcntl.flock
+
+    def interrupted(descriptor: int, operation: int) -> None:
+        monkeypatch.undo()
+        if is_anothers:
+            others.append(os.open(folder, os.O_RDONLY))
+            lock(others[0], operation)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(fcntl, "flock", interrupted)
+    with pytest.raises(KeyboardInterrupt), locked_folder(folder, "a model"):
+        pytest.fail("it was not locked")
+    assert folder.exists() == is_anothers
+    for descriptor in others:
+        os.close(descriptor)
 
 
 def test_names_that_no_folder_can_have(tmp_path: Path) -> None:
