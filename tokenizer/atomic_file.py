@@ -80,10 +80,10 @@ def new_folder(path: str | Path) -> Iterator[Path]:
         OSError: there is a folder with something in it already, or none can be made; nothing is left behind.
     """
     path = Path(path).resolve()
-    temporary = path.with_name(f".{path.name}.tmp")
-    shutil.rmtree(temporary, ignore_errors=True)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent))
     try:
-        temporary.mkdir(parents=True)
+        temporary.chmod(_rights_of_new(0o777))
         yield temporary
         if path.exists():
             path.rmdir()
@@ -149,6 +149,11 @@ def _rights_of(path: Path) -> int:
     """Permission bits that `path` has, or that a new file would get."""
     with suppress(OSError):
         return path.stat().st_mode & 0o777
+    return _rights_of_new(0o666)
+
+
+def _rights_of_new(wanted: int) -> int:
+    """Give those of `wanted` that the user lets a new file or folder have."""
     umask = os.umask(0)
     os.umask(umask)
-    return 0o666 & ~umask
+    return wanted & ~umask

@@ -7,7 +7,14 @@ from pathlib import Path
 import pytest
 
 from tests.program import program_environment
-from tokenizer.atomic_file import behind_links, open_atomic, remove_temporary_files, write_bytes, write_text
+from tokenizer.atomic_file import (
+    behind_links,
+    new_folder,
+    open_atomic,
+    remove_temporary_files,
+    write_bytes,
+    write_text,
+)
 
 
 def test_a_file_is_there_when_it_is_whole_and_not_before(tmp_path: Path) -> None:
@@ -113,3 +120,28 @@ def test_what_a_killed_writer_left_can_be_removed(tmp_path: Path) -> None:
     remove_temporary_files(tmp_path / "missing")
     with pytest.raises(FileNotFoundError):
         block.__exit__(None, None, None)
+
+
+def test_a_folder_is_there_when_it_is_whole_and_not_before(tmp_path: Path) -> None:
+    path, others = tmp_path / "below" / "out", tmp_path / "below" / ".out.tmp"
+    others.mkdir(parents=True)
+    (others / "file").touch()  # somebody's, though it looks like one of ours
+    with new_folder(path) as temporary:
+        write_text(temporary / "file", "whole")
+        assert not path.exists()
+    assert (path / "file").read_text() == "whole"
+    assert path.stat().st_mode == others.stat().st_mode
+    assert {entry.name for entry in path.parent.iterdir()} == {"out", ".out.tmp"}
+    assert (others / "file").exists()
+
+
+def test_a_fault_leaves_no_folder(tmp_path: Path) -> None:
+    for fault in (KeyboardInterrupt, OSError):
+        with pytest.raises(fault), new_folder(tmp_path / "out"):
+            raise fault
+    full = tmp_path / "full"
+    full.mkdir()
+    (full / "file").touch()
+    with pytest.raises(OSError, match="not empty"), new_folder(full):
+        pass
+    assert list(tmp_path.iterdir()) == [full]

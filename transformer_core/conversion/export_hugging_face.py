@@ -181,7 +181,7 @@ def _generation(loaded: LoadedModel, config: ModelConfig, model_type: str, searc
     if search.length_penalty_type == "gnmt":
         raise refuse("--length-penalty-type gnmt in its generation.json", "Hugging Face divides by the length alone")
     target = loaded.target_tokenizer
-    never_written = set(target.unwritten_ids)
+    never_written = {*target.unwritten_ids, *([target.unk_id] if search.ban_unk else [])}
     if target.first_ids:  # of many languages one is forced, and its user may force another one
         never_written -= {*target.first_ids, *target.tags.values()}
     longest = MAX_LENGTH if search.max_length is None else search.max_length + 2  # the start and the end token
@@ -197,8 +197,14 @@ def _generation(loaded: LoadedModel, config: ModelConfig, model_type: str, searc
         content["suppress_tokens"] = sorted(PAD_BEFORE_BOS.get(index, index) for index in never_written)
     if target.first_ids:
         content["forced_bos_token_id"] = target.first_ids[0]
+    if search.min_length:
+        content["min_length"] = search.min_length + 1  # the start token is counted there
     if search.no_repeat_ngram:
         content["no_repeat_ngram_size"] = search.no_repeat_ngram
+    if search.repetition_penalty != 1:
+        content["repetition_penalty"] = search.repetition_penalty
+    if search.sample:
+        content |= {"do_sample": True, "temperature": search.temperature, "top_k": search.top_k, "top_p": search.top_p}
     return content
 
 

@@ -13,6 +13,7 @@ from tests.transformer_core.conversion.models import (
     save_model,
     search,
     tokenizer,
+    translate,
     untrained,
 )
 from tokenizer import KINDS, Tokenizer, TrainedKind
@@ -96,6 +97,33 @@ def test_generate_writes_what_translate_writes(exported: tuple[LoadedModel, Path
     found = model.generate(**batch, num_beams=beam_size)  # type: ignore[attr-defined]
     texts = auto.batch_decode(found, skip_special_tokens=True)  # type: ignore[attr-defined]
     assert texts == [expected[index].text for index in lines]
+
+
+def test_generate_keeps_the_rules_of_the_search(tmp_path: Path) -> None:
+    rules = {"min_length": 9, "repetition_penalty": 1.5, "no_repeat_ngram": 2, "ban_unk": True}
+    loaded = save_model(tmp_path / "model", tokenizer())
+    config = SearchConfig(beam_size=3, max_length=MAX_LENGTH, early_stopping=True)
+    export_hugging_face(loaded, tmp_path / "exported", replace(config, **rules))
+    model, auto = theirs(tmp_path / "exported")
+    assert loaded.target_tokenizer.unk_id in model.generation_config.suppress_tokens  # type: ignore[attr-defined]
+    expected, free = (
+        translate(loaded, beam_size=3, n_best=3, early_stopping=True, **options) for options in (rules, {})
+    )
+    lines = ended(expected)
+    assert len(lines) >= 2
+    batch = auto([LINES[index] for index in lines], return_tensors="pt", padding=True)  # type: ignore[operator]
+    texts = auto.batch_decode(model.generate(**batch), skip_special_tokens=True)  # type: ignore[attr-defined]
+    assert texts == [expected[index].text for index in lines]
+    assert texts != [free[index].text for index in lines]
+
+
+def test_sampling_is_handed_on(tmp_path: Path) -> None:
+    loaded = save_model(tmp_path / "model", tokenizer())
+    drawn = SearchConfig(beam_size=1, sample=True, temperature=0.5, top_k=7, top_p=0.9)
+    export_hugging_face(loaded, tmp_path / "exported", drawn)
+    written = json.loads((tmp_path / "exported" / "generation_config.json").read_text())
+    expected = {"do_sample": True, "num_beams": 1, "temperature": 0.5, "top_k": 7, "top_p": 0.9}
+    assert expected.items() <= written.items()
 
 
 @pytest.mark.parametrize("kind", KINDS)
