@@ -19,6 +19,7 @@ from transformer_core.conversion.ctranslate2_names import ACTIVATIONS, GATES, to
 from transformer_core.conversion.plain_form import plain_form
 from transformer_core.conversion.quantization import Quantization
 from transformer_core.conversion.requirements import require_attention
+from transformer_core.errors import ModelError
 from transformer_core.layers.embedding import SINUSOID_FORMS, sinusoids
 from transformer_core.layers.norm import EPSILON
 from transformer_core.layers.rotary import BASE
@@ -44,7 +45,7 @@ def export_ctranslate2(loaded: LoadedModel, folder: Path, quantization: Quantiza
 
     Raises:
         ConfigError: the folder is taken.
-        ModelError: CTranslate2 cannot compute what the model does, it has no decoder, or a weight is NaN.
+        ModelError: CTranslate2 cannot compute what the model does, it has no decoder, or a weight is NaN or too large.
     """
     require_decoder(loaded.model.config)
     require_free(folder)
@@ -143,7 +144,11 @@ def _attributes(config: ModelConfig) -> dict[str, Tensor]:
 
 
 def _quantized(arrays: dict[str, Tensor], quantization: Quantization) -> dict[str, Tensor]:
-    """Store matrices in fewer bits, and the rest as the format wants it beside them."""
+    """Store matrices in fewer bits, and the rest as the format wants it beside them.
+
+    Raises:
+        ModelError: a number is too large for 16 bits.
+    """
     if quantization == "none":
         return arrays
     float_type = torch.bfloat16 if quantization.endswith("bfloat16") else torch.float16
@@ -162,4 +167,9 @@ def _quantized(arrays: dict[str, Tensor], quantization: Quantization) -> dict[st
             quantized[f"{name}_scale"] = scale
         else:
             quantized[name] = array if keeps_floats else array.to(float_type)
+            if not bool(quantized[name].isfinite().all()):
+                raise ModelError(
+                    f"{name} holds numbers beyond {torch.finfo(float_type).max:,.0f}, the largest of {quantization}; "
+                    "take --quantization bfloat16 or int8_bfloat16"
+                )
     return quantized
