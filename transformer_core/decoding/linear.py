@@ -20,7 +20,7 @@ from transformer_core.layers.dropout import Dropout
 from transformer_core.layers.feed_forward import FeedForward
 from transformer_core.model import Residual, Transformer
 from transformer_core.model_directory import plain_model
-from transformer_core.weight_file import int8_scales
+from transformer_core.weight_file import int8_scales, require_finite
 
 __all__ = [
     "Int8Linear",
@@ -53,6 +53,7 @@ def for_decoding(model: Transformer, precision: Precision) -> Transformer:
 
     Raises:
         ConfigError: the device does not compute in this precision.
+        ModelError: a weight is infinite or NaN, which no integer can say.
     """
     model = plain_model(model)
     device = model.device
@@ -60,6 +61,8 @@ def for_decoding(model: Transformer, precision: Precision) -> Transformer:
         return model
     if device.type != "cpu" and precision == "int8":
         raise ConfigError(f"int8 is computed on a CPU, not on {device.type}; use --precision bf16 there")
+    if precision == "int8":
+        require_finite(dict(model.named_parameters()))
     # a copy of the modules; the memo makes it share the parameters
     ready = copy.deepcopy(model, {id(parameter): parameter for parameter in model.parameters()}).eval()
     if device.type != "cpu":

@@ -1,6 +1,7 @@
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -100,15 +101,14 @@ def test_generate_writes_what_translate_writes(exported: tuple[LoadedModel, Path
 
 
 def test_generate_keeps_the_rules_of_the_search(tmp_path: Path) -> None:
-    rules = {"min_length": 9, "repetition_penalty": 1.5, "no_repeat_ngram": 2, "ban_unk": True}
+    rules: dict[str, Any] = {"min_length": 9, "repetition_penalty": 1.5, "no_repeat_ngram": 2, "ban_unk": True}
     loaded = save_model(tmp_path / "model", tokenizer())
     config = SearchConfig(beam_size=3, max_length=MAX_LENGTH, early_stopping=True)
     export_hugging_face(loaded, tmp_path / "exported", replace(config, **rules))
     model, auto = theirs(tmp_path / "exported")
     assert loaded.target_tokenizer.unk_id in model.generation_config.suppress_tokens  # type: ignore[attr-defined]
-    expected, free = (
-        translate(loaded, beam_size=3, n_best=3, early_stopping=True, **options) for options in (rules, {})
-    )
+    wide: dict[str, Any] = {"beam_size": 3, "n_best": 3, "early_stopping": True}
+    expected, free = translate(loaded, **wide, **rules), translate(loaded, **wide)
     lines = ended(expected)
     assert len(lines) >= 2
     batch = auto([LINES[index] for index in lines], return_tensors="pt", padding=True)  # type: ignore[operator]

@@ -11,6 +11,7 @@ from transformer_core.decoding import linear as linear_module
 from transformer_core.decoding.config import Precision
 from transformer_core.decoding.linear import Int8Linear, LowPrecisionLinear, PackedLinear, compute_dtype, for_decoding
 from transformer_core.decoding.step import decoding_mode
+from transformer_core.errors import ModelError
 from transformer_core.model import Transformer
 
 SOURCE, TARGET = torch.tensor([[7, 8, 2], [9, 6, 2]]), torch.tensor([[1, 9, 5], [1, 5, 11]])
@@ -88,6 +89,16 @@ def test_int8_is_the_product_of_the_rounded_numbers() -> None:
     seen = (((inputs / step).round() + zero).clamp(0, 127) - zero) * step
     found = Int8Linear(weight, None)(inputs)
     torch.testing.assert_close(found, functional.linear(seen, rounded), rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize("name", ["encoder.final_norm.weight", "output_projection.weight"])
+def test_no_integers_of_weights_that_are_none(name: str) -> None:
+    model = random_model(12)
+    with torch.no_grad():
+        model.get_parameter(name).view(-1)[0] = torch.nan
+    for_decoding(model, "fp32")
+    with pytest.raises(ModelError, match="numbers that are infinite or none"):
+        for_decoding(model, "int8")
 
 
 def test_auto_precision_is_exact_on_a_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
