@@ -46,25 +46,30 @@ VERSES = {  # sentences twice as long
 }
 PIECES = {"pieces": "--tokenizer-kind bpe"}
 EARLIER_OF_WORDS = {name: f"{options} --tokenizer-kind bpe --batch-size 4096" for name, options in EARLIER.items()}
-WORDS = {
-    AUTO: "",
-    "vocabulary of 2,000": "--vocab-size 2000",
-    "recurrent layers": "--encoder-mixer gru --decoder-mixer gru",
-    "dropout 0.2": "--dropout 0.2",
-}
+PIECES_OF_WORDS = {"vocabulary of 2,000": "--vocab-size 2000"}
+RECURRENT = {"recurrent layers": "--encoder-mixer gru --decoder-mixer gru"}
+
+
+def _with_dropout(dropout: float, choices: dict[str, str]) -> dict[str, str]:
+    """Choose the dropout beside something else."""
+    return {f"{name}, dropout {dropout}": f"{options} --dropout {dropout}" for name, options in choices.items()}
+
+
 FEW_WORDS = {
-    **WORDS,
-    **PIECES,
-    "letters": "--tokenizer-kind char",
+    AUTO: "",
+    **MORE_DROPOUT,
     **LESS_DROPOUT,
-    **EARLIER_OF_WORDS,
-    "small": "--arch small",
-    **{f"batches of {size:,}": f"--batch-size {size}" for size in (1024, 4096)},
+    **_with_dropout(0.3, PIECES_OF_WORDS | PIECES | EARLIER_OF_WORDS | RECURRENT),
+    **PIECES,
+    **RECURRENT,
 }
 MANY_WORDS = {
-    **WORDS,
+    AUTO: "",
+    **PIECES_OF_WORDS,
+    **RECURRENT,
+    "dropout 0.2": "--dropout 0.2",
     **MORE_DROPOUT,
-    **{f"{name}, dropout 0.3": f"{options} --dropout 0.3" for name, options in (PIECES | EARLIER_OF_WORDS).items()},
+    **_with_dropout(0.3, PIECES | EARLIER_OF_WORDS),
     **SMALL_IN_THE_SAME_TIME,
 }
 

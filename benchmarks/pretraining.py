@@ -35,14 +35,15 @@ NUM_FEW = 1000  # pairs
 # Few pairs make few batches; smaller ones make more updates of the same work.
 FEW_PRETRAINING = ("--batch-size", "2048", "--max-steps", "2000")
 FEW_TRAINING = ("--batch-size", "1024", "--max-steps", "1000")
-# What each arm starts from: None, or an objective; and its own options. A denoising model brings the dropout of its
-# pretraining, which is too little for so few pairs.
+# What each arm starts from: None, or an objective; and its own options beside the dropout of all of them: a denoising
+# model brings that of its pretraining, which is too little for so few pairs.
+DROPOUT = ("--dropout", "0.3")
 ARMS: dict[str, tuple[str | None, tuple[str, ...]]] = {
-    "nothing": (None, ()),
-    "nothing, joint": (None, ()),
-    "masked": ("masked", ("--dropout", "0.3")),
-    "denoising": ("denoising", ("--dropout", "0.3")),
-    "denoising, faster": ("denoising", ("--dropout", "0.3", "--lr", "0.002")),
+    "nothing": (None, DROPOUT),
+    "nothing, joint": (None, DROPOUT),
+    "masked": ("masked", DROPOUT),
+    "denoising": ("denoising", DROPOUT),
+    "denoising, faster": ("denoising", (*DROPOUT, "--lr", "0.002")),
 }
 
 

@@ -123,7 +123,7 @@ def compare(
         typer.Option(
             min=0,
             max=0.999,
-            help="Of embeddings and sublayers. Default: 0.3 for a small corpus, 0.1 for a large one.",
+            help="Of embeddings and sublayers. Default: 0.3 or 0.4 for a small corpus, 0.1 for a large one.",
             rich_help_panel=options.TRAINING,
         ),
     ] = None,

@@ -46,7 +46,9 @@ MOST_HELD_BACK = 1_000  # pairs, or lines, to validate with
 NUM_VALIDATIONS = 40  # in a whole run
 MAX_STEPS_BETWEEN_VALIDATIONS = 2_000
 MUON_EMBEDDING_FACTOR = 2.0  # with Muon, embeddings learn better at a higher rate (docs/training.md)
-FEW_TOKENS = 30  # target tokens for each element of a matrix of d_model rows and columns; tiny: half a million
+# Target tokens for each element of a matrix of d_model rows and columns; tiny: half a million, 82 thousand.
+FEW_TOKENS, VERY_FEW_TOKENS = 30, 5
+WIDE = 128  # d_model; of narrower models more dropout leaves too little
 FINE_TUNING_SHARE = 0.2  # of the learning rate, when training starts from a trained model
 PRETRAINING_DROPOUT = 0.1  # corruption, another one every time, keeps a model from learning its lines by heart
 
@@ -154,7 +156,10 @@ def default_dropout(statistics: CorpusStatistics, d_model: int, *, is_pretrainin
     if is_pretraining:
         return PRETRAINING_DROPOUT
     # the fewer tokens a model has for its weights, the more it must be kept from learning them by heart
-    return 0.3 if statistics.num_target_tokens < FEW_TOKENS * d_model**2 else 0.1
+    tokens = statistics.num_target_tokens / d_model**2
+    if tokens < VERY_FEW_TOKENS and d_model >= WIDE:
+        return 0.4
+    return 0.3 if tokens < FEW_TOKENS else 0.1
 
 
 def default_batch_size(statistics: CorpusStatistics, batch_type: BatchType) -> int:

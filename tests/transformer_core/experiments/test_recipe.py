@@ -81,8 +81,12 @@ def test_the_model_grows_with_the_data() -> None:
 @pytest.mark.parametrize(
     ("values", "num_target_tokens", "dropout"),
     [
+        ({}, 81_919, 0.4),
+        ({}, 81_920, 0.3),
+        ({"d_model": 124}, 1, 0.3),  # too narrow to lose more
         ({}, 491_519, 0.3),
         ({}, 491_520, 0.1),
+        ({"arch": "base"}, 1_310_719, 0.4),
         ({"arch": "base"}, 7_864_319, 0.3),  # wider by four, so sixteen times as many weights
         ({"arch": "base"}, 7_864_320, 0.1),
         ({"arch": "base", "d_model": 128}, 491_520, 0.1),
