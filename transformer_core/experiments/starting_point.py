@@ -262,6 +262,7 @@ def _architecture_of(config: ModelConfig, asked: ArchitectureConfig) -> dict[str
     same = ("norm_kind", "feed_forward", "activation", "positions", "sinusoid_form", "max_positions", "query_key_norm")
     return {
         **{name: getattr(config, name) for name in (*same, "scale_attention")},
+        **{name: getattr(config, name) for name in ("attention_dropout", "activation_dropout")},
         "arch": asked.arch if is_preset else AUTO,
         **{name: _common(encoder, decoder, name) for name in ("num_layers", "d_model", "num_heads", "d_ff")},
         **{f"encoder_{name}": getattr(encoder, name) for name in ("d_model", "d_ff")},
