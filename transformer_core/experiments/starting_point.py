@@ -21,7 +21,7 @@ from transformer_core.experiments.vocabulary_choice import Tokenizers, refuse_le
 from transformer_core.experiments.vocabulary_extension import VocabularyExtension, extend_vocabulary
 from transformer_core.model import Transformer
 from transformer_core.model_directory import load_model, weights_of
-from transformer_core.model_files import read_config, read_tokenizers
+from transformer_core.model_files import checkpoint_path, read_config, read_tokenizers
 from transformer_core.training.adaptation import adapt_model, require_part
 from transformer_core.training.checkpoint import set_weights
 from transformer_core.weight_file import require_finite
@@ -218,13 +218,14 @@ def require_possible(run: TrainingRun) -> None:
 
     Raises:
         ConfigError: sizes do not fit together, or not to the model to start from.
-        ModelError: that is none.
+        ModelError: that is none, or has no such weights.
     """
     if run.init_from is None:
         architecture = run.architecture
         (replace(architecture, arch="tiny") if architecture.arch == AUTO else architecture).stacks()
         return
     given = read_config(run.init_from)
+    checkpoint_path(run.init_from, run.init_checkpoint)
     _refuse_architecture(run, given)
     for part in run.adaptation.parts:
         if not (given.is_encoder_only and part.stack == "decoder"):

@@ -207,6 +207,7 @@ def test_dropout_inside_the_layers_is_the_models(place: Path, tmp_path: Path) ->
         ({"architecture": ArchitectureConfig(d_model=30, num_heads=4)}, "must be divisible by num_heads"),
         ({"init_from": "denoising", "architecture": ArchitectureConfig(num_layers=3)}, "--layers does not go with"),
         ({"init_from": "denoising", "adaptation": AdaptationConfig(freeze=("encoder.9",))}, "has layers 1 to 1"),
+        ({"init_from": "denoising", "init_checkpoint": "99"}, "has no checkpoint 99; kept steps: "),
     ],
 )
 def test_a_model_that_cannot_be_is_refused_before_the_text_is_read(
@@ -218,7 +219,7 @@ def test_a_model_that_cannot_be_is_refused_before_the_text_is_read(
         run = replace(run, init_from=place / run.init_from)
     for name in ("prepare_data", "choose_tokenizers"):
         monkeypatch.setattr(f"transformer_core.experiments.train_from_text.{name}", lambda *_: pytest.fail("reads it"))
-    with pytest.raises(ConfigError, match=message):
+    with pytest.raises((ConfigError, ModelError), match=message):
         train_from_text(run)
 
 
