@@ -79,6 +79,8 @@ def prepare(
             raise ConfigError(f"--{option} goes with {home}")
     if is_raw and input_format != "text":
         raise ConfigError(f"--input-format {input_format} goes with pairs of lines, not with --input")
+    if not is_raw and not (train_src and (train_tgt or input_format != "text")):
+        raise ConfigError("there is no text to prepare: give --train-src FILE and --train-tgt FILE, or --input FILE")
     if threads is not None:
         os.environ.setdefault("RAYON_NUM_THREADS", str(threads))
     data = settings.build(RawTextConfig, context.params) if is_raw else settings.build(DataConfig, context.params)

@@ -71,7 +71,9 @@ def test_what_does_not_go_together_is_said(tmp_path: Path) -> None:
     source, target = write_task(tmp_path)
     folder = tmp_path / "folder"
     both: list[str | Path] = ["-s", source, "-t", target]
-    assert fail("prepare", "-o", folder).startswith("training needs both sides: --train-src FILE and --train-tgt FILE")
+    nothing = "there is no text to prepare: give --train-src FILE and --train-tgt FILE, or --input FILE"
+    for some in ([], both[:2], both[2:4], ["-t", source, "--input-format", "tsv"]):
+        assert fail("prepare", *some, "-o", folder) == nothing
     assert fail("prepare", "-i", source, *both, "-o", folder) == (
         "--train-src goes with pairs of lines, not with --input"
     )

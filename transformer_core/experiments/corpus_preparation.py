@@ -33,6 +33,7 @@ __all__ = [
     "TRAINING_CORPUS",
     "VALIDATION_CORPUS",
     "PreparedData",
+    "clear_prepared_data",
     "is_prepared_data",
     "prepare_data",
     "prepared_data_names",
@@ -153,8 +154,8 @@ def prepared_data_names(folder: Path) -> list[str]:
     return [TRAINING_CORPUS, VALIDATION_CORPUS, *texts]
 
 
-def remove_prepared_data(folder: Path) -> None:
-    """Remove all that `prepare_data` wrote."""
+def clear_prepared_data(folder: Path) -> None:
+    """Remove all that `prepare_data` wrote, but not the folder, which may be locked."""
     for name in prepared_data_names(folder):
         if (folder / name).is_dir():
             shutil.rmtree(folder / name, ignore_errors=True)
@@ -162,6 +163,11 @@ def remove_prepared_data(folder: Path) -> None:
             with suppress(OSError):
                 (folder / name).unlink()
     remove_temporary_files(folder)
+
+
+def remove_prepared_data(folder: Path) -> None:
+    """Remove all that `prepare_data` wrote, and the folder, if nothing else is in it."""
+    clear_prepared_data(folder)
     with suppress(OSError):  # there is none, or it holds something else
         folder.rmdir()
 

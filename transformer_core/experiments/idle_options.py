@@ -7,12 +7,13 @@ from transformer_core.training.config import TrainingConfig
 __all__ = ["idle_options"]
 
 
-def idle_options(run: TrainingRun, config: ModelConfig) -> list[str]:
+def idle_options(run: TrainingRun, config: ModelConfig, micro_batches: int | None = None) -> list[str]:
     """Name the options that were set to no effect, each in a sentence.
 
     Args:
         run: complete.
         config: of its model.
+        micro_batches: that make an update; None where a run goes on with as many as it began with.
     """
     architecture, training = run.architecture, run.training
     usual, usual_training = ArchitectureConfig(), TrainingConfig()
@@ -24,6 +25,18 @@ def idle_options(run: TrainingRun, config: ModelConfig) -> list[str]:
             architecture.max_positions != usual.max_positions,
             config.positions == "learned",
             "is of learned positions; how long a line may be is --max-length",
+        ),
+        (
+            "sinusoid-form",
+            architecture.sinusoid_form != usual.sinusoid_form,
+            config.positions == "sinusoidal",
+            f"is of sinusoidal positions, and these are {config.positions}",
+        ),
+        (
+            "activation",
+            architecture.activation != usual.activation,
+            config.feed_forward == "plain",
+            f"is of the plain feed-forward, and {config.feed_forward} has one of its own",
         ),
         (
             "kernel-width",
@@ -42,6 +55,12 @@ def idle_options(run: TrainingRun, config: ModelConfig) -> list[str]:
             training.momentum != usual_training.momentum,
             training.optimizer == "muon",
             "is of Muon, and the optimizer is AdamW",
+        ),
+        (
+            "batch-warmup-steps",
+            training.batch_warmup_steps != usual_training.batch_warmup_steps,
+            micro_batches != 1,
+            "is of updates of several batches (--accumulate), and each is of one",
         ),
         (
             "valid-beam-size",

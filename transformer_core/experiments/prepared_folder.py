@@ -22,10 +22,10 @@ from transformer_core.experiments.corpus_preparation import (
     TRAINING_CORPUS,
     VALIDATION_CORPUS,
     PreparedData,
+    clear_prepared_data,
     is_prepared_data,
     prepare_data,
     prepared_data_names,
-    remove_prepared_data,
 )
 from transformer_core.experiments.locked_folder import locked_folder
 from transformer_core.experiments.progress import Progress
@@ -263,11 +263,10 @@ def _is_whole(folder: Path) -> bool:
 
 
 def _clear(folder: Path) -> None:
-    """Remove all that `prepare_folder` wrote, but not the folder."""
+    """Remove all that `prepare_folder` wrote, but not the folder: another in its place would not be locked."""
     for name in (PREPARED_FILE, *DESCRIPTIONS):
         (folder / name).unlink(missing_ok=True)
-    remove_prepared_data(folder)
-    folder.mkdir(exist_ok=True)
+    clear_prepared_data(folder)
 
 
 def _copy_validation_text(folder: Path, data: TextConfig) -> tuple[tuple[Path, ...], ...]:

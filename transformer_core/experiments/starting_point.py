@@ -21,7 +21,7 @@ from transformer_core.experiments.vocabulary_choice import Tokenizers, refuse_le
 from transformer_core.experiments.vocabulary_extension import VocabularyExtension, extend_vocabulary
 from transformer_core.model import Transformer
 from transformer_core.model_directory import load_model, weights_of
-from transformer_core.model_files import read_config, read_tokenizers
+from transformer_core.model_files import checkpoint_path, read_config, read_tokenizers
 from transformer_core.training.adaptation import adapt_model, require_part
 from transformer_core.training.checkpoint import set_weights
 from transformer_core.weight_file import require_finite
@@ -218,13 +218,14 @@ def require_possible(run: TrainingRun) -> None:
 
     Raises:
         ConfigError: sizes do not fit together, or not to the model to start from.
-        ModelError: that is none.
+        ModelError: that is none, or has no such weights.
     """
     if run.init_from is None:
         architecture = run.architecture
         (replace(architecture, arch="tiny") if architecture.arch == AUTO else architecture).stacks()
         return
     given = read_config(run.init_from)
+    checkpoint_path(run.init_from, run.init_checkpoint)
     _refuse_architecture(run, given)
     for part in run.adaptation.parts:
         if not (given.is_encoder_only and part.stack == "decoder"):
@@ -262,6 +263,7 @@ def _architecture_of(config: ModelConfig, asked: ArchitectureConfig) -> dict[str
     same = ("norm_kind", "feed_forward", "activation", "positions", "sinusoid_form", "max_positions", "query_key_norm")
     return {
         **{name: getattr(config, name) for name in (*same, "scale_attention")},
+        **{name: getattr(config, name) for name in ("attention_dropout", "activation_dropout")},
         "arch": asked.arch if is_preset else AUTO,
         **{name: _common(encoder, decoder, name) for name in ("num_layers", "d_model", "num_heads", "d_ff")},
         **{f"encoder_{name}": getattr(encoder, name) for name in ("d_model", "d_ff")},

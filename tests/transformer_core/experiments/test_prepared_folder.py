@@ -11,8 +11,11 @@ from tests.training_task import reversed_strings, write_lines, write_task
 from tests.transformer_core.experiments.test_train_from_text import contents, interrupted, make_run
 from tokenizer import Tokenizer, TokenizerConfig, train_tokenizer
 from transformer_core.errors import ConfigError, DataError
+from transformer_core.experiments import locked_folder as locked_folder_module
 from transformer_core.experiments import prepared_folder as module
 from transformer_core.experiments.config import PretrainingConfig, TrainingRun
+from transformer_core.experiments.corpus_preparation import PreparedData, prepare_data
+from transformer_core.experiments.locked_folder import locked_folder
 from transformer_core.experiments.prepared_folder import (
     Preparation,
     adopt_prepared,
@@ -208,6 +211,27 @@ def test_a_failure_leaves_nothing(
         assert not is_there or list(folder.iterdir()) == []
     prepare(folder, data)
     assert open_prepared(folder).training.statistics.num_pairs == 190
+
+
+@pytest.mark.parametrize("is_replacing", [False, True])
+def test_nobody_else_prepares_the_same_folder_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_replacing: bool
+) -> None:
+    folder, refused = tmp_path / "prepared", []
+
+    def prepare_beside_another(*arguments: Any) -> PreparedData:  # noqa: ANN401
+        with pytest.raises(ConfigError, match="another process is writing there"), locked_folder(folder, "text"):
+            pass
+        refused.append(True)
+        return prepare_data(*arguments)
+
+    if is_replacing:
+        prepare(folder, pairs_of(tmp_path))
+    monkeypatch.setattr(locked_folder_module, "SECONDS_TO_WAIT", 0.0)
+    monkeypatch.setattr(module, "prepare_data", prepare_beside_another)
+    prepare(folder, pairs_of(tmp_path), overwrite=is_replacing)
+    assert refused == [True]
+    assert open_prepared(folder).num_held_back == 10
 
 
 def test_what_was_killed_begins_again(tmp_path: Path) -> None:

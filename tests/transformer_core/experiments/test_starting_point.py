@@ -23,7 +23,7 @@ from transformer_core.experiments.train_from_text import train_from_text
 from transformer_core.experiments.training_file import read_training_file
 from transformer_core.model import Transformer
 from transformer_core.model_directory import expected_shapes, load_model, weights_of
-from transformer_core.model_files import checkpoint_path, read_json
+from transformer_core.model_files import checkpoint_path, read_config, read_json
 from transformer_core.training.adaptation_config import AdaptationConfig
 from transformer_core.training.averaged_model import average_models, find_weights
 from transformer_core.training.trainer import Trainer
@@ -188,12 +188,26 @@ def test_what_the_model_is_may_be_asked_for(place: Path, tmp_path: Path) -> None
             train_from_text(run)
 
 
+def test_dropout_inside_the_layers_is_the_models(place: Path, tmp_path: Path) -> None:
+    own: dict[str, Any] = {"attention_dropout": 0.1, "activation_dropout": 0.2}
+    train_from_text(make_training(place, folder=tmp_path / "base", max_steps=1, **own))
+    run = make_training(place, **PLAIN, init_from=tmp_path / "base", folder=tmp_path / "model", max_steps=1)
+    others: list[dict[str, Any]] = [{"attention_dropout": 0.0}, {"activation_dropout": 0.0}]
+    for other in others:
+        with pytest.raises(ConfigError, match="-dropout does not go with --init-from"):
+            train_from_text(replace(run, architecture=ArchitectureConfig(**other), asked=frozenset(other)))
+    train_from_text(replace(run, architecture=ArchitectureConfig(**own), asked=frozenset(own)))
+    config = read_config(run.folder)
+    assert (config.attention_dropout, config.activation_dropout) == (0.1, 0.2)
+
+
 @pytest.mark.parametrize(
     ("values", "message"),
     [
         ({"architecture": ArchitectureConfig(d_model=30, num_heads=4)}, "must be divisible by num_heads"),
         ({"init_from": "denoising", "architecture": ArchitectureConfig(num_layers=3)}, "--layers does not go with"),
         ({"init_from": "denoising", "adaptation": AdaptationConfig(freeze=("encoder.9",))}, "has layers 1 to 1"),
+        ({"init_from": "denoising", "init_checkpoint": "99"}, "has no checkpoint 99; kept steps: "),
     ],
 )
 def test_a_model_that_cannot_be_is_refused_before_the_text_is_read(
@@ -205,7 +219,7 @@ def test_a_model_that_cannot_be_is_refused_before_the_text_is_read(
         run = replace(run, init_from=place / run.init_from)
     for name in ("prepare_data", "choose_tokenizers"):
         monkeypatch.setattr(f"transformer_core.experiments.train_from_text.{name}", lambda *_: pytest.fail("reads it"))
-    with pytest.raises(ConfigError, match=message):
+    with pytest.raises((ConfigError, ModelError), match=message):
         train_from_text(run)
 
 

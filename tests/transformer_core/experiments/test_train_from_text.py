@@ -254,6 +254,19 @@ def test_what_changes_nothing_is_named(tmp_path: Path) -> None:
     used = {"encoder_mixer": "conv", "optimizer": "muon", "max_steps": 10}
     train_from_text(make_run(tmp_path, **{**values, **used}, overwrite=True), listener)
     assert listener.warnings == []
+    listener = Listener()
+    idle: dict[str, Any] = {"batch_warmup_steps": 3, "feed_forward": "swiglu", "activation": "gelu"}
+    idle |= {"positions": "rotary", "sinusoid_form": "vaswani", "max_steps": 1}
+    train_from_text(make_run(tmp_path, **idle, overwrite=True), listener)
+    assert [text.partition(":")[0] for text in listener.warnings] == [
+        "--sinusoid-form changes nothing",
+        "--activation changes nothing",
+        "--batch-warmup-steps changes nothing",
+    ]
+    listener = Listener()
+    used = {"accumulate": 2, "feed_forward": "plain", "positions": "sinusoidal"}
+    train_from_text(make_run(tmp_path, **{**idle, **used}, overwrite=True), listener)
+    assert listener.warnings == []
 
 
 def test_sides_of_different_length_are_found_before_the_vocabulary_is_learned(tmp_path: Path) -> None:
