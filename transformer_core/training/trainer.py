@@ -308,8 +308,8 @@ class Trainer:
                 raise
             raise OutOfMemoryError(
                 f"the largest batch ({batch.source.size(0)} lines of up to {batch.target_input.size(1)} tokens) does "
-                f"not fit into memory; use a --batch-size below {self.config.batch_size} (with --accumulate for the "
-                "same update), or a smaller --max-length"
+                f"not fit into memory; start anew (--overwrite) with a --batch-size below {self.config.batch_size} "
+                "(and --accumulate for the same update), or with a smaller --max-length"
             ) from None
         self.optimizer.zero_grad()
 

@@ -674,7 +674,8 @@ def test_memory_that_does_not_suffice_shows_in_the_first_second(
         raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 99 bytes")
 
     monkeypatch.setattr(objectives, "translation_loss", full)
-    with pytest.raises(OutOfMemoryError, match=r"the largest batch \(\d+ lines of up to \d tokens\) does not fit"):
+    advice = r"the largest batch \(\d+ lines of up to \d tokens\) does not fit into memory; start anew \(--overwrite\)"
+    with pytest.raises(OutOfMemoryError, match=advice):
         build().run()
     assert not (build.folder / "checkpoints").exists()
 
