@@ -190,7 +190,9 @@ def _begin(run: TrainingRun, device: torch.device, progress: Progress, listener:
         clear_folder(run.folder)
         data = _prepare(run, tokenizers, data_files, progress, listener)
         start = build_model(run, tokenizers, data.training.statistics, listener.on_message)
-        training = _complete(start.run, start.model, data.training, device, job, is_fine_tuning=is_fine_tuning(run))
+        training = _complete(
+            start.run, start.model, data.training, device, job.world_size, is_fine_tuning=is_fine_tuning(run)
+        )
         start = replace(start, run=replace(start.run, training=training))
         describe_run(start, tokenizers, data, data_files, job.id)
         return _Prepared(run=start.run, model=start.model, task=_task(start.run, data, tokenizers))
@@ -210,13 +212,15 @@ def _go_on(
     compare_tokenizers(run.data, tokenizers, run.folder)
     data = _prepare(run, tokenizers, data_files, progress, listener)
     model = fresh_model(config, run.training.seed)
-    if run.init_from is not None and Checkpoints(run.folder, 1).latest() is None:  # killed before it saved anything
+    state = Checkpoints(run.folder, 1).state()
+    if run.init_from is not None and state is None:  # killed before it saved anything
         require_same_start(run)
         listener.on_message(take_weights(model, tokenizers, run.init_from, run.init_checkpoint).summary)
     fresh_parts = read_json(run.folder / "metadata.json").get("init_from", {}).get("fresh", ())
     adapt_model(model, run.adaptation, fresh_parts, run.training.seed)
-    # the rates are those that the run began with
-    run = replace(run, training=_complete(run, model, data.training, device, job, is_fine_tuning=False))
+    # the rates are those that the run began with, and so is what an update is made of: more epochs are as many updates
+    num_processes = job.world_size if state is None else max(1, state.micro_batches // run.training.accumulate)
+    run = replace(run, training=_complete(run, model, data.training, device, num_processes, is_fine_tuning=False))
     if job.is_first:
         continue_run(run, stored)
     return _Prepared(run=run, model=model, task=_task(run, data, tokenizers))
@@ -282,7 +286,13 @@ def _compare_threads(stored: dict[str, Any], listener: Listener) -> None:
 
 
 def _complete(
-    run: TrainingRun, model: Transformer, corpus: Corpus, device: torch.device, job: Job, *, is_fine_tuning: bool
+    run: TrainingRun,
+    model: Transformer,
+    corpus: Corpus,
+    device: torch.device,
+    num_processes: int,
+    *,
+    is_fine_tuning: bool,
 ) -> TrainingConfig:
     """Fill in what follows from data, model and machine."""
     config = run.training
@@ -292,7 +302,7 @@ def _complete(
         complete_training(
             replace(config, batch_size=batch_size),
             num_batches=batching.num_batches(corpus),
-            num_processes=job.world_size,
+            num_processes=num_processes,
             d_model=model.config.decoder.d_model,
             is_fine_tuning=is_fine_tuning,
         ),

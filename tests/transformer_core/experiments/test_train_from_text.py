@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 
+from tests.job import run_job
 from tests.training_task import metrics_without_times, reversed_strings, write_lines, write_task
 from tokenizer import Tokenizer, TokenizerConfig, train_tokenizer
 from transformer_core.errors import ConfigError, DataError, ModelError
@@ -21,7 +22,7 @@ from transformer_core.experiments.training_file import read_training_file
 from transformer_core.model_directory import load_model, weights_of
 from transformer_core.model_files import read_json, verify_hashes
 from transformer_core.training.config import TrainingConfig
-from transformer_core.training.distributed import ALONE
+from transformer_core.training.distributed import ALONE, this_job
 from transformer_core.training.progress import Silent
 from transformer_core.training.trainer import Decoded, Trainer
 
@@ -306,6 +307,16 @@ def test_a_schedule_without_an_end_may_go_on_beyond_it(tmp_path: Path) -> None:
         assert result.state.step == max_steps
     assert verify_hashes(tmp_path / "model") == []
     assert read_json(tmp_path / "model/metadata.json")["training"]["steps"] == 9
+
+
+def test_more_epochs_are_as_many_with_more_processes(tmp_path: Path) -> None:
+    """The run keeps to updates of one batch, as one process began it; with those of two it would need half as many."""
+    values = {"lr_schedule": "constant", "max_steps": None, "valid_every": 100}
+    train_from_text(make_run(tmp_path, max_epochs=1, **values))
+    longer = make_run(tmp_path, max_epochs=3, **values)
+    assert run_job(tmp_path, lambda: train_from_text(longer, job=this_job())) == ["", ""]
+    record = read_json(tmp_path / "model/metadata.json")["training"]
+    assert (record["epochs"], record["reason"]) == (3, "all 3 epochs are done")
 
 
 def test_a_run_that_goes_on_is_no_longer_finished(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
