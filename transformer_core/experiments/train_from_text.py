@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from tokenizer import Tokenizer
+from tokenizer import Tokenizer, TokenizerConfig
 from transformer_core.data.batching import Batching
 from transformer_core.data.shards import Corpus
 from transformer_core.data.subword_regularization import SubwordRegularization, bpe_cuts, unigram_cuts
@@ -147,10 +147,13 @@ def require_beginning(run: TrainingRun) -> None:
     Raises:
         ConfigError: options do not go with the tokenizers that are given.
         DataError: the validation text cannot be read.
+        TokenizerConfigError: a vocabulary that is learned cannot be of that size.
         TokenizerFileError: a tokenizer that is given is none.
     """
     if files := tokenizer_files(run.data):
         _translation(run, (Tokenizer.load(files[0]), Tokenizer.load(files[-1])))
+    elif run.data.tokenizer_kind != "auto" and run.data.vocabulary_size is not None:
+        TokenizerConfig(kind=run.data.tokenizer_kind, vocabulary_size=run.data.vocabulary_size)
     given_tokenizers(run)
     for text in validation_texts(run.data):
         for _ in read_rows(text, run.data):

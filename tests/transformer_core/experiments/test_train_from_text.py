@@ -368,9 +368,10 @@ def test_words_that_are_cut_at_random_are_cut_the_same_in_a_resumed_run(
 
 
 def test_random_cuts_of_a_tokenizer_without_merges_are_refused_before_anything_is_written(tmp_path: Path) -> None:
+    train_tokenizer(["a b c"], TokenizerConfig(kind="word", vocabulary_size=50)).save(tmp_path / "words.json")
     with pytest.raises(ConfigError, match="--bpe-dropout leaves merges out, and a tokenizer of kind word has none"):
-        train_from_text(make_run(tmp_path, bpe_dropout=0.1))
-    assert left_over(tmp_path) == set()
+        train_from_text(make_run(tmp_path, tokenizer=tmp_path / "words.json", bpe_dropout=0.1))
+    assert left_over(tmp_path) == {"words.json"}
 
 
 NAMES = ["describe_data", "choose_tokenizers", "prepare_data", "describe_run", "ValidationDecoder"]
