@@ -32,6 +32,7 @@ from transformer_core.experiments.run_folder import (
     continue_run,
     data_key,
     describe_run,
+    disown_run,
     has_finished,
     names_before,
     open_run,
@@ -107,6 +108,8 @@ def _train(run: TrainingRun, listener: Listener, progress: Progress, job: Job) -
     """Train in a folder that no other job writes into."""
     if job.is_restarted and was_begun_by(run.folder, job.id):
         run = replace(run, overwrite=False)  # it has overwritten what was there
+    elif run.overwrite and job.is_first and not job.is_restarted:
+        disown_run(run.folder, job.id)  # so that it is overwritten though this job should be started again before
     stored = open_run(run)
     if stored is not None:
         run = _recall(run, stored)

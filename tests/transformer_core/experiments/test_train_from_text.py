@@ -22,7 +22,7 @@ from transformer_core.experiments.training_file import read_training_file
 from transformer_core.model_directory import load_model, weights_of
 from transformer_core.model_files import read_json, verify_hashes
 from transformer_core.training.config import TrainingConfig
-from transformer_core.training.distributed import ALONE, this_job
+from transformer_core.training.distributed import ALONE, Job, this_job
 from transformer_core.training.progress import Silent
 from transformer_core.training.trainer import Decoded, Trainer
 
@@ -501,6 +501,26 @@ def test_overwriting_ends_as_a_fresh_run(tmp_path: Path) -> None:
     for name in ("model.safetensors", "training.toml"):
         assert (tmp_path / "model" / name).read_bytes() == (tmp_path / "fresh" / name).read_bytes()
     assert metrics_without_times(tmp_path / "model") == metrics_without_times(tmp_path / "fresh")
+
+
+def test_a_job_that_starts_again_overwrites_what_an_earlier_one_of_its_name_left(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Jobs that torchrun names nothing are all called "none"."""
+
+    def failing(*arguments: object) -> None:
+        raise KeyboardInterrupt
+
+    job, again = Job(id="none"), Job(id="none", is_restarted=True)
+    train_from_text(make_run(tmp_path), job=job)
+    run = make_run(tmp_path, seed=7, overwrite=True)
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(module, "prepare_data", failing)
+        train_from_text(run, job=job)
+    assert read_training_file(run.folder)["seed"] == 1
+    assert train_from_text(run, job=again) is not None
+    assert read_training_file(run.folder)["seed"] == 7
+    assert train_from_text(run, job=again) is None, "that one is of this job"
 
 
 # --- Starting from a model
