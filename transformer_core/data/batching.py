@@ -114,10 +114,12 @@ class Batching:
     def deal(self, update: Sequence[PlannedBatch], rank: int, world_size: int) -> list[Batch]:
         """Make those batches of an update that fall to one of several processes: rank, rank + world_size, and so on.
 
-        A process to which none falls gets one row without a target: it takes part in the update and adds nothing to it.
+        All get as many: where weights are split, every process helps to put them together for each batch of another. A
+        process to which one less falls gets one row without a target for it, which adds nothing to the update.
         """
         own = [planned() for planned in update[rank::world_size]]
-        return own or [self._without_target(update[0]())]
+        is_one_less = len(own) < len(update[::world_size])
+        return [*own, self._without_target(update[0]())] if is_one_less else own
 
     def in_order(self, corpus: Corpus) -> Iterator[Batch]:
         """Give all pairs once, the same batches every time (validation)."""

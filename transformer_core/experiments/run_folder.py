@@ -4,6 +4,7 @@ import hashlib
 import json
 import math
 from collections.abc import Collection, Mapping
+from contextlib import suppress
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from tokenizer.atomic_file import remove_temporary_files
 from transformer_core.config import FORMAT_VERSION, ModelConfig
 from transformer_core.data.shards import Corpus
 from transformer_core.decoding.config import LENGTH_MARGIN
-from transformer_core.errors import ConfigError
+from transformer_core.errors import ConfigError, ModelError
 from transformer_core.experiments.config import ArchitectureConfig, TrainingRun
 from transformer_core.experiments.corpus_preparation import (
     PreparedData,
@@ -56,6 +57,7 @@ __all__ = [
     "continue_run",
     "data_key",
     "describe_run",
+    "disown_run",
     "has_finished",
     "names_before",
     "open_run",
@@ -125,6 +127,15 @@ def was_begun_by(folder: Path, job_id: str | None) -> bool:
     """Tell whether the run that the folder holds is of a job that may be started again."""
     is_run = job_id is not None and (folder / TRAINING_FILE).exists()
     return is_run and read_json(folder / "metadata.json").get("job") == job_id
+
+
+def disown_run(folder: Path, job_id: str | None) -> None:
+    """Let the run that the folder holds be of no job: the one that begins now may have the name of an earlier one."""
+    with suppress(ModelError):  # what is damaged is of no job
+        if was_begun_by(folder, job_id):
+            metadata = read_json(folder / "metadata.json")
+            del metadata["job"]
+            write_json(folder / "metadata.json", metadata)
 
 
 def names_before(folder: Path) -> set[str]:

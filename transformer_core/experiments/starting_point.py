@@ -15,7 +15,7 @@ from transformer_core.config import ModelConfig, StackConfig, TieEmbeddings
 from transformer_core.data.shards import CorpusStatistics
 from transformer_core.errors import ConfigError
 from transformer_core.experiments.config import AUTO, ArchitectureConfig, TrainingRun
-from transformer_core.experiments.recipe import complete_architecture, default_dropout
+from transformer_core.experiments.recipe import complete_architecture, default_dropout, default_positions
 from transformer_core.experiments.training_file import option_name
 from transformer_core.experiments.vocabulary_choice import Tokenizers, refuse_learning, tokenizer_files
 from transformer_core.experiments.vocabulary_extension import VocabularyExtension, extend_vocabulary
@@ -37,6 +37,8 @@ __all__ = [
     "take_weights",
 ]
 
+# Those that a text may get where none is asked for (recipe.py).
+PRESETS_OF_TEXT = ("tiny", "small", "base")
 # What may be asked for beside a pretrained encoder: it does not bring them.
 DECODER_FIELDS = ("num_decoder_layers", "decoder_d_model", "decoder_d_ff", "decoder_mixer")
 # The tables with a row for each entry of a vocabulary: 0 of the source, 1 of the target.
@@ -217,19 +219,47 @@ def require_possible(run: TrainingRun) -> None:
     """See that a new run can have the model that is asked for, whatever its text: that may be long in the making.
 
     Raises:
-        ConfigError: sizes do not fit together, or not to the model to start from.
+        ConfigError: sizes or parts do not fit together, or not to the model to start from.
         ModelError: that is none, or has no such weights.
     """
-    if run.init_from is None:
-        architecture = run.architecture
-        (replace(architecture, arch="tiny") if architecture.arch == AUTO else architecture).stacks()
-        return
-    given = read_config(run.init_from)
-    checkpoint_path(run.init_from, run.init_checkpoint)
+    config = _some_config(run) if run.init_from is None else _config_to_start_from(run, run.init_from)
+    if run.training.fsdp and (config.encoder.share_layers or config.decoder.share_layers):
+        raise ConfigError("--fsdp does not go with --share-layers: weights are put together for each layer alone")
+
+
+def _some_config(run: TrainingRun) -> ModelConfig:
+    """Make the architecture that is asked for, with the first preset that the text might ask for and that it suits.
+
+    Raises:
+        ConfigError: it suits none.
+    """
+    asked, faults = run.architecture, []
+    for arch in PRESETS_OF_TEXT if asked.arch == AUTO else (asked.arch,):
+        try:
+            preset = replace(asked, arch=arch, dropout=asked.dropout or 0.0)
+            architecture = replace(preset, positions=preset.positions or default_positions(preset))
+            if run.pretraining is not None and run.pretraining.objective == "masked":
+                architecture = architecture.without_decoder()
+            return architecture.model_config((3, 3), (0, 1, 2), is_joint=True)
+        except ConfigError as fault:
+            faults.append(fault)
+    raise faults[0]
+
+
+def _config_to_start_from(run: TrainingRun, folder: Path) -> ModelConfig:
+    """Give the architecture of the model to start from, with the decoder that is asked for where it has none.
+
+    Raises:
+        ConfigError: another architecture is asked for, or a part that is not there.
+        ModelError: it is no model, or has no such weights.
+    """
+    given = read_config(folder)
+    checkpoint_path(folder, run.init_checkpoint)
     _refuse_architecture(run, given)
     for part in run.adaptation.parts:
         if not (given.is_encoder_only and part.stack == "decoder"):
             require_part(given, part)
+    return _with_decoder(given, run.architecture)
 
 
 def _refuse_architecture(run: TrainingRun, given: ModelConfig) -> None:
@@ -299,11 +329,20 @@ def _config_like(run: TrainingRun, given: ModelConfig, tokenizers: Tokenizers) -
     pad_id, bos_id, eos_id = _special_ids(tokenizers)
     given = given.resized(*(tokenizer.vocabulary_size for tokenizer in tokenizers))
     given = replace(given, pad_id=pad_id, bos_id=bos_id, eos_id=eos_id)
+    return replace(_with_decoder(given, asked), dropout=asked.dropout)
+
+
+def _with_decoder(given: ModelConfig, asked: ArchitectureConfig) -> ModelConfig:
+    """Give an encoder without a decoder one of its own shape, but for what is asked for otherwise.
+
+    Raises:
+        ConfigError: that does not fit together.
+    """
     if not given.is_encoder_only:
-        return replace(given, dropout=asked.dropout)
+        return given
     decoder = asked.decoder_like(given.encoder)
     tie_embeddings: TieEmbeddings = "all" if decoder.d_model == given.encoder.d_model else "decoder"
-    return replace(given, decoder=decoder, tie_embeddings=tie_embeddings, dropout=asked.dropout)
+    return replace(given, decoder=decoder, tie_embeddings=tie_embeddings)
 
 
 def _parts(names: list[str]) -> list[str]:

@@ -56,10 +56,23 @@ class DataConfig:
             raise ConfigError(
                 "--bpe-dropout and --unigram-alpha are for tokenizers of different kinds; give one of them"
             )
+        self._check_cuts()
         if self.prepared is None:
             self._check_text()
         else:
             _refuse_text(self)
+
+    def _check_cuts(self) -> None:
+        """See that the kind of tokenizer that is asked for has the cuts that are, too."""
+        for option, is_asked, kinds in (
+            ("--bpe-dropout", self.bpe_dropout > 0, ("bpe", "byte-bpe")),
+            ("--unigram-alpha", self.unigram_alpha is not None, ("unigram",)),
+        ):
+            if is_asked and self.tokenizer_kind not in ("auto", *kinds):
+                raise ConfigError(
+                    f"{option} is for tokenizers of kind {' or '.join(kinds)}, not --tokenizer-kind "
+                    f"{self.tokenizer_kind}"
+                )
 
     def _check_text(self) -> None:
         if not self.train_src or not self.train_tgt:

@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from tokenizer import Tokenizer
+from tokenizer import Tokenizer, TokenizerConfig
 from transformer_core.data.batching import Batching
 from transformer_core.data.shards import Corpus
 from transformer_core.data.subword_regularization import SubwordRegularization, bpe_cuts, unigram_cuts
@@ -32,6 +32,7 @@ from transformer_core.experiments.run_folder import (
     continue_run,
     data_key,
     describe_run,
+    disown_run,
     has_finished,
     names_before,
     open_run,
@@ -107,6 +108,8 @@ def _train(run: TrainingRun, listener: Listener, progress: Progress, job: Job) -
     """Train in a folder that no other job writes into."""
     if job.is_restarted and was_begun_by(run.folder, job.id):
         run = replace(run, overwrite=False)  # it has overwritten what was there
+    elif run.overwrite and job.is_first and not job.is_restarted:
+        disown_run(run.folder, job.id)  # so that it is overwritten though this job should be started again before
     stored = open_run(run)
     if stored is not None:
         run = _recall(run, stored)
@@ -148,10 +151,13 @@ def require_beginning(run: TrainingRun) -> None:
     Raises:
         ConfigError: options do not go with the tokenizers that are given.
         DataError: the validation text cannot be read.
+        TokenizerConfigError: a vocabulary that is learned cannot be of that size.
         TokenizerFileError: a tokenizer that is given is none.
     """
     if files := tokenizer_files(run.data):
         _translation(run, (Tokenizer.load(files[0]), Tokenizer.load(files[-1])))
+    elif run.data.tokenizer_kind != "auto" and run.data.vocabulary_size is not None:
+        TokenizerConfig(kind=run.data.tokenizer_kind, vocabulary_size=run.data.vocabulary_size)
     given_tokenizers(run)
     for text in validation_texts(run.data):
         for _ in read_rows(text, run.data):
@@ -191,7 +197,9 @@ def _begin(run: TrainingRun, device: torch.device, progress: Progress, listener:
         clear_folder(run.folder)
         data = _prepare(run, tokenizers, data_files, progress, listener)
         start = build_model(run, tokenizers, data.training.statistics, listener.on_message)
-        training = _complete(start.run, start.model, data.training, device, job, is_fine_tuning=is_fine_tuning(run))
+        training = _complete(
+            start.run, start.model, data.training, device, job.world_size, is_fine_tuning=is_fine_tuning(run)
+        )
         start = replace(start, run=replace(start.run, training=training))
         describe_run(start, tokenizers, data, data_files, job.id)
         return _Prepared(run=start.run, model=start.model, task=_task(start.run, data, tokenizers))
@@ -211,13 +219,15 @@ def _go_on(
     compare_tokenizers(run.data, tokenizers, run.folder)
     data = _prepare(run, tokenizers, data_files, progress, listener)
     model = fresh_model(config, run.training.seed)
-    if run.init_from is not None and Checkpoints(run.folder, 1).latest() is None:  # killed before it saved anything
+    state = Checkpoints(run.folder, 1).state()
+    if run.init_from is not None and state is None:  # killed before it saved anything
         require_same_start(run)
         listener.on_message(take_weights(model, tokenizers, run.init_from, run.init_checkpoint).summary)
     fresh_parts = read_json(run.folder / "metadata.json").get("init_from", {}).get("fresh", ())
     adapt_model(model, run.adaptation, fresh_parts, run.training.seed)
-    # the rates are those that the run began with
-    run = replace(run, training=_complete(run, model, data.training, device, job, is_fine_tuning=False))
+    # the rates are those that the run began with, and so is what an update is made of: more epochs are as many updates
+    num_processes = job.world_size if state is None else max(1, state.micro_batches // run.training.accumulate)
+    run = replace(run, training=_complete(run, model, data.training, device, num_processes, is_fine_tuning=False))
     if job.is_first:
         continue_run(run, stored)
     return _Prepared(run=run, model=model, task=_task(run, data, tokenizers))
@@ -283,7 +293,13 @@ def _compare_threads(stored: dict[str, Any], listener: Listener) -> None:
 
 
 def _complete(
-    run: TrainingRun, model: Transformer, corpus: Corpus, device: torch.device, job: Job, *, is_fine_tuning: bool
+    run: TrainingRun,
+    model: Transformer,
+    corpus: Corpus,
+    device: torch.device,
+    num_processes: int,
+    *,
+    is_fine_tuning: bool,
 ) -> TrainingConfig:
     """Fill in what follows from data, model and machine."""
     config = run.training
@@ -293,7 +309,7 @@ def _complete(
         complete_training(
             replace(config, batch_size=batch_size),
             num_batches=batching.num_batches(corpus),
-            num_processes=job.world_size,
+            num_processes=num_processes,
             d_model=model.config.decoder.d_model,
             is_fine_tuning=is_fine_tuning,
         ),

@@ -132,6 +132,15 @@ class Checkpoints:
         name = self._latest_name()
         return None if name is None else self.folder / name
 
+    def state(self) -> TrainingState | None:
+        """Read where the newest checkpoint stands; None if there is none yet.
+
+        Raises:
+            ModelError: the checkpoint is damaged.
+        """
+        folder = self.latest()
+        return None if folder is None else _read_state(folder / "state.json")
+
     def load(self, model: Transformer, optimizer: ModelOptimizer) -> TrainingState | None:
         """Put the newest checkpoint into model and optimizer; None if there is none yet.
 

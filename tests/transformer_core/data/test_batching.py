@@ -145,12 +145,12 @@ def test_processes_share_the_batches_of_every_update(tmp_path: Path, world_size:
     for first in range(0, len(whole), per_update):
         update = planned[first : first + per_update]
         dealt = [how.deal(update, rank, world_size) for rank in range(world_size)]
-        assert all(dealt), "nobody is without work"
+        assert len({len(batches) for batches in dealt}) == 1 and all(dealt), "all have as many"
         real = [[batch for batch in batches if batch.num_target_tokens] for batches in dealt]
         order = [as_lists(real[number % world_size])[number // world_size] for number in range(len(update))]
         assert order == whole[first : first + per_update]
         spare = [batch for batches in dealt for batch in batches if not batch.num_target_tokens]
-        assert len(spare) == max(0, world_size - len(update))
+        assert len(spare) == -len(update) % world_size
         assert all(batch.target_output.eq(PAD).all() and len(batch.source) == 1 for batch in spare)
 
 

@@ -32,6 +32,14 @@ FILE = (Path("a"),)
         ({"tags": ("de", "fr")}, "there are 2 tags, 1 pairs of training files and 0 of validation files"),
         ({"tags": ("de",), "valid_src": FILE * 2, "valid_tgt": FILE * 2}, "and 2 of validation files"),
         ({"prepared": Path("p")}, "--data p brings text and tokenizers; leave out --train-src"),
+        (
+            {"bpe_dropout": 0.1, "tokenizer_kind": "word"},
+            "--bpe-dropout is for tokenizers of kind bpe or byte-bpe, not --tokenizer-kind word",
+        ),
+        (
+            {"unigram_alpha": 0.1, "tokenizer_kind": "bpe"},
+            "--unigram-alpha is for tokenizers of kind unigram, not --tokenizer-kind bpe",
+        ),
     ],
 )
 def test_data_that_do_not_fit_together_are_named(values: dict[str, object], message: str) -> None:

@@ -12,12 +12,12 @@ from tests.training_task import write_lines
 from tests.transformer_core.experiments.test_pretraining import make_run as make_pretraining
 from tests.transformer_core.experiments.test_train_from_text import Listener, interrupted
 from tests.transformer_core.experiments.test_train_from_text import make_run as make_training
-from tokenizer import TokenizerFileError
+from tokenizer import TokenizerConfigError, TokenizerFileError
 from transformer_core.data.lines import read_lines
 from transformer_core.decoding.translator import Translator
 from transformer_core.errors import ConfigError, DataError, ModelError
 from transformer_core.experiments import distilled_text
-from transformer_core.experiments.config import TrainingRun
+from transformer_core.experiments.config import ArchitectureConfig, TrainingRun
 from transformer_core.experiments.distill import distill
 from transformer_core.experiments.distillation_config import DistillationConfig, distilled_files
 from transformer_core.experiments.teacher import Row, Teacher
@@ -183,6 +183,9 @@ BEFORE: list[tuple[dict[str, Any], type[Exception], str]] = [
     ({"tokenizer": Path("none.json")}, TokenizerFileError, "none.json: "),
     ({"folder": "teacher"}, ConfigError, "the teacher and --output are both"),
     ({"init_from": "teacher"}, ConfigError, "--arch does not go with --init-from"),
+    ({"architecture": {"positions": "rotary", "num_heads": 16}}, ConfigError, r"d_head \(1\) must be even"),
+    ({"init_from": "teacher", "init_checkpoint": "999"}, ModelError, "has no checkpoint 999"),
+    ({"vocabulary_size": 9, "tokenizer_kind": "bpe"}, TokenizerConfigError, r"vocabulary_size \(9\) must be between"),
 ]
 
 
@@ -199,7 +202,11 @@ def test_what_would_stop_training_is_said_before_anything_is_translated(
     config, run = make(place, tmp_path / "student")
     if "d_model" in values:
         run = replace(run, architecture=replace(run.architecture, d_model=15))
-    elif values.keys() & {"valid_src", "tokenizer"}:
+    elif "architecture" in values:
+        run = replace(run, architecture=replace(run.architecture, **values["architecture"]))
+    elif "init_checkpoint" in values:
+        run = replace(run, architecture=ArchitectureConfig(), init_from=place / "teacher", init_checkpoint="999")
+    elif values.keys() & {"valid_src", "tokenizer", "vocabulary_size"}:
         run = replace(run, data=replace(run.data, **values))
     else:
         run = replace(run, **{name: place / value for name, value in values.items()})

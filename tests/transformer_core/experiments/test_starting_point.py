@@ -18,7 +18,7 @@ from tokenizer import Kind, Tokenizer, TokenizerConfig, train_tokenizer
 from transformer_core.config import StackConfig
 from transformer_core.errors import ConfigError, ModelError
 from transformer_core.experiments.config import ArchitectureConfig, TrainingRun
-from transformer_core.experiments.starting_point import take_weights
+from transformer_core.experiments.starting_point import require_possible, take_weights
 from transformer_core.experiments.train_from_text import train_from_text
 from transformer_core.experiments.training_file import read_training_file
 from transformer_core.model import Transformer
@@ -26,6 +26,7 @@ from transformer_core.model_directory import expected_shapes, load_model, weight
 from transformer_core.model_files import checkpoint_path, read_config, read_json
 from transformer_core.training.adaptation_config import AdaptationConfig
 from transformer_core.training.averaged_model import average_models, find_weights
+from transformer_core.training.config import TrainingConfig
 from transformer_core.training.trainer import Trainer
 from transformer_core.weight_file import read_weights
 
@@ -34,6 +35,9 @@ PLAIN: dict[str, Any] = {
     "arch": "auto",
     **dict.fromkeys(("num_layers", "d_model", "num_heads", "d_ff", "learning_rate")),
 }
+
+
+FSDP = TrainingConfig(fsdp=True)
 
 
 @pytest.fixture(scope="module")
@@ -206,6 +210,13 @@ def test_dropout_inside_the_layers_is_the_models(place: Path, tmp_path: Path) ->
     [
         ({"architecture": ArchitectureConfig(d_model=30, num_heads=4)}, "must be divisible by num_heads"),
         ({"init_from": "denoising", "architecture": ArchitectureConfig(num_layers=3)}, "--layers does not go with"),
+        ({"architecture": ArchitectureConfig(encoder_mixer="conv", kernel_width=2)}, r"kernel_width \(2\) must be odd"),
+        (
+            {"architecture": ArchitectureConfig(encoder_d_model=64, tie_embeddings="all")},
+            "'all' needs one width, but the encoder's d_model is 64",
+        ),
+        ({"architecture": ArchitectureConfig(share_layers="all"), "training": FSDP}, "--fsdp does not go with --share"),
+        ({"init_from": "encoder", "architecture": ArchitectureConfig(decoder_d_model=15)}, "15"),
         ({"init_from": "denoising", "adaptation": AdaptationConfig(freeze=("encoder.9",))}, "has layers 1 to 1"),
         ({"init_from": "denoising", "init_checkpoint": "99"}, "has no checkpoint 99; kept steps: "),
     ],
@@ -221,6 +232,15 @@ def test_a_model_that_cannot_be_is_refused_before_the_text_is_read(
         monkeypatch.setattr(f"transformer_core.experiments.train_from_text.{name}", lambda *_: pytest.fail("reads it"))
     with pytest.raises((ConfigError, ModelError), match=message):
         train_from_text(run)
+
+
+def test_an_architecture_that_some_text_might_get_is_not_refused(place: Path) -> None:
+    """Only with a preset for a large corpus are both stacks as wide, or can so many heads be turned."""
+    for asked in (
+        ArchitectureConfig(encoder_d_model=512, tie_embeddings="all"),
+        ArchitectureConfig(num_heads=128, positions="rotary"),
+    ):
+        require_possible(replace(make_training(place, **PLAIN), architecture=asked))
 
 
 def test_other_weights_than_the_best_may_be_taken(

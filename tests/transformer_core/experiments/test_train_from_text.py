@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 
+from tests.job import run_job
 from tests.training_task import metrics_without_times, reversed_strings, write_lines, write_task
 from tokenizer import Tokenizer, TokenizerConfig, train_tokenizer
 from transformer_core.errors import ConfigError, DataError, ModelError
@@ -21,7 +22,7 @@ from transformer_core.experiments.training_file import read_training_file
 from transformer_core.model_directory import load_model, weights_of
 from transformer_core.model_files import read_json, verify_hashes
 from transformer_core.training.config import TrainingConfig
-from transformer_core.training.distributed import ALONE
+from transformer_core.training.distributed import ALONE, Job, this_job
 from transformer_core.training.progress import Silent
 from transformer_core.training.trainer import Decoded, Trainer
 
@@ -321,6 +322,16 @@ def test_a_schedule_without_an_end_may_go_on_beyond_it(tmp_path: Path) -> None:
     assert read_json(tmp_path / "model/metadata.json")["training"]["steps"] == 9
 
 
+def test_more_epochs_are_as_many_with_more_processes(tmp_path: Path) -> None:
+    """The run keeps to updates of one batch, as one process began it; with those of two it would need half as many."""
+    values = {"lr_schedule": "constant", "max_steps": None, "valid_every": 100}
+    train_from_text(make_run(tmp_path, max_epochs=1, **values))
+    longer = make_run(tmp_path, max_epochs=3, **values)
+    assert run_job(tmp_path, lambda: train_from_text(longer, job=this_job())) == ["", ""]
+    record = read_json(tmp_path / "model/metadata.json")["training"]
+    assert (record["epochs"], record["reason"]) == (3, "all 3 epochs are done")
+
+
 def test_a_run_that_goes_on_is_no_longer_finished(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     train_from_text(make_run(tmp_path, lr_schedule="constant"))
     interrupted(make_run(tmp_path, lr_schedule="constant", max_steps=12), 8, monkeypatch)
@@ -370,9 +381,10 @@ def test_words_that_are_cut_at_random_are_cut_the_same_in_a_resumed_run(
 
 
 def test_random_cuts_of_a_tokenizer_without_merges_are_refused_before_anything_is_written(tmp_path: Path) -> None:
+    train_tokenizer(["a b c"], TokenizerConfig(kind="word", vocabulary_size=50)).save(tmp_path / "words.json")
     with pytest.raises(ConfigError, match="--bpe-dropout leaves merges out, and a tokenizer of kind word has none"):
-        train_from_text(make_run(tmp_path, bpe_dropout=0.1))
-    assert left_over(tmp_path) == set()
+        train_from_text(make_run(tmp_path, tokenizer=tmp_path / "words.json", bpe_dropout=0.1))
+    assert left_over(tmp_path) == {"words.json"}
 
 
 NAMES = ["describe_data", "choose_tokenizers", "prepare_data", "describe_run", "ValidationDecoder"]
@@ -502,6 +514,26 @@ def test_overwriting_ends_as_a_fresh_run(tmp_path: Path) -> None:
     for name in ("model.safetensors", "training.toml"):
         assert (tmp_path / "model" / name).read_bytes() == (tmp_path / "fresh" / name).read_bytes()
     assert metrics_without_times(tmp_path / "model") == metrics_without_times(tmp_path / "fresh")
+
+
+def test_a_job_that_starts_again_overwrites_what_an_earlier_one_of_its_name_left(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Jobs that torchrun names nothing are all called "none"."""
+
+    def failing(*arguments: object) -> None:
+        raise KeyboardInterrupt
+
+    job, again = Job(id="none"), Job(id="none", is_restarted=True)
+    train_from_text(make_run(tmp_path), job=job)
+    run = make_run(tmp_path, seed=7, overwrite=True)
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(module, "prepare_data", failing)
+        train_from_text(run, job=job)
+    assert read_training_file(run.folder)["seed"] == 1
+    assert train_from_text(run, job=again) is not None
+    assert read_training_file(run.folder)["seed"] == 7
+    assert train_from_text(run, job=again) is None, "that one is of this job"
 
 
 # --- Starting from a model
