@@ -7,13 +7,14 @@ from transformer_core.training.config import TrainingConfig
 __all__ = ["idle_options"]
 
 
-def idle_options(run: TrainingRun, config: ModelConfig, micro_batches: int | None = None) -> list[str]:
+def idle_options(run: TrainingRun, config: ModelConfig, num_processes: int, *, is_new: bool) -> list[str]:
     """Name the options that were set to no effect, each in a sentence.
 
     Args:
         run: complete.
         config: of its model.
-        micro_batches: that make an update; None where a run goes on with as many as it began with.
+        num_processes: that train together.
+        is_new: the run begins; one that goes on keeps the batches of an update that it began with.
     """
     architecture, training = run.architecture, run.training
     usual, usual_training = ArchitectureConfig(), TrainingConfig()
@@ -59,9 +60,10 @@ def idle_options(run: TrainingRun, config: ModelConfig, micro_batches: int | Non
         (
             "batch-warmup-steps",
             training.batch_warmup_steps != usual_training.batch_warmup_steps,
-            micro_batches != 1,
+            not is_new or training.accumulate * num_processes > 1,
             "is of updates of several batches (--accumulate), and each is of one",
         ),
+        ("fsdp", training.fsdp, num_processes > 1, "is of several processes (torchrun), and this is one"),
         (
             "valid-beam-size",
             training.valid_beam_size != usual_training.valid_beam_size,

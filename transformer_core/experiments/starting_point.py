@@ -24,6 +24,7 @@ from transformer_core.model_directory import load_model, weights_of
 from transformer_core.model_files import checkpoint_path, read_config, read_tokenizers
 from transformer_core.training.adaptation import adapt_model, require_part
 from transformer_core.training.checkpoint import set_weights
+from transformer_core.training.sharding import require_splittable
 from transformer_core.weight_file import require_finite
 
 __all__ = [
@@ -223,8 +224,8 @@ def require_possible(run: TrainingRun) -> None:
         ModelError: that is none, or has no such weights.
     """
     config = _some_config(run) if run.init_from is None else _config_to_start_from(run, run.init_from)
-    if run.training.fsdp and (config.encoder.share_layers or config.decoder.share_layers):
-        raise ConfigError("--fsdp does not go with --share-layers: weights are put together for each layer alone")
+    if run.training.fsdp:
+        require_splittable(config)
 
 
 def _some_config(run: TrainingRun) -> ModelConfig:

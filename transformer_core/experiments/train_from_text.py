@@ -129,8 +129,7 @@ def _train(run: TrainingRun, listener: Listener, progress: Progress, job: Job) -
             f"{trainer.max_steps} steps; {config.precision} on {device.type} with {config.threads} threads"
             f"{'' if job.is_alone else f' in each of {job.world_size} processes'}, seed {config.seed}"
         )
-        micro_batches = config.accumulate * job.world_size if stored is None else None
-        for sentence in idle_options(prepared.run, trainer.model.config, micro_batches):
+        for sentence in idle_options(prepared.run, trainer.model.config, job.world_size, is_new=stored is None):
             listener.on_warning(sentence)
         if config.warmup_steps is not None and config.warmup_steps >= trainer.max_steps > 1:
             listener.on_warning(

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, TypeGuard
 
 from torch import Tensor, nn
 
+from transformer_core.config import ModelConfig
 from transformer_core.errors import ConfigError
 from transformer_core.model import Transformer
 
@@ -19,7 +20,17 @@ if TYPE_CHECKING:
     from torch.distributed.fsdp import FSDPModule
     from torch.distributed.tensor import DTensor
 
-__all__ = ["gathered", "is_split", "laid_out_like", "shard"]
+__all__ = ["gathered", "is_split", "laid_out_like", "require_splittable", "shard"]
+
+
+def require_splittable(config: ModelConfig) -> None:
+    """See that the weights of a model can be split layer by layer.
+
+    Raises:
+        ConfigError: layers share their weights.
+    """
+    if config.encoder.share_layers or config.decoder.share_layers:
+        raise ConfigError("--fsdp does not go with --share-layers: weights are put together for each layer alone")
 
 
 def shard(model: Transformer, root: nn.Module, num_processes: int) -> "FSDPModule":
@@ -28,8 +39,7 @@ def shard(model: Transformer, root: nn.Module, num_processes: int) -> "FSDPModul
     Raises:
         ConfigError: layers share their weights.
     """
-    if model.config.encoder.share_layers or model.config.decoder.share_layers:
-        raise ConfigError("--fsdp does not go with --share-layers: weights are put together for each layer alone")
+    require_splittable(model.config)
     from torch.distributed.device_mesh import init_device_mesh
     from torch.distributed.fsdp import fully_shard
 

@@ -257,15 +257,16 @@ def test_what_changes_nothing_is_named(tmp_path: Path) -> None:
     assert listener.warnings == []
     listener = Listener()
     idle: dict[str, Any] = {"batch_warmup_steps": 3, "feed_forward": "swiglu", "activation": "gelu"}
-    idle |= {"positions": "rotary", "sinusoid_form": "vaswani", "max_steps": 1}
+    idle |= {"positions": "rotary", "sinusoid_form": "vaswani", "fsdp": True, "max_steps": 1}
     train_from_text(make_run(tmp_path, **idle, overwrite=True), listener)
     assert [text.partition(":")[0] for text in listener.warnings] == [
         "--sinusoid-form changes nothing",
         "--activation changes nothing",
         "--batch-warmup-steps changes nothing",
+        "--fsdp changes nothing",
     ]
     listener = Listener()
-    used = {"accumulate": 2, "feed_forward": "plain", "positions": "sinusoidal"}
+    used = {"accumulate": 2, "feed_forward": "plain", "positions": "sinusoidal", "fsdp": False}
     train_from_text(make_run(tmp_path, **{**idle, **used}, overwrite=True), listener)
     assert listener.warnings == []
 
