@@ -170,7 +170,9 @@ class Translator:
                 f"{self._place(line_number)}: asks for constraints, which are met by beam search: "
                 "give a --beam-size above 1, without --beam-groups",
             )
-        phrases = dict.fromkeys(tuple(self._target_tokenizer.encode_words(phrase)) for phrase in guide.constraints)
+        phrases = [tuple(self._target_tokenizer.encode_words(phrase)) for phrase in guide.constraints]
+        if not guide.is_ordered:  # in an order, what is named twice stands there twice
+            phrases = list(dict.fromkeys(phrases))
         return Constraints(tuple(phrases), guide.is_ordered)
 
     def _checked(self, hypotheses: list[Hypothesis], piece: Piece) -> list[Hypothesis]:

@@ -1,4 +1,5 @@
 import math
+import re
 import weakref
 from collections.abc import Sequence
 from dataclasses import replace
@@ -320,6 +321,13 @@ def test_what_cannot_be_met_is_said() -> None:
     assert make(BEAM).translate(["ba"], 1, [unknown])[0].unmet == ("qqq",)
     ordered = LineGuide(constraints=("ki", "de"), is_ordered=True)
     assert make(BEAM).translate(["ba"], 1, [ordered])[0].unmet == ()
+
+
+def test_what_is_named_twice_in_an_order_stands_there_twice() -> None:
+    guide = LineGuide(constraints=("ki", "de", "ki"), is_ordered=True)
+    for translation in make(BEAM).translate(["ba", "be bi bo"], 1, [guide] * 2):
+        assert re.search(r"\bki\b.*\bde\b.*\bki\b", translation.text)
+        assert translation.unmet == ()
 
 
 def test_constraints_need_a_beam() -> None:
