@@ -87,6 +87,15 @@ def test_columns_of_a_row_are_a_list_in_an_object() -> None:
     assert json.loads(line)["columns"] == ["a", "b"]
 
 
+def test_what_an_earlier_translation_said_of_itself_is_not_passed_on() -> None:
+    earlier = '{"id": 7, "columns": ["a"], "translation": "b", "unmet": ["c"], "tokens": ["d"], "scores": [1.0]}'
+    (line,) = lines("jsonl", "x", record=Record(("b",), members=split_object(earlier)))
+    assert json.loads(line) == {
+        **{"id": 7, "columns": ["a"], "translation": "x"},
+        **{"score": -0.5, "log_probability": -1.0, "truncated": False},
+    }
+
+
 def test_every_key_is_documented() -> None:
     form = TranslationForm(format="jsonl", n_best=2, per_token=True, has_alignments=True)
     best, other = translation("x", "y").hypotheses
