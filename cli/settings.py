@@ -32,6 +32,7 @@ __all__ = [
     "load_config",
     "model_defaults",
     "origin_of",
+    "rank_of",
     "to_toml",
     "variable_of",
 ]
@@ -155,6 +156,15 @@ def origin_of(context: "Context", name: str) -> str:
             return str(_sources(context).config_path)
         case _:
             return MODEL_DEFAULTS_FILE if name in _sources(context).from_model else BUILT_IN
+
+
+def rank_of(context: "Context", name: str) -> int:
+    """How far up in the precedence of settings the value of an option stands; 0 where nobody has set it."""
+    source = context.get_parameter_source(name)
+    set_by = ("DEFAULT_MAP", "ENVIRONMENT", "COMMANDLINE")
+    if source is not None and source.name in set_by:
+        return 2 + set_by.index(source.name)
+    return 1 if name in _sources(context).from_model else 0
 
 
 def variable_of(context: "Context", parameter: "Parameter") -> str:

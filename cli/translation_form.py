@@ -17,6 +17,10 @@ __all__ = ["TranslationForm", "TranslationFormat"]
 
 TranslationFormat = Literal["text", "tsv", "jsonl", "moses"]
 
+# Keys that say something of a translation: of one that was read they would be untrue of ours.
+OF_TRANSLATION = frozenset(
+    ("tokens", "token_log_probabilities", "translations", "scores", "log_probabilities", "alignments", "unmet")
+)
 DIGITS = 6  # of a log-probability after the point: finer than any two runs differ
 
 
@@ -63,7 +67,8 @@ class TranslationForm:
             case "tsv":
                 yield join_row(self._cells(translation, record))
             case "jsonl":
-                yield join_object(record.members, self._fields(translation, record))
+                passed = {key: member for key, member in record.members.items() if key not in OF_TRANSLATION}
+                yield join_object(passed, self._fields(translation, record))
             case "moses":
                 for found in translation.hypotheses:
                     line = _moses_line(found, number - 1)

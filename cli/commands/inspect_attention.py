@@ -113,7 +113,7 @@ def inspect_attention(
     if html is not None:
         require_page(html)
     loaded = load_for_decoding(model, checkpoint, device, threads, needs_decoder=False).tagged(tag)
-    attention = _read(loaded, line, None if target is None else _one_line(target, "--target"))
+    attention = _read(loaded, model, line, None if target is None else _one_line(target, "--target"))
     maps = attention.select(kind, _layer(layer), _head(head))
     if plot is not None:
         from transformer_core.inspection.plots import draw_attention
@@ -157,7 +157,7 @@ def _one_line(text: str, name: str) -> str:
     return text.rstrip("\n")
 
 
-def _read(loaded: "LoadedModel", source: str, target: str | None) -> "SentenceAttention":
+def _read(loaded: "LoadedModel", folder: Path, source: str, target: str | None) -> "SentenceAttention":
     """Read the weights, after the target was decoded if there is none.
 
     Raises:
@@ -172,19 +172,28 @@ def _read(loaded: "LoadedModel", source: str, target: str | None) -> "SentenceAt
             raise ConfigError("the model is an encoder without a decoder, which writes nothing; leave out --target")
         return read_attention(loaded.model, tokenizers, source, None)
     if target is None:
-        return read_attention(loaded.model, tokenizers, source, _decode(loaded, source))
+        return read_attention(loaded.model, tokenizers, source, _decode(loaded, folder, source))
     target_ids = loaded.target_tokenizer.encode(target)
     given = Target(text=target, token_ids=target_ids, is_decoded=False)
     return read_attention(loaded.model, tokenizers, source, given)
 
 
-def _decode(loaded: "LoadedModel", source: str) -> "Target":
-    """Let the model write the target, as `translate` does with the defaults that it was saved with."""
+def _decode(loaded: "LoadedModel", folder: Path, source: str) -> "Target":
+    """Let the model write the target, as `translate` does with the defaults that it was saved with.
+
+    Raises:
+        ModelError: they are damaged, or the shortlist that they ask for is, or is missing.
+    """
     from transformer_core.decoding.translator import Translator
     from transformer_core.inspection.attention import MAX_TOKENS, Target
+    from transformer_core.lexicon.shortlist import Shortlist
+    from transformer_core.model_files import SHORTLIST_FILE
 
     search, whole = model_search(loaded.generation), BatchConfig(max_source_length=MAX_TOKENS)
     translator = Translator(loaded.model, loaded.source_tokenizer, loaded.target_tokenizer, search, whole)
+    if search.shortlist:
+        tokenizers = (loaded.source_tokenizer, loaded.target_tokenizer)
+        translator.choose_among(Shortlist.load(folder / SHORTLIST_FILE, *tokenizers))
     best = translator.translate([source])[0].hypotheses[0]
     if best.is_truncated:
         console.warn("the model did not end its translation; it is cut off at the length limit")

@@ -18,10 +18,10 @@ from cli.decoding_options import (
     Precision,
     chosen_format,
     generation_defaults,
-    search_config,
 )
 from cli.line_translator import ServerSocket, check_choice, translation_config
 from cli.prompt import line_count, typed_input
+from cli.search_choice import chosen_search
 from cli.translation_engine import Engine, Workers, translation_engine
 from cli.translation_form import TranslationForm, TranslationFormat
 from cli.translation_job import describe_job, numbered_windows, open_job_output, shard_bounds
@@ -29,7 +29,6 @@ from cli.translation_output import Tally
 from cli.translation_work import TranslationSetup
 from transformer_core.data.records import SOURCE_KEYS, RecordForm, RecordReader
 from transformer_core.decoding.config import BatchConfig, LineGuide, LongInput, SearchConfig
-from transformer_core.errors import ConfigError
 
 __all__ = ["translate"]
 
@@ -246,7 +245,7 @@ def translate(
         device=device,
         threads=threads,
         socket=socket,
-        config=translation_config(context, _search_config(context, scores=form.shows_scores)),
+        config=translation_config(context, chosen_search(context, scores=form.shows_scores)),
         form=form,
         asked=settings.build(LineGuide, context.params, prefix=target_prefix, is_ordered=ordered_constraints),
     )
@@ -275,42 +274,3 @@ def translate(
                 if window.fault is not None:
                     raise window.fault
     tally.report(str(setup.config.search))
-
-
-def _search_config(context: typer.Context, *, scores: bool) -> SearchConfig:
-    """Make the search of the options; --greedy and --sample keep no beam, and scores are computed where they show.
-
-    Raises:
-        ConfigError: options contradict each other.
-    """
-    values = dict(context.params)
-    chosen = [name for name in ("greedy", "sample") if values[name]]
-    if len(chosen) > 1:
-        raise ConfigError("--greedy and --sample contradict each other; give one of them")
-    if chosen and values["beam_size"] != 1:
-        match _level(context, chosen[0]) - _level(context, "beam_size"):
-            case 0:
-                raise ConfigError(
-                    f"--{chosen[0]} keeps no beam, but --beam-size is {values['beam_size']}; give one of them"
-                )
-            case higher if higher > 0:
-                values["beam_size"] = 1
-            case _:  # a beam asked for on the command line overrules a greedy configuration file
-                values[chosen[0]] = False
-    search = search_config(values, scores=scores)
-    for name, is_heeded, needed in (
-        ("early_stopping", search.beam_size > 1, "a --beam-size above 1"),
-        ("diversity_penalty", search.beam_groups > 1, "--beam-groups above 1"),
-        ("ordered_constraints", values["constraints"] or values["input_format"] == "jsonl", "--constraint"),
-    ):
-        # what a model or a configuration file says holds for other searches too
-        if values[name] and not is_heeded and settings.origin_of(context, name) == "command line":
-            raise ConfigError(f"--{name.replace('_', '-')} needs {needed}: otherwise it says nothing")
-    return search
-
-
-def _level(context: typer.Context, name: str) -> int:
-    """How far up in the precedence of settings the value of an option stands; 0 where nobody has set it."""
-    source = context.get_parameter_source(name)
-    levels = ("DEFAULT", "DEFAULT_MAP", "ENVIRONMENT", "COMMANDLINE")
-    return levels.index(source.name) if source is not None and source.name in levels else 0

@@ -5,19 +5,22 @@ from pathlib import Path
 
 import numpy
 import pytest
+import torch
 from typer.testing import CliRunner
 
 from cli.main import app
 from tests.terminal import run_on_terminal, without_colors
 from tests.transformer_core.decoding.random_model import save_word_model, word_model, word_tokenizer
 from tests.transformer_core.small_config import small_config, small_stack
+from tokenizer import SPECIAL_TOKENS
 from transformer_core.decoding.config import SearchConfig
 from transformer_core.decoding.translator import Translator
 from transformer_core.inspection.attention import Target, read_attention
 from transformer_core.inspection.attention_maps import SentenceAttention
+from transformer_core.lexicon.shortlist import Shortlist
 from transformer_core.model import Transformer
 from transformer_core.model_directory import weights_of
-from transformer_core.model_files import save_architecture
+from transformer_core.model_files import SHORTLIST_FILE, save_architecture
 from transformer_core.weight_file import write_weights
 
 SENTENCE = "ba de ko mu"
@@ -223,3 +226,18 @@ def test_damaged_decoding_defaults_are_the_models_fault(tmp_path: Path) -> None:
     code, _, stderr = invoke("-m", folder, "ba")
     assert (code, stderr.count("\n")) == (4, 1)
     assert stderr.startswith("transduce: error: generation.json: ")
+
+
+def test_a_model_that_chooses_among_a_shortlist_does_so_here(tmp_path: Path) -> None:
+    folder, tokenizer = save_word_model(tmp_path / "model", shortlist=True, max_length=8), word_tokenizer()
+    always = [*range(len(SPECIAL_TOKENS)), *tokenizer.encode("ki lo")]
+    offsets = torch.zeros(tokenizer.vocabulary_size + 1, dtype=torch.int64)
+    shortlist = Shortlist(offsets, torch.empty(0, dtype=torch.int32), torch.tensor(always, dtype=torch.int32))
+    code, _, stderr = invoke("-m", folder, SENTENCE)
+    assert (code, stderr.count("\n")) == (4, 1)
+    assert f"{folder}/shortlist.safetensors: is missing" in stderr
+    shortlist.save(folder / SHORTLIST_FILE, tokenizer, tokenizer)
+    code, stdout, _ = invoke("-m", folder, SENTENCE, "--json")
+    translated = CliRunner().invoke(app, ["translate", "-m", str(folder)], input=f"{SENTENCE}\n")
+    assert (code, json.loads(stdout)["target"]) == (0, translated.stdout.removesuffix("\n"))
+    assert set(json.loads(stdout)["target"].split()) <= {"ki", "lo", "\u2047"}

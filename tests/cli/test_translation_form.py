@@ -11,7 +11,6 @@ from cli.translation_form import TranslationForm, TranslationFormat
 from transformer_core.data.json_lines import split_object
 from transformer_core.data.records import Record
 from transformer_core.data.tsv import RowParser
-from transformer_core.decoding.config import LineGuide
 from transformer_core.decoding.translation import TargetText, Translation
 from transformer_core.errors import ConfigError
 
@@ -88,9 +87,19 @@ def test_columns_of_a_row_are_a_list_in_an_object() -> None:
     assert json.loads(line)["columns"] == ["a", "b"]
 
 
+def test_what_an_earlier_translation_said_of_itself_is_not_passed_on() -> None:
+    earlier = '{"id": 7, "columns": ["a"], "translation": "b", "unmet": ["c"], "tokens": ["d"], "scores": [1.0]}'
+    (line,) = lines("jsonl", "x", record=Record(("b",), members=split_object(earlier)))
+    assert json.loads(line) == {
+        **{"id": 7, "columns": ["a"], "translation": "x"},
+        **{"score": -0.5, "log_probability": -1.0, "truncated": False},
+    }
+
+
 def test_every_key_is_documented() -> None:
     form = TranslationForm(format="jsonl", n_best=2, per_token=True, has_alignments=True)
-    unmet = replace(translation("x", "y"), guide=LineGuide(avoid=("x",)))
+    best, other = translation("x", "y").hypotheses
+    unmet = Translation(hypotheses=(replace(best, unmet=("x",)), other))
     (line,) = form.lines(unmet, Record(("b",), ("a", "b")), 1)
     documentation = (Path(__file__).parents[2] / "docs" / "formats.md").read_text(encoding="utf-8")
     assert [key for key in json.loads(line) if f"| `{key}` |" not in documentation] == []

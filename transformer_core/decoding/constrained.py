@@ -81,9 +81,10 @@ class _Branch:
         ]
         if not met:
             return longer
+        if is_ordered:  # the same phrase may stand further back once more
+            return _Branch(place, longer.token_ids, log_probability, self.unmet[1:], len(longer.token_ids), totals)
         unmet = tuple(phrase for phrase in self.unmet if phrase not in met)
-        since = len(longer.token_ids) if is_ordered else 0
-        return _Branch(place, longer.token_ids, log_probability, unmet, since, totals)
+        return _Branch(place, longer.token_ids, log_probability, unmet, totals=totals)
 
 
 @dataclass

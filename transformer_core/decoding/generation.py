@@ -16,6 +16,8 @@ __all__ = ["model_length_ratio", "model_search", "model_source_limit"]
 def model_search(generation: Mapping[str, Any], name: str = "generation.json") -> SearchConfig:
     """Make the search that a model was saved with; how many hypotheses there are to be is not for it to say.
 
+    Greedy search and sampling keep no beam, so that a model that names one of them need not say so.
+
     Args:
         generation: the parsed file.
         name: what messages call it.
@@ -29,6 +31,15 @@ def model_search(generation: Mapping[str, Any], name: str = "generation.json") -
         kind = int if key == "max_length" else kinds[key]
         if type(value) is not kind and not (kind is float and type(value) is int and abs(value) < 1 << 53):
             raise ModelError(f"{name}: {key} is {value!r:.100}, not of its kind")
+    greedy = generation.get("greedy", False)
+    if type(greedy) is not bool:
+        raise ModelError(f"{name}: greedy is {greedy!r:.100}, not of its kind")
+    if greedy and values.get("sample"):
+        raise ModelError(f"{name}: greedy and sample contradict each other")
+    if greedy or values.get("sample"):
+        values.setdefault("beam_size", 1)
+    if greedy and values["beam_size"] != 1:
+        raise ModelError(f"{name}: greedy keeps no beam, but beam_size is {values['beam_size']}")
     try:
         return SearchConfig(**values)
     except ConfigError as error:

@@ -1,12 +1,12 @@
 """What became of an input line: its translations as text, and what there is to say of them."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Self
 
-from transformer_core.decoding.config import NOTHING_ASKED, LineGuide
+from transformer_core.decoding.config import LineGuide
 
-__all__ = ["TargetText", "Translation"]
+__all__ = ["TargetText", "Translation", "find_unmet"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,6 +22,7 @@ class TargetText:
     tokens: tuple[str, ...] = ()  # with per_token: as they were decoded, end tokens included
     token_log_probabilities: tuple[float, ...] = ()  # of each of them
     alignment: tuple[tuple[int, int], ...] = ()  # if it was asked for: words of the line and of the text, from 0
+    unmet: tuple[str, ...] = ()  # what was asked of it and is not so: phrases that are missing, or that stand in it
 
     @property
     def token_ids(self) -> tuple[int, ...]:
@@ -37,7 +38,6 @@ class Translation:
     is_blank: bool = False  # the line held nothing but white space, and the model was not asked
     is_split: bool = False  # the line was too long: translated in pieces and joined
     is_source_cut: bool = False  # the line was too long: its end is not translated
-    guide: LineGuide = NOTHING_ASKED  # what was asked of it
 
     @property
     def text(self) -> str:
@@ -62,17 +62,32 @@ class Translation:
     @property
     def unmet(self) -> tuple[str, ...]:
         """What was asked of the translation and is not so: phrases that are missing, and phrases that stand in it."""
-        missing = []
-        start = 0
-        for phrase in self.guide.constraints:
-            place = self.text.find(phrase, start)
-            if place < 0:
-                missing.append(phrase)
-            elif self.guide.is_ordered:
-                start = place + len(phrase)
-        return (*missing, *(phrase for phrase in self.guide.avoid if phrase in self.text))
+        return self.hypotheses[0].unmet
 
     def ordered_by(self, utilities: Sequence[float]) -> Self:
         """The same with the hypothesis of the highest utility first, and so on; of equals the first goes first."""
         order = sorted(range(len(self.hypotheses)), key=lambda rank: -utilities[rank])
         return replace(self, hypotheses=tuple(self.hypotheses[rank] for rank in order))
+
+
+def find_unmet(text: str, guide: LineGuide, normalize: Callable[[str], str]) -> tuple[str, ...]:
+    """Find what was asked of a translation and is not so: phrases that are missing, and phrases that stand in it.
+
+    Args:
+        text: of the translation.
+        guide: what was asked.
+        normalize: brings a phrase into the form of the text: its Unicode form, its capitals.
+
+    Returns:
+        The phrases as they were given.
+    """
+    missing = []
+    start = 0
+    for phrase in guide.constraints:
+        normalized = normalize(phrase)
+        place = text.find(normalized, start)
+        if place < 0:
+            missing.append(phrase)
+        elif guide.is_ordered:
+            start = place + len(normalized)
+    return (*missing, *(phrase for phrase in guide.avoid if normalize(phrase) in text))

@@ -12,7 +12,7 @@ from transformer_core.decoding.finite import require_finite
 from transformer_core.decoding.guidance import Guide
 from transformer_core.decoding.piece_search import Piece, PieceSearch
 from transformer_core.decoding.search import Hypothesis
-from transformer_core.decoding.translation import TargetText, Translation
+from transformer_core.decoding.translation import TargetText, Translation, find_unmet
 from transformer_core.errors import LineError
 from transformer_core.lexicon.shortlist import Shortlist
 from transformer_core.model import Transformer
@@ -170,7 +170,9 @@ class Translator:
                 f"{self._place(line_number)}: asks for constraints, which are met by beam search: "
                 "give a --beam-size above 1, without --beam-groups",
             )
-        phrases = dict.fromkeys(tuple(self._target_tokenizer.encode_words(phrase)) for phrase in guide.constraints)
+        phrases = [tuple(self._target_tokenizer.encode_words(phrase)) for phrase in guide.constraints]
+        if not guide.is_ordered:  # in an order, what is named twice stands there twice
+            phrases = list(dict.fromkeys(phrases))
         return Constraints(tuple(phrases), guide.is_ordered)
 
     def _checked(self, hypotheses: list[Hypothesis], piece: Piece) -> list[Hypothesis]:
@@ -204,22 +206,23 @@ class Translator:
     def _translation(self, source: _Source) -> Translation:
         """Turn the hypotheses of all pieces of a line into text and join them, first with first and so on."""
         if not source.pieces:
-            return replace(_BLANK, guide=source.guide)
+            blank = replace(_BLANK_TEXT, unmet=source.guide.constraints)
+            return replace(_BLANK, hypotheses=(blank,))
         hypotheses = [
-            self._join(source.pieces, [of_piece[rank] for of_piece in source.found])
+            self._join(source, [of_piece[rank] for of_piece in source.found])
             for rank in range(min(len(of_piece) for of_piece in source.found))
         ]
         return Translation(
             hypotheses=tuple(hypotheses),
             is_split=len(source.pieces) > 1,
             is_source_cut=source.is_cut,
-            guide=source.guide,
         )
 
-    def _join(self, pieces: Sequence[Piece], hypotheses: Sequence[Hypothesis]) -> TargetText:
+    def _join(self, source: _Source, hypotheses: Sequence[Hypothesis]) -> TargetText:
         """Join one hypothesis per piece; their log-probabilities add up, end tokens included."""
         texts = self._target_tokenizer.decode_batch([hypothesis.token_ids for hypothesis in hypotheses])
-        separators = ["", *[piece.separator for piece in pieces[1:]]]
+        separators = ["", *[piece.separator for piece in source.pieces[1:]]]
+        text = "".join(part for pair in zip(separators, texts, strict=True) for part in pair)
         log_probability = sum(hypothesis.log_probability for hypothesis in hypotheses)
         if not self._config.has_scores:
             log_probability = math.nan
@@ -230,7 +233,7 @@ class Translator:
             tokens = self._target_tokenizer.tokens(ids)
         num_tokens = sum(len(hypothesis.token_ids) + 1 for hypothesis in hypotheses)
         return TargetText(
-            text="".join(part for pair in zip(separators, texts, strict=True) for part in pair),
+            text=text,
             score=self._config.score(log_probability, num_tokens),
             log_probability=log_probability,
             num_tokens=num_tokens,
@@ -240,4 +243,5 @@ class Translator:
             token_log_probabilities=tuple(
                 value for hypothesis in hypotheses for value in hypothesis.token_log_probabilities
             ),
+            unmet=find_unmet(text, source.guide, self._target_tokenizer.normalize),
         )

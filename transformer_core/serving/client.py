@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import Self, TypeVar
@@ -138,4 +137,4 @@ class RemoteTranslator:
         if len(answer.translations) != len(lines) or not all(each.hypotheses for each in answer.translations):
             raise ModelError(f"{self._model.path}: the server has not answered every line; it is of another version")
         self.num_halvings = answer.num_halvings
-        return [replace(each, guide=guide) for each, guide in zip(answer.translations, guides, strict=True)]
+        return list(answer.translations)

@@ -39,7 +39,7 @@ __all__ = [
     "pack",
 ]
 
-VERSION = 2  # of what is described above
+VERSION = 3  # of what is described above
 MAX_REQUEST_BYTES = 1 << 24  # of a line to the server; the client cuts its windows to fit
 MAX_ANSWER_BYTES = 1 << 30  # of a line to the client: its n-best lists may be long
 MAX_REASON = 300  # characters of what is wrong with a message: it may be of any length

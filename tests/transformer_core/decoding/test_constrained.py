@@ -48,7 +48,17 @@ def is_met(constraints: Constraints, ids: list[int]) -> bool:
 @pytest.mark.parametrize("is_ordered", [False, True])
 @pytest.mark.parametrize("beam_size", [2, 5, 8])
 @pytest.mark.parametrize(
-    "phrases", [((7,),), ((7, 8, 9),), ((7,), (8, 9)), ((9, 9, 3), (9,)), ((3, 4), (5,), (6, 7, 8), (9,))], ids=str
+    "phrases",
+    [
+        ((7,),),
+        ((7, 8, 9),),
+        ((7,), (8, 9)),
+        ((9, 9, 3), (9,)),
+        ((3, 4), (5,), (6, 7, 8), (9,)),
+        ((7, 8), (5,), (7, 8)),
+        ((7,), (7,)),
+    ],
+    ids=str,
 )
 def test_what_must_stand_there_stands_there(
     phrases: tuple[tuple[int, ...], ...], beam_size: int, is_ordered: bool

@@ -11,6 +11,9 @@ def test_what_a_model_says_is_its_search() -> None:
     generation = {"max_length_ratio": 2, "beam_size": 3, "ban_unk": True, "n_best": 9, "tag": "de", "max_length": 50}
     assert model_search(generation) == SearchConfig(max_length_ratio=2, beam_size=3, ban_unk=True, max_length=50)
     assert model_search({}) == SearchConfig()
+    assert model_search({"greedy": True}) == SearchConfig(beam_size=1)
+    assert model_search({"greedy": False}) == SearchConfig()
+    assert model_search({"sample": True, "top_k": 3}) == SearchConfig(beam_size=1, sample=True, top_k=3)
     assert model_source_limit({}) == BatchConfig.max_source_length
     assert model_source_limit({"max_source_length": 7}) == 7
 
@@ -24,6 +27,9 @@ def test_what_a_model_says_is_its_search() -> None:
         {"beam_size": True},
         {"beam_size": None},
         {"sample": 1},
+        {"greedy": 1},
+        {"greedy": True, "beam_size": 4},
+        {"greedy": True, "sample": True},
         {"length_penalty": 1e308},
         {"length_penalty": float("nan")},
         {"length_penalty": 10**400},

@@ -1,4 +1,5 @@
 import math
+import re
 import weakref
 from collections.abc import Sequence
 from dataclasses import replace
@@ -320,6 +321,27 @@ def test_what_cannot_be_met_is_said() -> None:
     assert make(BEAM).translate(["ba"], 1, [unknown])[0].unmet == ("qqq",)
     ordered = LineGuide(constraints=("ki", "de"), is_ordered=True)
     assert make(BEAM).translate(["ba"], 1, [ordered])[0].unmet == ()
+
+
+def test_what_is_asked_is_looked_for_as_the_vocabulary_writes_it() -> None:
+    # an "é" of two characters and capitals, in a vocabulary that knows neither
+    config = TokenizerConfig(kind="word", vocabulary_size=9, lowercase=True)
+    tokenizer = train_tokenizer(["ki lo ba \u00e9"], config)
+    translator = Translator(random_model(tokenizer.vocabulary_size), tokenizer, tokenizer, BEAM)
+    met = LineGuide(constraints=("Ki Lo", "e\u0301"), is_ordered=True)
+    (found,) = translator.translate(["ba"], 1, [met])
+    assert re.search("ki lo.*\u00e9", found.text)
+    assert found.unmet == ()
+    unmet = LineGuide(prefix="ki", avoid=("KI",))  # the prefix goes first
+    assert translator.translate(["ba"], 1, [unmet])[0].unmet == ("KI",)
+    assert translator.translate([""], 1, [met])[0].unmet == met.constraints  # as they were given
+
+
+def test_what_is_named_twice_in_an_order_stands_there_twice() -> None:
+    guide = LineGuide(constraints=("ki", "de", "ki"), is_ordered=True)
+    for translation in make(BEAM).translate(["ba", "be bi bo"], 1, [guide] * 2):
+        assert re.search(r"\bki\b.*\bde\b.*\bki\b", translation.text)
+        assert translation.unmet == ()
 
 
 def test_constraints_need_a_beam() -> None:
