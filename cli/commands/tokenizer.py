@@ -165,13 +165,18 @@ def decode(
     with LineReader(input, errors=errors) as reader, open_output(output) as writer:
         for window in reader.windows(WINDOW_LINES):
             first_number = reader.line_number - len(window) + 1
-            rows = [
-                _parse_row(loaded, line, f"{reader.name}:{number}", is_numbers=ids)
-                for number, line in enumerate(window, first_number)
-            ]
+            rows, fault = [], None
+            for number, line in enumerate(window, first_number):
+                try:
+                    rows.append(_parse_row(loaded, line, f"{reader.name}:{number}", is_numbers=ids))
+                except TokenizerDataError as error:  # the lines before it are answered
+                    fault = error
+                    break
             for line in loaded.decode_batch(rows):
                 writer.write_line(line)
             writer.flush()
+            if fault is not None:
+                raise fault
     warn_of_input(reader.num_invalid, reader.name)
 
 

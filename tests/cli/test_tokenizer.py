@@ -236,6 +236,14 @@ def test_what_cannot_be_decoded_is_named_with_its_line(form: list[str], stdin: s
     assert message in line
 
 
+def test_the_lines_before_one_that_cannot_be_decoded_are_answered(bpe: Path, tmp_path: Path) -> None:
+    run = run_program("tokenizer", "decode", "-t", bpe, stdin="▁A ▁man\n\nzzz\n▁a ▁man\n".encode())
+    assert (run.code, run.stdout) == (3, b"A man\n\n")
+    source, target = write(tmp_path / "in.txt", ["▁A", "zzz"]), tmp_path / "out.txt"
+    assert run_program("tokenizer", "decode", "-t", bpe, "-i", source, "-o", target).code == 3
+    assert not target.exists()
+
+
 @pytest.mark.parametrize("command", ["encode", "decode"])
 def test_a_file_that_is_no_tokenizer_has_exit_code_4(command: str, text: Path, tmp_path: Path) -> None:
     for path, message in ((text, "is not JSON"), (tmp_path, "is a folder"), (tmp_path / "no.json", "no such file")):
