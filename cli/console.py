@@ -187,12 +187,12 @@ def rich_console() -> "RichConsole":
 
 @contextmanager
 def live_on(rich: "RichConsole") -> Iterator[None]:
-    """Send messages above the live display of `rich` while the block runs."""
-    _state.live = rich
+    """Send messages above the live display of `rich` while the block runs, and then where they went before."""
+    outer, _state.live = _state.live, rich
     try:
         yield
     finally:
-        _state.live = None
+        _state.live = outer
 
 
 @contextmanager

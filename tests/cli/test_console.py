@@ -3,10 +3,12 @@ import os
 import pty
 import sys
 import time
+from pathlib import Path
 
 import pytest
 
 from cli import console
+from cli.training_display import training_display
 
 
 class Terminal(io.StringIO):
@@ -116,6 +118,19 @@ def test_progress_on_a_terminal_is_a_bar_that_goes_away(monkeypatch: pytest.Monk
     assert "transduce: " in text
     assert "above the bar" in text
     assert "\x1b[2K" in text  # the bar's line is erased at the end
+
+
+def test_a_long_message_above_a_display_stays_one_line_after_a_bar_inside(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("COLUMNS", "40")
+    terminal = Terminal()
+    monkeypatch.setattr(sys, "stderr", terminal)
+    path = "/".join(["folder"] * 20)
+    with training_display(Path()) as listener:
+        with console.progress("reading", total=10) as advance:
+            advance(10)
+        listener.on_message(f"held back: {path}")
+    assert f"held back: {path}\n" in terminal.getvalue()
 
 
 def test_no_progress_when_quiet_nor_over_results_on_the_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
