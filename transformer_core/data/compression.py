@@ -5,6 +5,7 @@ A compressed file may consist of several members (gz), streams (xz) or frames (z
 """
 
 import gzip
+import shlex
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -20,6 +21,7 @@ __all__ = ["COMPRESSED_CHUNK_BYTES", "Decompressor", "is_compressed", "open_comp
 COMPRESSED_CHUNK_BYTES = 1 << 12
 _XZ_MEMORY_BYTES = 1 << 29  # xz -9 needs 65 MiB to unpack; a file that asks for more than this is hostile
 _FORMAT_NAMES = {".gz": "gzip", ".xz": "xz", ".zst": "Zstandard"}
+_UNPACKERS = {".xz": "xz -dk", ".zst": "zstd -d --long=31"}  # take what memory a file asks for
 
 
 class _Stream(Protocol):
@@ -69,6 +71,11 @@ class Decompressor:
         except MemoryError:
             raise
         except Exception as error:  # zlib.error, lzma.LZMAError, zstandard.ZstdError: no common ancestor but this one
+            if self._suffix in _UNPACKERS and "memory" in _reason(error).lower():  # as of `zstd --long=31`
+                raise DataError(
+                    f"{self._path}: takes more memory to unpack than a file may ({_reason(error)}); unpack it first: "
+                    f"{_UNPACKERS[self._suffix]} {shlex.quote(self._path)}"
+                ) from error
             raise DataError(
                 f"{self._path}: is damaged or no {_FORMAT_NAMES[self._suffix]} file ({_reason(error)}); "
                 f"copy it again, or drop the suffix {self._suffix} if it is plain text"

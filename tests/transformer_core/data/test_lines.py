@@ -6,6 +6,7 @@ import subprocess
 import sys
 import threading
 import time
+import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from io import BytesIO, TextIOWrapper
@@ -186,6 +187,19 @@ def test_what_is_not_of_the_format_of_its_suffix_is_an_error(suffix: str, conten
 def test_rubbish_after_a_compressed_file_is_an_error(suffix: str, tmp_path: Path) -> None:
     with pytest.raises(DataError, match="damaged"):
         lines_of(PACK[suffix](b"a\n") + b"rubbish rubbish", tmp_path, f"text{suffix}")
+
+
+def test_a_file_that_takes_much_memory_to_unpack_is_not_called_damaged(tmp_path: Path) -> None:
+    # A frame of zstd with a window of 2^30 bytes (0xA0: 20 more than the 10 that all have), as --long=30 makes them,
+    # and an empty last block. Of xz, the size of the dictionary in the block's header (36: 2^30 bytes) and its sum.
+    zst = b"\x28\xb5\x2f\xfd\x00\xa0" + b"\x01\x00\x00"
+    xz = bytearray(lzma.compress(b"a\n"))
+    end_of_header = 12 + 4 * (xz[12] + 1) - 4
+    xz[16] = 36
+    xz[end_of_header : end_of_header + 4] = zlib.crc32(xz[12:end_of_header]).to_bytes(4, "little")
+    for content, suffix, command in ((zst, ".zst", "zstd -d --long=31"), (bytes(xz), ".xz", "xz -dk")):
+        with pytest.raises(DataError, match=rf"text\{suffix}: takes more memory .*; unpack it first: {command} "):
+            lines_of(content, tmp_path, f"text{suffix}")
 
 
 def test_the_lines_before_the_damage_are_handed_over(tmp_path: Path) -> None:
