@@ -109,7 +109,11 @@ def train(
         raise TokenizerConfigError(f"{output}: no tokenizer is read packed; give -o {output.with_suffix('')}")
     require_place(output)
     with console.progress("learning the vocabulary", unit="lines") as advance:
-        tokenizer = train_tokenizer(_read(input, errors), config, advance)
+        try:
+            tokenizer = train_tokenizer(_read(input, errors), config, advance)
+        except TokenizerDataError as error:
+            names = ("standard input" if path == options.STANDARD_STREAM else str(path) for path in input)
+            raise TokenizerDataError(f"{', '.join(names)}: {error}") from None
     if output == options.STANDARD_STREAM:
         console.write(tokenizer.to_json())
     else:

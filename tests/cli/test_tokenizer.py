@@ -106,8 +106,9 @@ def test_a_named_pipe_is_written_to_and_not_replaced(text: Path, tmp_path: Path)
     [
         (["-i", "missing.txt"], 3, "missing.txt"),
         (["-i", "."], 3, "."),
-        (["-i", "empty.txt"], 3, "there is no text to learn a vocabulary from: there are no lines"),
-        (["-i", "blank.txt"], 3, "there is no text to learn a vocabulary from: every line is blank"),
+        (["-i", "empty.txt"], 3, "empty.txt: there is no text to learn a vocabulary from: there are no lines"),
+        (["-i", "empty.txt", "-i", "-"], 3, "empty.txt, standard input: there is no text to learn a vocabulary from"),
+        (["-i", "blank.txt"], 3, "blank.txt: there is no text to learn a vocabulary from: every line is blank"),
         (["-i", "latin1.txt"], 3, "latin1.txt:2: is not UTF-8"),
         (["-i", "text.txt", "--vocab-size", "260"], 2, "vocabulary_size (260) must be between 261 and"),
         (["-i", "text.txt", "--vocab-size", "265"], 2, "vocabulary_size (265) is too small: bpe needs"),
