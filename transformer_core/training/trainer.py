@@ -88,6 +88,9 @@ class Trainer:
             folder: the model folder; best weights, checkpoints and logs go there.
             listener: is told how it goes.
             job: the processes that train, connected.
+
+        Raises:
+            ModelError: the newest checkpoint is damaged.
         """
         self.job = job
         self.model = model
@@ -100,13 +103,17 @@ class Trainer:
         self.checkpoints = Checkpoints(folder, config.keep_last, is_writer=job.is_first)
         self.selection = Selection(model, self.checkpoints, config)
         self.log = TrainingLog(folder, listener, is_writer=job.is_first)
-        self.state = TrainingState()
+        state = self.checkpoints.state()
+        # an update is what it was when the run began, however many processes go on with it
+        self.state = TrainingState(
+            micro_batches=config.accumulate * job.world_size if state is None else state.micro_batches
+        )
         assert config.batch_size and config.max_steps and config.valid_every, "the caller completes the config"
         self.batching = Batching.of_model(
             model.config, batch_size=config.batch_size, batch_type=config.batch_type, seed=config.seed
         )
         self.num_batches = self.batching.num_batches(task.training)
-        self.max_steps, self.valid_every = self._num_steps(self.config.accumulate * job.world_size), config.valid_every
+        self.max_steps, self.valid_every = self._num_steps(), config.valid_every
         self._unsettled: list[Update] = []  # made, but nobody has asked the device what they gave
         self._gradient_norm = math.nan
         self._is_saved = True  # the newest checkpoint holds all that was done
@@ -126,12 +133,10 @@ class Trainer:
         if state is not None:
             self.selection.check(state)
             self.state = state
-            self.max_steps = self._num_steps(state.micro_batches)
             self.log.cut_back(state.metrics_bytes, state.log_bytes)
             self.log.message(f"going on from step {state.step}")
         else:
             self.log.cut_back(0, 0)
-            self.state.micro_batches = self.config.accumulate * self.job.world_size
             self._try_largest_batch()
         # torchrun repeats to every process of a job what one was sent, and ends those that do not come to an end
         with interruptible(is_patient=not self.job.is_alone) as interruption:
@@ -235,13 +240,15 @@ class Trainer:
                     state.epoch, state.batch = state.epoch + 1, 0
                 yield self.batching.deal(micro_batches, job.rank, job.world_size)
 
-    def _num_steps(self, micro_batches: int) -> int:
-        """Say after how many updates of so many micro-batches the run ends at the latest: the rate falls until then."""
+    def _num_steps(self) -> int:
+        """Say after how many updates the run ends at the latest: the rate falls until then."""
         config = self.config
         assert config.max_steps is not None, "the caller completes the config"
         if config.max_epochs is None:
             return config.max_steps
-        of_epochs = num_updates(config.max_epochs, self.num_batches, micro_batches, config.batch_warmup_steps)
+        of_epochs = num_updates(
+            config.max_epochs, self.num_batches, self.state.micro_batches, config.batch_warmup_steps
+        )
         return min(config.max_steps, of_epochs)
 
     def _num_micro_batches(self, step: int) -> int:

@@ -297,7 +297,9 @@ def test_others_go_on_with_what_some_began(
         assert run.job(tmp_path, accumulate=2, fsdp=fsdp) == ["", ""]
     else:
         assert run.job(tmp_path, max_time=1e-6, fsdp=fsdp) == ["", ""]
-        assert run.trainer().checkpoints.latest() == run.folder / "checkpoints" / "step-00000001"
+        trainer = run.trainer(max_epochs=2)  # known before it goes on: as many updates as two would make
+        assert trainer.checkpoints.latest() == run.folder / "checkpoints" / "step-00000001"
+        assert trainer.max_steps == whole.trainer(max_epochs=2, accumulate=2).max_steps
         run.alone()
     require_same(run, whole)
 
