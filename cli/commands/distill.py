@@ -35,8 +35,10 @@ def _teacher_defaults(values: Mapping[str, Any]) -> Mapping[str, object]:
 
     path = Path(values["teachers"][0]) / "generation.json"
     generation = read_json(path)
-    found = {name: generation[name] for name in SEARCH if name in generation}
-    model_search(found, str(path))
+    found = {name: generation[name] for name in (*SEARCH, "greedy") if name in generation}
+    search = model_search(found, str(path))
+    if found.pop("greedy", False):
+        found["beam_size"] = search.beam_size
     return found
 
 

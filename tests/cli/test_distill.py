@@ -48,6 +48,8 @@ def test_the_teacher_searches_as_it_was_saved_to(place: Path, tmp_path: Path) ->
     assert "beam_size = 3  # generation.json" in stdout
     assert "max_length = 256  # built-in default" in stdout, "that of training pairs"
     assert "seed = 1  # built-in default" in stdout
+    write_json(teacher / "generation.json", {"greedy": True})
+    assert "beam_size = 1  # generation.json" in invoke("distill", teacher, *arguments)[1]
 
 
 @pytest.mark.parametrize(
