@@ -66,7 +66,9 @@ def export_ctranslate2(loaded: LoadedModel, folder: Path, quantization: Quantiza
         for side, entries in vocabularies.items():
             write_text(temporary / f"{side}_vocabulary.json", json.dumps(entries, ensure_ascii=False, indent=1) + "\n")
         save_tokenizers(temporary, source, target)
-        write_json(temporary / "generation.json", loaded.generation)  # CTranslate2 passes over it; `import` reads it
+        # CTranslate2 passes over it; `import` reads it, and there is no shortlist then
+        generation = {name: value for name, value in loaded.generation.items() if name != "shortlist"}
+        write_json(temporary / "generation.json", generation)
 
 
 def entry_names(tokenizer: Tokenizer) -> list[str]:
