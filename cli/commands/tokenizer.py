@@ -3,12 +3,14 @@
 import re
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from cli import console, options, settings
+from cli.line_fault import up_to_fault
 from cli.tokenizer_report import to_json, to_text
 from cli.translation_output import warn_of_input
 from tokenizer import (
@@ -25,6 +27,7 @@ from tokenizer.atomic_file import behind_links
 from tokenizer.config import DEFAULT_KIND
 from transformer_core.data.compression import is_compressed
 from transformer_core.data.lines import Errors, LineReader, open_output, require_place
+from transformer_core.errors import LineError
 
 __all__ = ["app"]
 
@@ -169,15 +172,10 @@ def decode(
     with LineReader(input, errors=errors) as reader, open_output(output) as writer:
         for window in reader.windows(WINDOW_LINES):
             first_number = reader.line_number - len(window) + 1
-            rows, fault = [], None
-            for number, line in enumerate(window, first_number):
-                try:
-                    rows.append(_parse_row(loaded, line, f"{reader.name}:{number}", is_numbers=ids))
-                except TokenizerDataError as error:  # the lines before it are answered
-                    fault = error
-                    break
-            for line in loaded.decode_batch(rows):
-                writer.write_line(line)
+            work = partial(_decode, loaded, name=reader.name, first_number=first_number, is_numbers=ids)
+            texts, fault = up_to_fault(work, window, first_number)
+            for text in texts:
+                writer.write_line(text)
             writer.flush()
             if fault is not None:
                 raise fault
@@ -216,11 +214,23 @@ def info(
         console.write(to_text(file, loaded, check, report))
 
 
-def _parse_row(tokenizer: Tokenizer, line: str, where: str, *, is_numbers: bool) -> list[int]:
-    """The ids of a line of tokens or numbers.
+def _decode(tokenizer: Tokenizer, lines: Sequence[str], name: str, first_number: int, *, is_numbers: bool) -> list[str]:
+    """The text of lines of tokens or numbers, the first of which is number `first_number` of `name`.
 
     Raises:
-        TokenizerDataError: one of them is not in the vocabulary, or no number; the message begins with `where`.
+        LineError: something in one of them is not in the vocabulary, or no number.
+    """
+    numbered = enumerate(lines, first_number)
+    return tokenizer.decode_batch(
+        [_parse_row(tokenizer, line, name, number, is_numbers=is_numbers) for number, line in numbered]
+    )
+
+
+def _parse_row(tokenizer: Tokenizer, line: str, name: str, number: int, *, is_numbers: bool) -> list[int]:
+    """The ids of a line of tokens or numbers; `name` and `number` say which.
+
+    Raises:
+        LineError: one of them is not in the vocabulary, or no number.
     """
     items = [item for item in line.split(" ") if item]
     try:
@@ -232,10 +242,11 @@ def _parse_row(tokenizer: Tokenizer, line: str, where: str, *, is_numbers: bool)
         tokenizer.tokens(row)  # raises for a number that is no id
         return row
     except ValueError:
-        raise TokenizerDataError(f"{where}: is not a line of numbers; without --ids, tokens are read") from None
+        message = f"{name}:{number}: is not a line of numbers; without --ids, tokens are read"
+        raise LineError(number, message) from None
     except TokenizerDataError as error:
         advice = "" if is_numbers else "; is it the tokenizer that encoded the line? --ids reads numbers"
-        raise TokenizerDataError(f"{where}: {error}{advice}") from None
+        raise LineError(number, f"{name}:{number}: {error}{advice}") from None
 
 
 def _read(paths: Sequence[Path], errors: Errors) -> Iterator[str]:

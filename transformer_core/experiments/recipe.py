@@ -23,13 +23,13 @@ from transformer_core.training.schedule import num_updates
 __all__ = [
     "MOST_HELD_BACK",
     "MOST_SYMBOLS",
+    "PRESETS_BY_PAIRS",
     "SideFacts",
     "choose_vocabularies",
     "complete_architecture",
     "complete_training",
     "default_batch_size",
     "default_dropout",
-    "default_positions",
     "default_vocabulary_size",
     "held_back_rows",
 ]
@@ -46,6 +46,7 @@ MOST_HELD_BACK = 1_000  # pairs, or lines, to validate with
 NUM_VALIDATIONS = 40  # in a whole run
 MAX_STEPS_BETWEEN_VALIDATIONS = 2_000
 MUON_EMBEDDING_FACTOR = 2.0  # with Muon, embeddings learn better at a higher rate (docs/training.md)
+PRESETS_BY_PAIRS = {"tiny": 200_000, "small": 2_000_000, "base": math.inf}  # for fewer pairs than these
 # Target tokens for each element of a matrix of d_model rows and columns; tiny: half a million, 82 thousand.
 FEW_TOKENS, VERY_FEW_TOKENS = 30, 5
 WIDE = 128  # d_model; of narrower models more dropout leaves too little
@@ -192,7 +193,7 @@ def complete_architecture(
     """
     arch = config.arch
     if arch == AUTO:  # a model larger than its data learns them by heart
-        arch = "tiny" if statistics.num_pairs < 200_000 else "small" if statistics.num_pairs < 2_000_000 else "base"
+        arch = next(name for name, num_pairs in PRESETS_BY_PAIRS.items() if statistics.num_pairs < num_pairs)
     config = replace(config, arch=arch)
     if config.dropout is None:
         encoder, _ = config.stacks()

@@ -15,7 +15,7 @@ from transformer_core.config import ModelConfig, StackConfig, TieEmbeddings
 from transformer_core.data.shards import CorpusStatistics
 from transformer_core.errors import ConfigError
 from transformer_core.experiments.config import AUTO, ArchitectureConfig, TrainingRun
-from transformer_core.experiments.recipe import complete_architecture, default_dropout, default_positions
+from transformer_core.experiments.recipe import PRESETS_BY_PAIRS, complete_architecture, default_dropout
 from transformer_core.experiments.training_file import option_name
 from transformer_core.experiments.vocabulary_choice import Tokenizers, refuse_learning, tokenizer_files
 from transformer_core.experiments.vocabulary_extension import VocabularyExtension, extend_vocabulary
@@ -38,8 +38,6 @@ __all__ = [
     "take_weights",
 ]
 
-# Those that a text may get where none is asked for (recipe.py).
-PRESETS_OF_TEXT = ("tiny", "small", "base")
 # What may be asked for beside a pretrained encoder: it does not bring them.
 DECODER_FIELDS = ("num_decoder_layers", "decoder_d_model", "decoder_d_ff", "decoder_mixer")
 # The tables with a row for each entry of a vocabulary: 0 of the source, 1 of the target.
@@ -202,12 +200,15 @@ def _describe_extensions(extensions: Mapping[int, VocabularyExtension], *, is_jo
 
 def _fresh_config(run: TrainingRun, tokenizers: Tokenizers) -> ModelConfig:
     """The architecture that is asked for, over these vocabularies."""
-    architecture = run.architecture
-    if run.pretraining is not None and run.pretraining.objective == "masked":
-        architecture = architecture.without_decoder()
     source, target = tokenizers
     sizes = (source.vocabulary_size, target.vocabulary_size)
-    return architecture.model_config(sizes, _special_ids(tokenizers), is_joint=source is target)
+    return _needed_stacks(run).model_config(sizes, _special_ids(tokenizers), is_joint=source is target)
+
+
+def _needed_stacks(run: TrainingRun) -> ArchitectureConfig:
+    """Leave out the decoder of a fresh model that has nothing to write."""
+    is_encoder_alone = run.pretraining is not None and run.pretraining.objective == "masked"
+    return run.architecture.without_decoder() if is_encoder_alone else run.architecture
 
 
 def _special_ids(tokenizers: Tokenizers) -> tuple[int, int, int]:
@@ -235,13 +236,11 @@ def _some_config(run: TrainingRun) -> ModelConfig:
         ConfigError: it suits none.
     """
     asked, faults = run.architecture, []
-    for arch in PRESETS_OF_TEXT if asked.arch == AUTO else (asked.arch,):
+    for arch in PRESETS_BY_PAIRS if asked.arch == AUTO else (asked.arch,):
         try:
-            preset = replace(asked, arch=arch, dropout=asked.dropout or 0.0)
-            architecture = replace(preset, positions=preset.positions or default_positions(preset))
-            if run.pretraining is not None and run.pretraining.objective == "masked":
-                architecture = architecture.without_decoder()
-            return architecture.model_config((3, 3), (0, 1, 2), is_joint=True)
+            architecture = complete_architecture(replace(asked, arch=arch), CorpusStatistics())
+            some = _needed_stacks(replace(run, architecture=architecture))
+            return some.model_config((3, 3), (0, 1, 2), is_joint=True)
         except ConfigError as fault:
             faults.append(fault)
     raise faults[0]
@@ -291,10 +290,12 @@ def _architecture_of(config: ModelConfig, asked: ArchitectureConfig) -> dict[str
     encoder, decoder = config.encoder, config.encoder if config.is_encoder_only else config.decoder
     shared = [stack for stack in ("encoder", "decoder") if getattr(config, stack).share_layers]
     is_preset = asked.arch != AUTO and (asked.stacks()[0], asked.stacks()[1]) == (encoder, decoder)
-    same = ("norm_kind", "feed_forward", "activation", "positions", "sinusoid_form", "max_positions", "query_key_norm")
+    same = (
+        *("norm_kind", "feed_forward", "activation", "positions", "sinusoid_form", "max_positions", "query_key_norm"),
+        *("scale_attention", "attention_dropout", "activation_dropout"),
+    )
     return {
-        **{name: getattr(config, name) for name in (*same, "scale_attention")},
-        **{name: getattr(config, name) for name in ("attention_dropout", "activation_dropout")},
+        **{name: getattr(config, name) for name in same},
         "arch": asked.arch if is_preset else AUTO,
         **{name: _common(encoder, decoder, name) for name in ("num_layers", "d_model", "num_heads", "d_ff")},
         **{f"encoder_{name}": getattr(encoder, name) for name in ("d_model", "d_ff")},

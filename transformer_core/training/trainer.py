@@ -103,11 +103,8 @@ class Trainer:
         self.checkpoints = Checkpoints(folder, config.keep_last, is_writer=job.is_first)
         self.selection = Selection(model, self.checkpoints, config)
         self.log = TrainingLog(folder, listener, is_writer=job.is_first)
-        state = self.checkpoints.state()
         # an update is what it was when the run began, however many processes go on with it
-        self.state = TrainingState(
-            micro_batches=config.accumulate * job.world_size if state is None else state.micro_batches
-        )
+        self.state = self.checkpoints.state() or TrainingState(micro_batches=config.accumulate * job.world_size)
         assert config.batch_size and config.max_steps and config.valid_every, "the caller completes the config"
         self.batching = Batching.of_model(
             model.config, batch_size=config.batch_size, batch_type=config.batch_type, seed=config.seed
@@ -242,13 +239,11 @@ class Trainer:
 
     def _num_steps(self) -> int:
         """Say after how many updates the run ends at the latest: the rate falls until then."""
-        config = self.config
+        config, full = self.config, self.state.micro_batches
         assert config.max_steps is not None, "the caller completes the config"
         if config.max_epochs is None:
             return config.max_steps
-        of_epochs = num_updates(
-            config.max_epochs, self.num_batches, self.state.micro_batches, config.batch_warmup_steps
-        )
+        of_epochs = num_updates(config.max_epochs, self.num_batches, full, config.batch_warmup_steps)
         return min(config.max_steps, of_epochs)
 
     def _num_micro_batches(self, step: int) -> int:
